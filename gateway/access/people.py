@@ -1,0 +1,82 @@
+"""What a gateway knows of a card and its person: states, groups, dates; never a name or a number."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+from gateway.access.schedule import Calendar, Schedule
+
+
+class CardState(enum.IntEnum):
+    """The states of a card; the numbers are stored in roster files and never reused."""
+
+    ACTIVE = 1
+    PRELINKED = 2
+    BLOCKED = 3
+    LOST = 4
+    REPLACED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CardEntry:
+    """One card of the roster.
+
+    Attributes:
+        person: the hub's reference `p_` and 16 hex digits, None for a card that belongs to nobody yet.
+        groups: names of access groups.
+        valid_from: first day on which the card works, None for no bound.
+        valid_until: last day on which the card works, None for no bound.
+        person_active: False when the person has left or is suspended.
+    """
+
+    person: str | None
+    state: CardState
+    groups: frozenset[str]
+    valid_from: date | None
+    valid_until: date | None
+    person_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Lets the members of some groups pass at a point during a schedule; an empty group set means everybody."""
+
+    name: str
+    groups: frozenset[str]
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class PointRules:
+    """The rules of one point, tried in order; no rule that fits means no access."""
+
+    rules: tuple[Rule, ...]
+    lockdown: bool = False
+
+
+class Roster(Protocol):
+    """What a decision needs of the roster in force."""
+
+    @property
+    def version(self) -> int:
+        """Give the generation number, which only rises."""
+        ...
+
+    @property
+    def calendar(self) -> Calendar: ...
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Give the card number projections in use, `uid` first."""
+        ...
+
+    def find(self, key: bytes) -> CardEntry | None:
+        """Look up a card by its 16-byte key."""
+        ...
+
+    def point(self, name: str) -> PointRules | None:
+        """Give the rules of a point, None when the roster does not know it."""
+        ...

@@ -1,0 +1,59 @@
+"""The command line: a table of verbs, each imported only when it is used.
+
+Exit codes: 0 good, 1 warnings or findings, 2 usage or configuration, 3 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from dataclasses import dataclass
+
+from gateway import __version__
+from gateway.errors import ConfigError, TapgateError
+
+EXIT_GOOD, EXIT_FINDINGS, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: its module has `add_arguments(parser)` and `run(arguments) -> exit code`."""
+
+    module: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {}
+
+
+def _parser(verb: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("tapgate", description="The reader gateway for schools.")
+    parser.add_argument("--version", action="version", version=f"tapgate {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, entry in VERBS.items():
+        subparser = subparsers.add_parser(name, help=entry.help, description=entry.help)
+        if name == verb:
+            importlib.import_module(entry.module).add_arguments(subparser)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and give its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    verb = next((word for word in words if not word.startswith("-")), None)
+    parsed = _parser(verb).parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code: int = importlib.import_module(VERBS[parsed.verb].module).run(parsed)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_USAGE
+    except TapgateError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_GOOD
+    return code

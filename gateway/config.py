@@ -1,0 +1,494 @@
+"""Configuration files: TOML to typed settings, every error as `file:line: key: message`.
+
+Unknown keys are errors. Secrets are only named by file; no message repeats a value of a key that names one. Settings of
+a reader's driver and of an MIS source stay opaque here (`options`); the shelf that owns them checks them and reports
+through `SettingsFile.problem`, so that every error of a file comes out in one run, in file order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.errors import ConfigError
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\-\"]+)\s*\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\-]+)\s*=")
+_REQUIRED = object()
+SITE_KEY_BYTES = 32
+POINT_KINDS = ("lane", "door", "kiosk")
+SOURCE_KINDS = ("csv", "wonde", "sql", "oneroster", "managebac", "isams")
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    id: str
+    driver: str
+    port: str
+    point: str
+    options: Mapping[str, Any]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class PointSettings:
+    """A place that people tap at; all pins are BCM numbers, None where nothing is wired."""
+
+    id: str
+    kind: str
+    strike_gpio: int | None
+    strike_active_low: bool
+    unlock_seconds: float
+    contact_gpio: int | None
+    contact_open_high: bool
+    rex_gpio: int | None
+    held_open_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Where the MQTT broker is and how to prove who we are."""
+
+    host: str
+    port: int
+    tls: bool
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    file: SettingsFile
+    id: str
+    site: str
+    state_dir: Path
+    timezone: zoneinfo.ZoneInfo
+    site_key_file: Path
+    roster_signer: str | None
+    hub: BrokerSettings | None
+    web: WebSettings | None
+    readers: tuple[ReaderSettings, ...]
+    points: tuple[PointSettings, ...]
+    journal_quota_mib: int
+    journal_segment_kib: int
+    journal_keep_days: int
+    offline_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    id: str
+    name: str
+    timezone: zoneinfo.ZoneInfo
+    site_key_file: Path
+    sources: tuple[SourceSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    file: SettingsFile
+    state_dir: Path
+    database: str
+    broker: BrokerSettings
+    ingest: str
+    amqp_url: str | None
+    worker: str
+    signing_key_file: Path
+    web: WebSettings | None
+    sites: tuple[SiteSettings, ...]
+
+
+class SettingsFile:
+    """One configuration file with the line of every key and the problems found so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._problems: list[tuple[int, str]] = []
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError([f"{path}:0: file: cannot be read ({error.strerror}); check the path given."]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"{path}:0: file: is not UTF-8 text; save it as UTF-8."]) from None
+        self._lines = _line_index(text)
+        try:
+            self.root: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            line = re.search(r"line (\d+)", str(error))
+            raise ConfigError([f"{path}:{line[1] if line else 1}: syntax: {error}"]) from None
+
+    def problem(self, place: str, message: str) -> None:
+        """Note a problem at a place such as `reader.0.port`."""
+        line = self._line_of(place)
+        self._problems.append((line, f"{self.path}:{line}: {place}: {message}"))
+
+    def finish(self) -> None:
+        """Raise ConfigError when any problem was noted."""
+        if self._problems:
+            raise ConfigError([text for _, text in sorted(self._problems)])
+
+    def table(self, place: str, *, required: bool = True) -> Table | None:
+        found = self.root.get(place)
+        if found is None:
+            if required:
+                self.problem(place, f"is missing; add a [{place}] section")
+            return None
+        if not isinstance(found, dict):
+            self.problem(place, f"must be a [{place}] section")
+            return None
+        return Table(self, place, found)
+
+    def tables(self, place: str, within: Mapping[str, Any] | None = None, at: str = "") -> list[Table]:
+        name = place.rpartition(".")[2]
+        found = (self.root if within is None else within).get(name, [])
+        where = f"{at}.{name}" if at else place
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            self.problem(where, f"must be written as [[{place}]] sections")
+            return []
+        return [Table(self, f"{where}.{number}", item) for number, item in enumerate(found)]
+
+    def _line_of(self, place: str) -> int:
+        while place:
+            if place in self._lines:
+                return self._lines[place]
+            place = place.rpartition(".")[0]
+        return 1
+
+
+class Table:
+    """One section while it is read: every key is taken once, what is left over is unknown."""
+
+    def __init__(self, file: SettingsFile, place: str, values: Mapping[str, Any]) -> None:
+        self.file, self.place, self.values = file, place, dict(values)
+        self._left = dict(values)
+        self._asked: list[str] = []
+
+    def problem(self, key: str, message: str) -> None:
+        self.file.problem(f"{self.place}.{key}", message)
+
+    def take(
+        self, key: str, kind: type, default: Any = _REQUIRED, check: Callable[[Any], str | None] | None = None
+    ) -> Any:
+        """Take one key; a wrong or missing one is noted and replaced by the default or an empty value of the kind."""
+        self._asked.append(key)
+        fallback = kind() if default is _REQUIRED else default
+        if key not in self._left:
+            if default is _REQUIRED:
+                self.problem(key, "is missing; it has no default")
+            return fallback
+        value = self._left.pop(key)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            self.problem(key, f"must be {_KIND_WORDS[kind]}")
+            return fallback
+        message = check(value) if check else None
+        if message:
+            self.problem(key, message)
+            return fallback
+        return value
+
+    def rest(self) -> dict[str, Any]:
+        """Give the keys not taken; whoever owns them checks them."""
+        rest, self._left = self._left, {}
+        return rest
+
+    def finish(self) -> None:
+        for key in self._left:
+            near = difflib.get_close_matches(key, self._asked, 1)
+            self.problem(
+                key, f"is not known here; did you mean {near[0]!r}?" if near else "is not known here; remove it"
+            )
+
+
+_KIND_WORDS: dict[type, str] = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
+
+
+def _line_index(text: str) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    prefix = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            prefix = _open_section(header[2].replace('"', ""), header[1] == "[[", counts)
+            lines.setdefault(prefix, number)
+        elif key := _KEY.match(line):
+            lines.setdefault(f"{prefix}.{key[1]}" if prefix else key[1], number)
+    return lines
+
+
+def _open_section(name: str, is_array: bool, counts: dict[str, int]) -> str:
+    # `[[site.source]]` below the second `[[site]]` is site.1.source.0, as tomllib nests it.
+    parts: list[str] = []
+    for depth, part in enumerate(name.split(".")):
+        parts.append(part)
+        joined = ".".join(parts)
+        last = depth == name.count(".")
+        if last and is_array:
+            counts[joined] = counts.get(joined, -1) + 1
+        if joined in counts:
+            parts.append(str(counts[joined]))
+    return ".".join(parts)
+
+
+def _check_id(value: str) -> str | None:
+    return None if _ID.fullmatch(value) else "must be letters, digits, - and _ only, at most 63 of them"
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if value in words else f"must be one of {', '.join(words)}"
+
+    return check
+
+
+def _between(low: float, high: float) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if low <= value <= high else f"must be from {low:g} to {high:g}"
+
+    return check
+
+
+_check_gpio = _between(0, 27)
+
+
+def _zone(table: Table) -> zoneinfo.ZoneInfo:
+    name = table.take("timezone", str, "Europe/London")
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        table.problem("timezone", "is not a time zone name; write one such as Europe/London")
+        return zoneinfo.ZoneInfo("UTC")
+
+
+def _path(table: Table, key: str, default: Any = _REQUIRED) -> Path | None:
+    text = table.take(key, str, default)
+    # Relative paths are relative to the configuration file, so that a folder can be moved as a whole.
+    return None if text is None else table.file.path.parent / text
+
+
+def _need_path(table: Table, key: str, default: Any = _REQUIRED) -> Path:
+    return _path(table, key, default) or Path()
+
+
+def _broker(table: Table, key: str) -> BrokerSettings:
+    url = table.take(key, str)
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or port == -1:
+        if url:
+            table.problem(key, "must be mqtt://HOST:PORT or mqtts://HOST:PORT")
+        parts = urlsplit("mqtt://127.0.0.1")
+        port = None
+    if parts.username or parts.password:
+        table.problem(key, "must not hold a user or password; use username and password_file")
+    tls = parts.scheme == "mqtts"
+    return BrokerSettings(
+        host=parts.hostname or "127.0.0.1",
+        port=port or (8883 if tls else 1883),
+        tls=tls,
+        ca_file=_path(table, "ca_file", None),
+        cert_file=_path(table, "cert_file", None),
+        key_file=_path(table, "key_file", None),
+        username=table.take("username", str, None),
+        password_file=_path(table, "password_file", None),
+    )
+
+
+def _web(file: SettingsFile, port: int) -> WebSettings | None:
+    table = file.table("web", required=False)
+    if table is None:
+        return None
+    settings = WebSettings(table.take("host", str, "127.0.0.1"), table.take("port", int, port, _between(0, 65535)))
+    table.finish()
+    return settings
+
+
+def _reader(table: Table, drivers: tuple[str, ...]) -> ReaderSettings:
+    return ReaderSettings(
+        id=table.take("id", str, check=_check_id),
+        driver=table.take("driver", str, check=_one_of(drivers)),
+        port=table.take("port", str),
+        point=table.take("point", str, check=_check_id),
+        options=table.rest(),
+        place=table.place,
+    )
+
+
+def _point(table: Table) -> PointSettings:
+    settings = PointSettings(
+        id=table.take("id", str, check=_check_id),
+        kind=table.take("kind", str, check=_one_of(POINT_KINDS)),
+        strike_gpio=table.take("strike_gpio", int, None, _check_gpio),
+        strike_active_low=table.take("strike_active_low", bool, False),
+        unlock_seconds=table.take("unlock_seconds", float, 5.0, _between(0.1, 600)),
+        contact_gpio=table.take("contact_gpio", int, None, _check_gpio),
+        contact_open_high=table.take("contact_open_high", bool, True),
+        rex_gpio=table.take("rex_gpio", int, None, _check_gpio),
+        held_open_seconds=table.take("held_open_seconds", float, 30.0, _between(1, 3600)),
+    )
+    table.finish()
+    return settings
+
+
+def _check_points(file: SettingsFile, readers: list[ReaderSettings], points: list[PointSettings]) -> None:
+    for place, ids in (("reader", [item.id for item in readers]), ("point", [item.id for item in points])):
+        for number, name in enumerate(ids):
+            if name and name in ids[:number]:
+                file.problem(f"{place}.{number}.id", f"the id {name!r} is used twice")
+    names = {point.id for point in points}
+    ports: dict[str, str] = {}
+    for reader in readers:
+        if reader.point and reader.point not in names:
+            file.problem(f"{reader.place}.point", f"there is no [[point]] with id {reader.point!r}")
+        if reader.port and reader.port in ports:
+            file.problem(f"{reader.place}.port", f"is already used by reader {ports[reader.port]!r}")
+        ports.setdefault(reader.port, reader.id)
+    pins: dict[int, str] = {}
+    for number, point in enumerate(points):
+        for key in ("strike_gpio", "contact_gpio", "rex_gpio"):
+            pin = getattr(point, key)
+            if pin in pins:
+                file.problem(f"point.{number}.{key}", f"GPIO {pin} is already {pins[pin]}")
+            elif pin is not None:
+                pins[pin] = f"{key} of point {point.id!r}"
+
+
+def load_gateway(path: Path, drivers: tuple[str, ...]) -> GatewaySettings:
+    """Read gateway.toml; call `settings.file.finish()` after the drivers have checked their options.
+
+    Args:
+        drivers: names that `driver` may have.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    file = SettingsFile(path)
+    _check_sections(file, ("gateway", "hub", "web", "journal", "reader", "point"))
+    table = file.table("gateway") or Table(file, "gateway", {})
+    hub = file.table("hub", required=False)
+    journal = file.table("journal", required=False) or Table(file, "journal", {})
+    readers = [_reader(item, drivers) for item in file.tables("reader")]
+    points = [_point(item) for item in file.tables("point")]
+    _check_points(file, readers, points)
+    settings = GatewaySettings(
+        file=file,
+        id=table.take("id", str, check=_check_id),
+        site=table.take("site", str, check=_check_id),
+        state_dir=_need_path(table, "state_dir", "/var/lib/tapgate"),
+        timezone=_zone(table),
+        site_key_file=_need_path(table, "site_key_file"),
+        roster_signer=table.take("roster_signer", str, None),
+        hub=_broker(hub, "url") if hub else None,
+        offline_after_seconds=hub.take("offline_after_seconds", float, 24.0, _between(1, 3600)) if hub else 24.0,
+        web=_web(file, 8080),
+        readers=tuple(readers),
+        points=tuple(points),
+        journal_quota_mib=journal.take("quota_mib", int, 256, _between(4, 65536)),
+        journal_segment_kib=journal.take("segment_kib", int, 1024, _between(64, 65536)),
+        journal_keep_days=journal.take("keep_days", int, 7, _between(0, 3650)),
+    )
+    for item in (table, hub, journal):
+        if item:
+            item.finish()
+    return settings
+
+
+def load_hub(path: Path) -> HubSettings:
+    """Read hub.toml; call `settings.file.finish()` after the connectors have checked their options.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    file = SettingsFile(path)
+    _check_sections(file, ("hub", "web", "site"))
+    table = file.table("hub") or Table(file, "hub", {})
+    sites = []
+    for item in file.tables("site"):
+        sources = []
+        for source in file.tables("site.source", item.values, item.place):
+            name, kind = (
+                source.take("name", str, check=_check_id),
+                source.take("kind", str, check=_one_of(SOURCE_KINDS)),
+            )
+            sources.append(SourceSettings(name, kind, source.rest(), source.place))
+        item.take("source", list, [])
+        site_id = item.take("id", str, check=_check_id)
+        name = item.take("name", str, site_id)
+        sites.append(SiteSettings(site_id, name, _zone(item), _need_path(item, "site_key_file"), tuple(sources)))
+        item.finish()
+    settings = HubSettings(
+        file=file,
+        state_dir=_need_path(table, "state_dir", "/var/lib/tapgate-hub"),
+        database=table.take("database", str, "sqlite:///hub.db"),
+        broker=_broker(table, "broker"),
+        ingest=table.take("ingest", str, "mqtt-share", _one_of(("mqtt-share", "amqp-quorum"))),
+        amqp_url=table.take("amqp_url", str, None),
+        worker=table.take("worker", str, "hub-0", _check_id),
+        signing_key_file=_need_path(table, "signing_key_file", "hub.key"),
+        web=_web(file, 8081),
+        sites=tuple(sites),
+    )
+    table.finish()
+    return settings
+
+
+def _check_sections(file: SettingsFile, known: tuple[str, ...]) -> None:
+    for key in file.root:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean [{near[0]}]?" if near else f"known sections are {', '.join(known)}"
+            file.problem(key, f"is not a section of this file; {hint}")
+
+
+def read_site_key(path: Path) -> bytes:
+    """Read the 32-byte site key, written as 64 hex digits.
+
+    Raises:
+        ConfigError: the file is missing or holds something else; the message does not repeat it.
+    """
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        key = bytes.fromhex(text)
+    except OSError as error:
+        raise ConfigError([f"{path}:0: site_key_file: cannot be read ({error.strerror})."]) from None
+    except ValueError:
+        key = b""
+    if len(key) != SITE_KEY_BYTES:
+        raise ConfigError([f"{path}:1: site_key_file: must hold {SITE_KEY_BYTES} bytes as 64 hex digits."])
+    return key

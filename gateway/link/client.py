@@ -1,0 +1,233 @@
+"""One MQTT 5 connection: paho behind an inbox.
+
+paho calls back on its own thread, in places while it holds its own locks, and a callback that raises ends that thread.
+So the callbacks here do one thing only: they put a value into the inbox. One owner thread reads the inbox and is the
+only one that publishes, subscribes and acknowledges.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gateway.config import BrokerSettings
+from gateway.errors import FatalError
+
+log = logging.getLogger(__name__)
+
+WINDOW = 20
+KEEPALIVE_SECONDS = 20
+MAX_PACKET_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection stands; subscribe and announce now, whatever `session_present` says."""
+
+    generation: int
+    session_present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection ended or could not be made; the client goes on trying."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message came in; `generation` and `mid` are needed to acknowledge it."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    qos: int
+    mid: int
+    generation: int
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The broker answered a publish; `refused` is None or its reason in words."""
+
+    mid: int
+    refused: str | None
+
+
+InboxItem = Connected | Disconnected | Arrived | Published
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+class Link:
+    """An MQTT 5 client that keeps connecting with jitter until closed.
+
+    Args:
+        client_id: stable over restarts; the broker's session hangs on it.
+        manual_ack: when True every Arrived with QoS 1 must be given to `ack` after it was made durable.
+        receive_maximum: how many unacknowledged messages the broker may send; the back-pressure.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        client_id: str,
+        *,
+        will: Will | None = None,
+        manual_ack: bool = False,
+        receive_maximum: int = 100,
+        session_expiry_seconds: int = 7 * 86400,
+        inbox: queue.SimpleQueue[Any] | None = None,
+    ) -> None:
+        self.inbox: queue.SimpleQueue[Any] = inbox or queue.SimpleQueue()
+        self.connected = False
+        self._generation = 0
+        self._broker = broker
+        self._receive_maximum = receive_maximum
+        self._session_expiry_seconds = session_expiry_seconds
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
+        client.max_inflight_messages_set(WINDOW)
+        # paho doubles this delay without jitter; drawing the bounds keeps a thousand gateways from returning together.
+        client.reconnect_delay_set(random.uniform(0.5, 2.0), random.uniform(15, 30))  # type: ignore[arg-type]  # seconds; paho sleeps on them as they are
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        if will:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        _authenticate(client, broker)
+        self._client = client
+
+    def start(self) -> None:
+        """Start connecting in the background; the result arrives in the inbox."""
+        properties = _properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = self._session_expiry_seconds
+        properties.ReceiveMaximum = self._receive_maximum
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        self._client.connect_async(
+            self._broker.host, self._broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=properties
+        )
+        self._client.loop_start()
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Subscribe at QoS 1; the broker sends retained messages at once."""
+        self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+
+    def unsubscribe(self, topics: list[str]) -> None:
+        self._client.unsubscribe(topics)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expiry_seconds: int | None = None,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> int | None:
+        """Publish at QoS 1.
+
+        Returns:
+            The message id that a later Published names, None while there is no connection: paho would queue in memory,
+            and the journal is the only queue.
+        """
+        if not self.connected:
+            return None
+        properties = _properties(PacketTypes.PUBLISH)
+        if expiry_seconds is not None:
+            properties.MessageExpiryInterval = expiry_seconds
+        if response_topic is not None:
+            properties.ResponseTopic = response_topic
+        if correlation is not None:
+            properties.CorrelationData = correlation
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        return info.mid if info.rc == paho.MQTT_ERR_SUCCESS else None
+
+    def ack(self, message: Arrived) -> None:
+        """Acknowledge a message of a manual_ack link; one from before a reconnect is left alone, it will come again."""
+        if message.qos and message.generation == self._generation:
+            self._client.ack(message.mid, message.qos)
+
+    def close(self, farewell: Will | None = None) -> None:
+        """Say goodbye and stop; a clean goodbye suppresses the will, so the farewell replaces it."""
+        if farewell and self.connected:
+            info = self._client.publish(farewell.topic, farewell.payload, qos=1, retain=True)
+            try:
+                info.wait_for_publish(2.0)
+            except (RuntimeError, ValueError) as error:
+                log.debug("the farewell was not confirmed: %s", error)
+        self._client.disconnect()
+        self._client.loop_stop()
+        self.connected = False
+
+    def _on_connect(self, _client: Any, _data: Any, flags: Any, code: ReasonCode, _properties: Any) -> None:
+        if code.is_failure:
+            self.inbox.put(Disconnected(f"the broker refused the connection: {code}"))
+            return
+        self._generation += 1
+        self.connected = True
+        self.inbox.put(Connected(self._generation, bool(flags.session_present)))
+
+    def _on_connect_fail(self, _client: Any, _data: Any) -> None:
+        self.inbox.put(Disconnected(f"no broker answers at {self._broker.host}:{self._broker.port}"))
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        self.connected = False
+        self.inbox.put(Disconnected(f"the connection to the broker ended: {code}"))
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        self.inbox.put(
+            Arrived(
+                message.topic,
+                bytes(message.payload),
+                bool(message.retain),
+                message.qos,
+                message.mid,
+                self._generation,
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, code: ReasonCode, _properties: Any) -> None:
+        self.inbox.put(Published(mid, str(code) if code.is_failure else None))
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]  # paho leaves this one function untyped
+
+
+def _authenticate(client: paho.Client, broker: BrokerSettings) -> None:
+    if broker.tls:
+        context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if broker.cert_file:
+            try:
+                context.load_cert_chain(str(broker.cert_file), str(broker.key_file) if broker.key_file else None)
+            except (OSError, ssl.SSLError) as error:
+                raise FatalError(f"The client certificate {broker.cert_file} cannot be used ({error}).") from None
+        client.tls_set_context(context)
+    if broker.username:
+        password = broker.password_file.read_text(encoding="utf-8").strip() if broker.password_file else None
+        client.username_pw_set(broker.username, password)

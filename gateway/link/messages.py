@@ -1,0 +1,62 @@
+"""The messages that are not events: watermark, birth and will, hub state."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from gateway.errors import BadMessage
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """One event that the hub quarantined; it counts as committed."""
+
+    seq: int
+    why: str
+
+
+class Watermark(msgspec.Struct, frozen=True):
+    """What the hub has committed: everything up to `upto`, and the closed ranges in `have` above it."""
+
+    epoch: str
+    upto: int
+    have: list[tuple[int, int]] = []
+    rejected: list[Rejected] = []
+
+
+class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Birth (`ready`) and will (`lost`) of a gateway; a will whose boot is older than the birth is ignored."""
+
+    state: Literal["ready", "lost", "closed"]
+    boot: int
+    epoch: str = ""
+    head: int = 0
+    acked: int = 0
+    software: str = ""
+    roster: int | None = None
+
+
+class HubState(msgspec.Struct, frozen=True):
+    """Retained state of the hub; gateways hold their backlog while it is `lost`."""
+
+    state: Literal["ready", "lost"]
+
+
+_Form = TypeVar("_Form", bound=msgspec.Struct)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def decode(payload: bytes, form: type[_Form]) -> _Form:
+    """Decode one message.
+
+    Raises:
+        BadMessage: the payload is not of this form; quarantine its bytes.
+    """
+    try:
+        return msgspec.json.decode(payload, type=form)
+    except msgspec.MsgspecError as error:
+        raise BadMessage(f"This is not a {form.__name__}: {error}.") from None

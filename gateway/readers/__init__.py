@@ -1,0 +1,6 @@
+"""The shelf of readers: protocol and transport joined into a stream of presentations.
+
+What lives here: one driver a file behind the Reader contract of base.py.
+What it never imports: another driver; outputs, journal, roster, link.
+Read first: base.py, then rc522.py.
+"""

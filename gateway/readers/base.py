@@ -1,0 +1,220 @@
+"""The contract every reader keeps, and the table of drivers.
+
+A reader is owned by one bus thread; nothing here is called from two threads. To add a reader: one file in this
+folder with an Options dataclass and a class that keeps Reader, one line in DRIVERS, a transcript test, the shared contract test.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Protocol
+
+from gateway.cards.identity import CardNumber
+from gateway.errors import ConfigError, MissingExtra
+from gateway.points.actions import Signal
+
+
+@dataclass(frozen=True, slots=True)
+class CardRead:
+    """One presentation of one card: it entered the field and its number is known.
+
+    Attributes:
+        number: the card number; it must not leave this process except as a card key.
+        card_type: such as `mifare-classic-1k`, `ntag`, `desfire`, `unknown`.
+        seen_ns: CLOCK_MONOTONIC nanoseconds when the number was known.
+    """
+
+    reader: str
+    number: CardNumber
+    card_type: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CardRefused:
+    """One presentation of something that cannot serve as an identity.
+
+    Attributes:
+        reason: a value of access.rules.Reason, such as `card_format`.
+        detail: one sentence for the technician, without any card number.
+    """
+
+    reader: str
+    reason: str
+    detail: str
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CardGone:
+    """The card that was read has left the field; line readers never say so."""
+
+    reader: str
+    seen_ns: int
+
+
+ReaderEvent = CardRead | CardRefused | CardGone
+
+
+@dataclass(slots=True)
+class Vitals:
+    """How a reader does; counters since the process started, all readable while the reader works.
+
+    Attributes:
+        state: `starting`, `ready`, `degraded`, `offline` or `faulty`.
+        detail: one sentence for the technician.
+    """
+
+    state: str = "starting"
+    detail: str = ""
+    firmware: str = ""
+    polls: int = 0
+    presentations: int = 0
+    retries: int = 0
+    errors: int = 0
+    resets: int = 0
+    reopens: int = 0
+    last_read_ns: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """One reader behind its driver.
+
+    Life: open, then poll again and again, then close. After ReaderOffline the owner calls close, waits, then opens.
+    """
+
+    name: str
+    vitals: Vitals
+
+    def open(self) -> None:
+        """Bring the reader to its polling state within 2 s.
+
+        Raises:
+            ReaderOffline: the port is missing or the reader does not answer; back off and try again.
+            MissingExtra: the driver needs a package that is not installed.
+        """
+        ...
+
+    def poll(self) -> list[ReaderEvent]:
+        """Run one cycle and give what happened, oldest first; returns within 100 ms.
+
+        Raises:
+            ReaderOffline: the reader or its port is gone.
+        """
+        ...
+
+    @property
+    def pause_seconds(self) -> float:
+        """Give how long the owner should sleep before the next poll; 0 when poll itself waits for data."""
+        ...
+
+    def signal(self, signal: Signal) -> bool:
+        """Show a signal with the reader's own LED or buzzer; False when it has none. Never raises, never waits."""
+        ...
+
+    def close(self) -> None:
+        """Give the port back; may be called twice and never raises."""
+        ...
+
+
+class Transports(Protocol):
+    """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
+
+    The results keep transports.spi.SpiTransport and transports.serial.SerialTransport.
+    """
+
+    def spi(self, port: str, speed_hz: int) -> Any: ...
+
+    def serial(self, port: str, baud: int) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """One line of the driver table.
+
+    Attributes:
+        module: imported only when a reader of this kind is configured.
+        bus: gives the name of the bus a port belongs to; readers on one bus share one thread.
+    """
+
+    module: str
+    bus: Callable[[str], str] = str
+
+
+def spi_bus(port: str) -> str:
+    """Give `spi0` for `/dev/spidev0.1`; the port itself when it is not a spidev name."""
+    _, found, rest = port.rpartition("spidev")
+    return f"spi{rest.partition('.')[0]}" if found else port
+
+
+# Each module has `Options`, a frozen dataclass of its settings, and `make(name, port, options, transports) -> Reader`.
+DRIVERS: dict[str, Driver] = {
+    "rc522": Driver("gateway.readers.rc522", spi_bus),
+    "mfrc522": Driver("gateway.readers.mfrc522_library", spi_bus),
+    "serial-line": Driver("gateway.readers.serial_line"),
+}
+
+
+def parse_options(driver: str, table: Mapping[str, Any], problem: Callable[[str, str], None]) -> Any:
+    """Turn the driver's own keys of a `[[reader]]` table into its Options.
+
+    Args:
+        problem: called with key and message for each key that is unknown or of a wrong type.
+
+    Returns:
+        The driver's Options, with defaults in place of the refused keys.
+    """
+    options = importlib.import_module(DRIVERS[driver].module).Options
+    known = {item.name: item for item in fields(options)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            problem(key, f"is not a setting of driver {driver!r}; it has {', '.join(sorted(known)) or 'none'}")
+            continue
+        wanted = _type_of_default(known[key])
+        if wanted is float and type(value) is int:
+            values[key] = float(value)
+            continue
+        if wanted is not None and type(value) is not wanted:
+            problem(key, f"must be {_WORDS[wanted]}, got {_WORDS.get(type(value), 'something else')}")
+            continue
+        values[key] = value
+    try:
+        return options(**values)
+    except ConfigError as error:
+        for text in error.problems:
+            key, _, message = text.partition(": ")
+            problem(key, message)
+        return options()
+
+
+_WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+}
+
+
+def _type_of_default(item: Any) -> type | None:
+    if item.metadata.get("type"):
+        return item.metadata["type"]  # type: ignore[no-any-return]  # dataclass metadata is an untyped mapping
+    return type(item.default) if item.default is not MISSING and item.default is not None else None
+
+
+def make_reader(driver: str, name: str, port: str, options: Any, transports: Transports) -> Reader:
+    """Build one reader; nothing is opened yet.
+
+    Raises:
+        MissingExtra: the driver's module needs a package that is not installed.
+    """
+    try:
+        module = importlib.import_module(DRIVERS[driver].module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"Driver {driver!r} needs the package {error.name!r}, which is not installed.") from error
+    reader: Reader = module.make(name, port, options, transports)
+    return reader

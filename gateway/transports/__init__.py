@@ -1,0 +1,6 @@
+"""The wires: things that move bytes and know nothing of cards.
+
+What lives here: SPI by ioctl, serial by pyserial, joined memory ends, record and replay.
+What it never imports: protocols and cards; wires carry bytes.
+Read first: spi.py.
+"""
