@@ -1,0 +1,216 @@
+"""How a generation travels: a signed manifest, content-addressed chunks, deltas.
+
+A gateway that holds an older generation fetches the delta that leads to the new one; every other fetches the chunks.
+Both end in the same bytes, and only bytes whose SHA-256 is the manifest's, and whose own seal holds, are put in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass, field
+
+import msgspec
+
+from gateway.errors import BadRoster
+from gateway.roster.file import RECORD, assemble, decode_meta, iter_records, split
+from gateway.roster.signing import Signer, Trust
+
+CHUNK_BYTES = 48 * 1024
+MAX_ROSTER_BYTES = 64 << 20
+MANIFEST_VERSION = 1
+_KEY_BYTES = 16
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the newest generation is and how to get it.
+
+    Attributes:
+        sha256: of the whole file, seal included.
+        chunks: SHA-256 of each chunk's plain bytes, in file order; the topics carry them zlib-compressed.
+        deltas: pairs of versions for which a delta is published.
+    """
+
+    v: int
+    site: str
+    version: int
+    created: str
+    sha256: str
+    size: int
+    chunks: list[str]
+    deltas: list[tuple[int, int]] = []
+
+
+class _SignedManifest(msgspec.Struct, frozen=True):
+    body: str
+    seal: str
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    v: int
+    site: str
+    old: int
+    new: int
+    meta: bytes
+    put: bytes
+    drop: bytes
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The payloads of one generation; chunks and deltas are to be sent before the manifest that names them."""
+
+    manifest: bytes
+    chunks: dict[str, bytes] = field(default_factory=dict)
+    deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
+
+
+def publish(raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes) -> Publication:
+    """Make the payloads of a generation.
+
+    Args:
+        earlier: files of generations from which a direct delta should be offered.
+    """
+    parts = split(raw)
+    meta = decode_meta(parts)
+    pieces = [raw[at : at + CHUNK_BYTES] for at in range(0, len(raw), CHUNK_BYTES)]
+    hashes = [hashlib.sha256(piece).hexdigest() for piece in pieces]
+    deltas = {(split(old).version, parts.version): make_delta(old, raw) for old in earlier}
+    manifest = Manifest(
+        MANIFEST_VERSION,
+        meta.site,
+        parts.version,
+        meta.created,
+        hashlib.sha256(raw).hexdigest(),
+        len(raw),
+        hashes,
+        sorted(deltas),
+    )
+    body = msgspec.json.encode(manifest)
+    signed = _SignedManifest(body.decode(), signer.seal(site_key, body).hex())
+    chunks = {name: zlib.compress(piece, 6) for name, piece in zip(hashes, pieces, strict=True)}
+    return Publication(msgspec.json.encode(signed), chunks, deltas)
+
+
+def read_manifest(payload: bytes, trust: Trust, site: str) -> Manifest:
+    """Verify and read a manifest.
+
+    Raises:
+        BadRoster: not a manifest, not signed for this site, or of a later form; keep the roster in force.
+    """
+    try:
+        signed = msgspec.json.decode(payload, type=_SignedManifest)
+        body, seal = signed.body.encode(), bytes.fromhex(signed.seal)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadRoster(f"This is not a roster manifest: {error}.") from None
+    trust.check(body, seal)
+    try:
+        manifest = msgspec.json.decode(body, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BadRoster(f"This is not a roster manifest: {error}.") from None
+    if manifest.v != MANIFEST_VERSION or manifest.site != site:
+        raise BadRoster(f"This manifest is for site {manifest.site!r} in form {manifest.v}.")
+    if manifest.size > MAX_ROSTER_BYTES:
+        raise BadRoster(f"This roster would have {manifest.size} bytes; the limit is {MAX_ROSTER_BYTES}.")
+    return manifest
+
+
+def open_chunk(payload: bytes, sha256_hex: str) -> bytes:
+    """Unpack one chunk and check it against its name.
+
+    Raises:
+        BadRoster: the bytes are not the ones named; ask again.
+    """
+    try:
+        unpacker = zlib.decompressobj()
+        plain = unpacker.decompress(payload, CHUNK_BYTES + 1)
+    except zlib.error as error:
+        raise BadRoster(f"A roster chunk cannot be unpacked: {error}.") from None
+    if hashlib.sha256(plain).hexdigest() != sha256_hex:
+        raise BadRoster("A roster chunk is not the one its name says.")
+    return plain
+
+
+def join_chunks(manifest: Manifest, chunks: dict[str, bytes]) -> bytes:
+    """Join plain chunks to the file of the manifest.
+
+    Raises:
+        BadRoster: a chunk is missing or the whole is not what the manifest names.
+    """
+    try:
+        raw = b"".join(chunks[name] for name in manifest.chunks)
+    except KeyError:
+        raise BadRoster("A roster chunk is missing.") from None
+    return _checked(raw, manifest)
+
+
+def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
+    """Make the delta that turns one generation into another."""
+    old, new = split(old_raw), split(new_raw)
+    before = {record[:_KEY_BYTES]: record for record in iter_records(old.records)}
+    put = [record for record in iter_records(new.records) if before.pop(record[:_KEY_BYTES], None) != record]
+    site = decode_meta(new).site
+    delta = _Delta(
+        MANIFEST_VERSION,
+        site,
+        old.version,
+        new.version,
+        new.meta_raw,
+        b"".join(put),
+        b"".join(sorted(before)),
+        new.seal,
+    )
+    return zlib.compress(msgspec.msgpack.encode(delta), 6)
+
+
+def apply_delta(old_raw: bytes | memoryview, payload: bytes, manifest: Manifest | None = None) -> bytes:
+    """Apply a delta to the file it starts from.
+
+    Args:
+        manifest: when the delta leads to the newest generation, so that the result is checked against its hash.
+
+    Raises:
+        BadRoster: the delta is torn, starts from another generation, or does not give the bytes that were signed.
+    """
+    old = split(old_raw)
+    try:
+        unpacked = zlib.decompressobj().decompress(payload, MAX_ROSTER_BYTES)
+        delta = msgspec.msgpack.decode(unpacked, type=_Delta)
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BadRoster(f"A roster delta cannot be read: {error}.") from None
+    if delta.old != old.version:
+        raise BadRoster(f"This delta starts from roster {delta.old}, here is {old.version}.")
+    if len(delta.put) % RECORD.size or len(delta.drop) % _KEY_BYTES:
+        raise BadRoster("A roster delta is torn.")
+    put = {record[:_KEY_BYTES]: record for record in iter_records(delta.put)}
+    drop = {delta.drop[at : at + _KEY_BYTES] for at in range(0, len(delta.drop), _KEY_BYTES)}
+    raw = assemble(delta.new, delta.meta, _merge(old.records, put, drop)) + delta.seal
+    return _checked(raw, manifest) if manifest and manifest.version == delta.new else raw
+
+
+def _merge(records: memoryview, put: dict[bytes, bytes], drop: set[bytes]) -> bytes:
+    # The old records are copied in runs between the touched keys, so the cost follows the delta, not the roster.
+    pieces: list[bytes | memoryview] = []
+    start, count = 0, len(records) // RECORD.size
+    for key in sorted(put.keys() | drop):
+        low, high = start, count
+        while low < high:
+            middle = (low + high) >> 1
+            if bytes(records[middle << 5 : (middle << 5) + _KEY_BYTES]) < key:
+                low = middle + 1
+            else:
+                high = middle
+        pieces.append(records[start << 5 : low << 5])
+        if key in put:
+            pieces.append(put[key])
+        held = low < count and bytes(records[low << 5 : (low << 5) + _KEY_BYTES]) == key
+        start = low + held
+    pieces.append(records[start << 5 :])
+    return b"".join(pieces)
+
+
+def _checked(raw: bytes, manifest: Manifest) -> bytes:
+    if len(raw) != manifest.size or hashlib.sha256(raw).hexdigest() != manifest.sha256:
+        raise BadRoster("The roster is not the one that the manifest names.")
+    return raw

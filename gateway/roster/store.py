@@ -1,0 +1,93 @@
+"""The generations on disk: the current one, the one before, and the swap between them.
+
+A roster is only put in force after it was verified as a whole. A failed verification leaves what was there; it never
+leaves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from gateway.errors import BadRoster
+from gateway.roster.signing import Trust
+from gateway.roster.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+CURRENT, PREVIOUS, INCOMING = "current.roster", "previous.roster", "incoming.roster"
+
+
+class RosterStore:
+    """The roster folder of one gateway; `current` is read by every bus thread and replaced as one reference."""
+
+    def __init__(self, directory: Path, trust: Trust, site: str) -> None:
+        self._directory = directory
+        self.trust = trust
+        self.site = site
+        self.current: Snapshot | None = None
+        self.fault: str | None = None
+
+    def load(self) -> Snapshot | None:
+        """Put the newest good generation on disk in force; None when there is none, with `fault` saying why."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for name in (CURRENT, PREVIOUS):
+            path = self._directory / name
+            if not path.exists():
+                continue
+            try:
+                self.current = Snapshot.open(path, self.trust, self.site)
+            except BadRoster as error:
+                self.fault = str(error)
+                log.warning("roster file %s is not used: %s", name, error)
+                continue
+            break
+        return self.current
+
+    def raw(self) -> bytes | None:
+        """Give the bytes of the generation in force, from which a delta starts."""
+        if self.current is None:
+            return None
+        for name in (CURRENT, PREVIOUS):
+            with contextlib.suppress(OSError, BadRoster):
+                raw = (self._directory / name).read_bytes()
+                if Snapshot(raw, self.trust, self.site).version == self.current.version:
+                    return raw
+        return None
+
+    def install(self, raw: bytes) -> Snapshot:
+        """Verify a generation, make it durable and put it in force.
+
+        Raises:
+            BadRoster: it does not verify or is not newer; the one in force stays.
+            OSError: the disk refused it; the one in force stays.
+        """
+        fresh = Snapshot(raw, self.trust, self.site)
+        if self.current is not None and fresh.version <= self.current.version:
+            raise BadRoster(f"Roster {fresh.version} is not newer than {self.current.version}, which is in force.")
+        incoming, current = self._directory / INCOMING, self._directory / CURRENT
+        with incoming.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.current is not None and current.exists() and self.fault is None:
+            # A second name for the good file first, so that there is no moment without one.
+            spare = self._directory / (PREVIOUS + ".new")
+            spare.unlink(missing_ok=True)
+            os.link(current, spare)
+            spare.replace(self._directory / PREVIOUS)
+        incoming.replace(current)
+        _sync_folder(self._directory)
+        self.current = Snapshot.open(current, self.trust, self.site)
+        self.fault = None
+        return self.current
+
+
+def _sync_folder(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
