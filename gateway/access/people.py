@@ -20,6 +20,10 @@ class CardState(enum.IntEnum):
     REPLACED = 5
 
 
+# The rules under this name hold at every point that has none of its own.
+EVERY_POINT = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class CardEntry:
     """One card of the roster.
@@ -78,5 +82,5 @@ class Roster(Protocol):
         ...
 
     def point(self, name: str) -> PointRules | None:
-        """Give the rules of a point, None when the roster does not know it."""
+        """Give the rules of a point, else those of EVERY_POINT, None when the roster has neither."""
         ...

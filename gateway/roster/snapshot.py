@@ -9,7 +9,7 @@ import mmap
 from datetime import datetime
 from pathlib import Path
 
-from gateway.access.people import CardEntry, PointRules
+from gateway.access.people import EVERY_POINT, CardEntry, PointRules
 from gateway.access.schedule import Calendar
 from gateway.errors import BadRoster
 from gateway.roster.file import (
@@ -78,7 +78,7 @@ class Snapshot:
         return None
 
     def point(self, name: str) -> PointRules | None:
-        return self._points.get(name)
+        return self._points.get(name) or self._points.get(EVERY_POINT)
 
     @property
     def records(self) -> memoryview:

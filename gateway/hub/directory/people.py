@@ -1,0 +1,96 @@
+"""People: found by name, id or reference, with their cards."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+
+from gateway.hub.store import tables
+from gateway.hub.store.rows import in_slices
+
+
+def new_ref() -> str:
+    """Draw a reference; it says nothing about the person and is the only name a gateway sees."""
+    return f"p_{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """A card as pages show it: its tail, never its key or number."""
+
+    id: int
+    tail: str
+    state: str
+    projection: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonView:
+    ref: str
+    site: str
+    person_key: str
+    role: str
+    given_name: str
+    family_name: str
+    groups: tuple[str, ...]
+    active: bool
+    cards: tuple[CardView, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.given_name} {self.family_name}".strip()
+
+
+def find_people(
+    connection: Connection,
+    *,
+    site: str | None = None,
+    text: str = "",
+    refs: list[str] | None = None,
+    offset: int = 0,
+    limit: int = 50,
+) -> tuple[list[PersonView], int]:
+    """Find people in name order, with how many there are in all."""
+    person = tables.person
+    wanted = select(person)
+    if site:
+        wanted = wanted.where(person.c.site == site)
+    if refs is not None:
+        wanted = wanted.where(person.c.ref.in_(refs))
+    if text:
+        wanted = wanted.where(_holds(text))
+    total = connection.scalar(select(func.count()).select_from(wanted.subquery())) or 0
+    ordered = wanted.order_by(person.c.family_name, person.c.given_name, person.c.ref)
+    return _views(connection, ordered.offset(offset).limit(limit)), total
+
+
+def _holds(text: str) -> ColumnElement[bool]:
+    person = tables.person
+    name = person.c.given_name + " " + person.c.family_name
+    words = [name.icontains(word, autoescape=True) for word in text.split()[:5]]
+    return or_(person.c.person_key == text.strip(), person.c.ref == text.strip(), and_(True, *words))
+
+
+def _views(connection: Connection, wanted: Select[tuple[object, ...]]) -> list[PersonView]:
+    rows = connection.execute(wanted).all()
+    cards: dict[str, list[CardView]] = {row.ref: [] for row in rows}
+    card = tables.card
+    for some in in_slices(cards):
+        for row in connection.execute(select(card).where(card.c.person.in_(some)).order_by(card.c.state, card.c.id)):
+            cards[row.person].append(CardView(row.id, row.tail, row.state, row.projection))
+    return [
+        PersonView(
+            row.ref,
+            row.site,
+            row.person_key,
+            row.role,
+            row.given_name,
+            row.family_name,
+            tuple(row.groups),
+            row.active,
+            tuple(cards[row.ref]),
+        )
+        for row in rows
+    ]

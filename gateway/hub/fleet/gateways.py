@@ -1,0 +1,83 @@
+"""Births and wills of gateways, and what the hub knows of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select, update
+
+from gateway.hub.ingest.commit import ensure_gateway
+from gateway.hub.store import tables
+from gateway.link.messages import GatewayState
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """A gateway as pages show it.
+
+    Attributes:
+        waiting: events it had written at its last birth that are not here yet.
+        roster_wanted: the newest generation of its site, None before the first.
+    """
+
+    site: str
+    name: str
+    state: str
+    boot: int
+    epoch: str
+    software: str
+    waiting: int
+    upto: int
+    roster: int | None
+    roster_wanted: int | None
+    seen_ms: int | None
+    live_ms: int | None
+
+
+def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
+    """Keep a birth or will; give the gateway's number, None when its site is unknown or the word is out of date.
+
+    A will of an older boot than the last birth is out of date: the broker tells it after the gateway came back.
+    """
+    if connection.scalar(select(tables.site.c.id).where(tables.site.c.id == site)) is None:
+        return None
+    number = ensure_gateway(connection, site, name)
+    table = tables.gateway
+    boot = connection.scalar(select(table.c.boot).where(table.c.id == number)) or 0
+    if state.boot < boot:
+        return None
+    values: dict[str, object] = {"state": state.state, "state_ms": at_ms, "boot": state.boot, "seen_ms": at_ms}
+    if state.state == "ready":
+        values |= {"epoch": state.epoch, "head": state.head, "acked": state.acked, "software": state.software}
+        values["roster"] = state.roster
+    connection.execute(update(table).where(table.c.id == number).values(values))
+    return number
+
+
+def list_gateways(connection: Connection) -> list[GatewayView]:
+    """Give every gateway with what it holds back and which roster it has."""
+    table, mark, roster = tables.gateway, tables.mark, tables.roster_generation
+    newest = select(roster.c.site, func.max(roster.c.version).label("version")).group_by(roster.c.site).subquery()
+    wanted = (
+        select(table, mark.c.upto, newest.c.version)
+        .outerjoin(mark, (mark.c.gateway == table.c.id) & (mark.c.epoch == table.c.epoch))
+        .outerjoin(newest, newest.c.site == table.c.site)
+        .order_by(table.c.site, table.c.name)
+    )
+    return [
+        GatewayView(
+            site=row.site,
+            name=row.name,
+            state=row.state,
+            boot=row.boot,
+            epoch=row.epoch,
+            software=row.software,
+            waiting=max(0, row.head - (row.upto or 0)),
+            upto=row.upto or 0,
+            roster=row.roster,
+            roster_wanted=row.version,
+            seen_ms=row.seen_ms,
+            live_ms=row.live_ms,
+        )
+        for row in connection.execute(wanted)
+    ]

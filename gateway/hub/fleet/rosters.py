@@ -1,0 +1,200 @@
+"""From the directory to a signed roster generation.
+
+A generation is made only when what it says has changed, and its number is above every number that a gateway of the
+site has ever named, so that a hub restored from a backup is still believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection, delete, func, insert, select
+
+from gateway.access.people import CardEntry, CardState, PointRules, Rule
+from gateway.access.schedule import Calendar, Schedule, parse_window
+from gateway.cards.encodings import LOSSY_PROJECTIONS
+from gateway.cards.identity import UID_PROJECTION
+from gateway.config import read_site_key
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.roster.file import RosterContent, build, split
+from gateway.roster.publication import CHUNK_BYTES, Publication, publish
+from gateway.roster.signing import Signer
+
+KEPT_GENERATIONS = 16
+DELTAS_FROM = 4
+_STATES = {state.name.lower(): state for state in CardState}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is to be sent for a site.
+
+    Attributes:
+        stale_chunks: names of chunks that no longer belong to the newest two generations.
+        stale_deltas: deltas to generations that are not the newest any more.
+    """
+
+    site: str
+    version: int
+    publication: Publication
+    stale_chunks: frozenset[str]
+    stale_deltas: frozenset[tuple[int, int]]
+
+
+def load_content(connection: Connection, site: str) -> RosterContent:
+    """Read what the roster of a site says now; its version is 0 until it is given one."""
+    return RosterContent(
+        site,
+        0,
+        _load_cards(connection, site),
+        _load_points(connection, site),
+        _load_calendar(connection, site),
+        _load_projections(connection, site),
+    )
+
+
+def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
+    card, person = tables.card, tables.person
+    wanted = (
+        select(
+            card.c.key,
+            card.c.state,
+            card.c.person,
+            card.c.valid_from,
+            card.c.valid_until,
+            person.c.active,
+            person.c.role,
+            person.c.groups,
+            person.c.valid_from.label("person_from"),
+            person.c.valid_until.label("person_until"),
+        )
+        .outerjoin(person, person.c.ref == card.c.person)
+        .where(card.c.site == site)
+    )
+    cards = {}
+    sets: dict[tuple[str, ...], frozenset[str]] = {}
+    for row in connection.execute(wanted):
+        names = (row.role, *row.groups) if row.person else ()
+        groups = sets.setdefault(names, frozenset(names))
+        cards[bytes.fromhex(row.key)] = CardEntry(
+            person=row.person,
+            state=_STATES[row.state],
+            groups=groups,
+            valid_from=max(filter(None, (row.valid_from, row.person_from)), default=None),
+            valid_until=min(filter(None, (row.valid_until, row.person_until)), default=None),
+            person_active=bool(row.active),
+        )
+    return cards
+
+
+def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
+    rule = tables.access_rule
+    rules: dict[str, list[Rule]] = defaultdict(list)
+    for row in connection.execute(select(rule).where(rule.c.site == site).order_by(rule.c.point, rule.c.place)):
+        schedule = Schedule(row.schedule, tuple(parse_window(text) for text in row.windows), row.on_holidays)
+        rules[row.point].append(Rule(row.name, frozenset(row.groups), schedule))
+    return {point: PointRules(tuple(some)) for point, some in rules.items()}
+
+
+def _load_calendar(connection: Connection, site: str) -> Calendar:
+    holiday = tables.holiday
+    wanted = select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == site)
+    return Calendar(tuple(sorted((row.first_day, row.last_day) for row in connection.execute(wanted))))
+
+
+def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
+    card = tables.card
+    used = set(connection.scalars(select(card.c.projection).where(card.c.site == site).distinct()))
+    return (UID_PROJECTION, *(name for name in LOSSY_PROJECTIONS if name in used))
+
+
+def content_digest(content: RosterContent) -> str:
+    """Name what a roster says, whatever its version and date."""
+    cards = sorted((key, _plain(entry)) for key, entry in content.cards.items())
+    points = sorted((name, repr(rules)) for name, rules in _stable(content.points).items())
+    said = (cards, points, content.calendar.holidays, content.projections)
+    return hashlib.sha256(msgspec.msgpack.encode(said)).hexdigest()
+
+
+def _plain(entry: CardEntry) -> tuple[object, ...]:
+    groups = sorted(entry.groups)
+    return (entry.person, int(entry.state), groups, entry.valid_from, entry.valid_until, entry.person_active)
+
+
+def _stable(points: object) -> dict[str, tuple[object, ...]]:
+    assert isinstance(points, dict)
+    return {
+        name: (
+            rules.lockdown,
+            [(rule.name, sorted(rule.groups), rule.schedule.name, _windows(rule.schedule)) for rule in rules.rules],
+        )
+        for name, rules in points.items()
+    }
+
+
+def _windows(schedule: Schedule) -> tuple[object, ...]:
+    windows = [(sorted(window.days), window.start.isoformat(), window.end.isoformat()) for window in schedule.windows]
+    return (windows, schedule.on_holidays)
+
+
+def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False) -> Published | None:
+    """Make the next generation of a site if what it says has changed.
+
+    Args:
+        resend: give the newest generation again even when nothing changed.
+    """
+    site_key = read_site_key(key_file)
+    table, gateway = tables.roster_generation, tables.gateway
+    with store.read() as connection:
+        content = load_content(connection, site)
+        kept = connection.execute(
+            select(table.c.version, table.c.digest, table.c.file)
+            .where(table.c.site == site)
+            .order_by(table.c.version.desc())
+            .limit(DELTAS_FROM + 1)
+        ).all()
+        heard = connection.scalar(select(func.max(gateway.c.roster)).where(gateway.c.site == site)) or 0
+    digest = content_digest(content)
+    files = [bytes(row.file) for row in kept]
+    newest = kept[0].version if kept else 0
+    if not kept or kept[0].digest != digest or heard > newest:
+        newest = max(newest, heard) + 1
+        versioned = RosterContent(site, newest, content.cards, content.points, content.calendar, content.projections)
+        files.insert(0, build(versioned, signer, site_key, files[0] if files else None))
+        _keep(store, site, newest, digest, len(content.cards), files[0])
+    elif not resend:
+        return None
+    return _published(site, files, signer, site_key)
+
+
+def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: bytes) -> None:
+    table = tables.roster_generation
+    with store.write() as connection:
+        row = {"site": site, "version": version, "digest": digest, "cards": cards, "created_ms": now_ms()}
+        connection.execute(insert(table).values(**row, file=file))
+        old = (
+            select(table.c.version)
+            .where(table.c.site == site)
+            .order_by(table.c.version.desc())
+            .offset(KEPT_GENERATIONS)
+            .scalar_subquery()
+        )
+        connection.execute(delete(table).where(table.c.site == site, table.c.version.in_(old)))
+
+
+def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes) -> Published:
+    publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key)
+    versions = [split(file).version for file in files]
+    before = _chunk_names(files[2]) if len(files) > 2 else set()
+    needed = publication.chunks.keys() | (_chunk_names(files[1]) if len(files) > 1 else set())
+    stale_deltas = {(old, versions[1]) for old in versions[2:]}
+    return Published(site, versions[0], publication, frozenset(before - needed), frozenset(stale_deltas))
+
+
+def _chunk_names(file: bytes) -> set[str]:
+    return {hashlib.sha256(file[at : at + CHUNK_BYTES]).hexdigest() for at in range(0, len(file), CHUNK_BYTES)}

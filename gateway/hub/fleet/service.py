@@ -1,0 +1,205 @@
+"""The hub's own connection: its state, watermarks again when asked for, births and wills, rosters.
+
+One thread owns it. Several hubs may run; the one that holds the lock publishes, the others wait. Everything retained is
+sent again after each connect, because a broker may have forgotten it. The hub says `ready` while its database answers:
+gateways hold their backlog otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import select
+
+from gateway.config import BrokerSettings
+from gateway.errors import BadMessage, StoreUnavailable, TapgateError
+from gateway.hub.directory.journal import last_change
+from gateway.hub.fleet.gateways import note_state
+from gateway.hub.fleet.rosters import Published, refresh
+from gateway.hub.ingest.commit import quarantine
+from gateway.hub.ingest.marks import stored_watermarks
+from gateway.hub.ingest.parse import Fault
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.store.locks import exclusive
+from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
+from gateway.link.client import Published as Answered
+from gateway.link.messages import GatewayState, HubState, decode, encode
+from gateway.link.topics import (
+    ALL_STATES,
+    HUB_STATE,
+    parse_gateway_topic,
+    roster_chunk,
+    roster_delta,
+    roster_manifest,
+)
+from gateway.roster.signing import Signer
+
+log = logging.getLogger(__name__)
+
+LOCK = "fleet"
+POLL_SECONDS = 0.25
+STANDBY_SECONDS = 2.0
+_LOST = encode(HubState("lost"))
+_READY = encode(HubState("ready"))
+
+
+class FleetService:
+    """Runs the fleet connection in a thread of its own.
+
+    Args:
+        worker: stable over restarts and different for each hub process.
+        beat: called whenever the loop turns; feeds the watchdog.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        worker: str,
+        store: Store,
+        signer: Signer,
+        *,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._broker, self._worker, self._store, self._signer, self._beat = broker, worker, store, signer, beat
+        self._link: Link | None = None
+        self._seen_change = -1
+        self._ready = False
+        self._resend: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None and self._link.connected
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(15)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._beat()
+            try:
+                with exclusive(self._store, LOCK) as still_held:
+                    if still_held is not None:
+                        self._lead(still_held)
+            except StoreUnavailable as error:
+                log.warning("%s", error)
+            self._stopping.wait(STANDBY_SECONDS)
+
+    def _lead(self, still_held: Callable[[], bool]) -> None:
+        link = Link(self._broker, f"{self._worker}-fleet", will=Will(HUB_STATE, _LOST), session_expiry_seconds=0)
+        self._link, self._ready, self._seen_change = link, False, -1
+        link.start()
+        try:
+            checked = time.monotonic()
+            while not self._stopping.is_set():
+                self._beat()
+                self._turn(link)
+                if time.monotonic() - checked > STANDBY_SECONDS:
+                    checked = time.monotonic()
+                    if not still_held():
+                        log.warning("this hub no longer holds the fleet lock and steps back")
+                        return
+        finally:
+            link.close(Will(HUB_STATE, _LOST))
+            self._link = None
+
+    def _turn(self, link: Link) -> None:
+        try:
+            item = link.inbox.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            item = None
+        try:
+            if item is not None:
+                self._on_item(link, item)
+            if link.connected:
+                self._publish_changes(link)
+                self._say(link, _READY)
+        except StoreUnavailable as error:
+            log.warning("%s Gateways are told to hold their backlog.", error)
+            self._say(link, _LOST)
+            self._stopping.wait(1.0)
+
+    def _say(self, link: Link, state: bytes) -> None:
+        ready = state == _READY
+        if ready != self._ready and link.publish(HUB_STATE, state, retain=True) is not None:
+            self._ready = ready
+
+    def _on_item(self, link: Link, item: Connected | Disconnected | Arrived | Answered) -> None:
+        if isinstance(item, Connected):
+            self._ready, self._seen_change = False, -1
+            link.subscribe([ALL_STATES])
+            with self._store.read() as connection:
+                self._resend = set(connection.scalars(select(tables.site.c.id)))
+                marks = stored_watermarks(connection)
+            for topics, mark in marks:
+                link.publish(topics.ack, encode(mark), retain=True)
+        elif isinstance(item, Disconnected):
+            log.warning("fleet: %s", item.why)
+        elif isinstance(item, Arrived):
+            self._on_state(link, item)
+        elif item.refused:
+            log.error("the broker refused a message of the hub (%s); check its rights", item.refused)
+
+    def _on_state(self, link: Link, item: Arrived) -> None:
+        topic = parse_gateway_topic(item.topic)
+        if topic is None or not item.payload:
+            return
+        site, name, _ = topic
+        with self._store.write() as connection:
+            try:
+                state = decode(item.payload, GatewayState)
+            except BadMessage as error:
+                quarantine(connection, item.topic, Fault(item.payload, str(error)), now_ms())
+                return
+            number = note_state(connection, site, name, state, now_ms())
+            born = number is not None and state.state == "ready"
+            marks = stored_watermarks(connection, number) if born else []
+        for topics, mark in marks:
+            link.publish(topics.ack, encode(mark), retain=True)
+        if born:
+            self._seen_change = -1
+
+    def _publish_changes(self, link: Link) -> None:
+        with self._store.read() as connection:
+            change = last_change(connection)
+            if change == self._seen_change:
+                return
+            sites = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
+        for site, key_file in sites:
+            try:
+                published = refresh(self._store, site, self._signer, Path(key_file), resend=site in self._resend)
+            except StoreUnavailable:
+                raise
+            except TapgateError as error:
+                log.error("the roster of site %s cannot be made: %s", site, error)  # noqa: TRY400  # the text says it all
+                continue
+            if published:
+                send(link, published)
+            self._resend.discard(site)
+        self._seen_change = change
+
+
+def send(link: Link, published: Published) -> None:
+    """Publish a generation: what the manifest names first, the manifest last, then clear what nobody needs."""
+    site = published.site
+    for name, payload in published.publication.chunks.items():
+        link.publish(roster_chunk(site, name), payload, retain=True)
+    for (old, new), payload in published.publication.deltas.items():
+        link.publish(roster_delta(site, old, new), payload, retain=True)
+    link.publish(roster_manifest(site), published.publication.manifest, retain=True)
+    for name in published.stale_chunks:
+        link.publish(roster_chunk(site, name), b"", retain=True)
+    for old, new in published.stale_deltas:
+        link.publish(roster_delta(site, old, new), b"", retain=True)
+    log.info("roster %d of site %s is published", published.version, site)

@@ -1,0 +1,316 @@
+"""The one transaction of the ingest: a batch of messages in, rows and watermarks out.
+
+Law of this file: `(gateway, epoch, seq)` is counted once. Events are inserted or already there; what cannot be an event
+is quarantined with its bytes; the watermark moves in the same transaction, over numbers that are now held. Only when
+`commit` has returned may a message be acknowledged and a watermark be sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.exc import DBAPIError
+
+from gateway.access.event import Event
+from gateway.errors import StoreUnavailable
+from gateway.hub.ingest.marks import MarkKey, Touched, lock_marks, move_marks
+from gateway.hub.ingest.parse import Fault, Incoming, Reading, read_message
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.store.holders import Holders
+from gateway.hub.store.rows import EventWriter, insert_if_new
+from gateway.link.messages import Rejected, Watermark
+from gateway.link.topics import GatewayTopics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """An event that was committed for the first time, for pages that show it live."""
+
+    site: str
+    gateway: str
+    historical: bool
+    event: Event
+    person: str | None
+
+
+@dataclass(slots=True)
+class Committed:
+    """What one commit did.
+
+    Attributes:
+        watermarks: what each gateway may forget now; for one gateway the epoch heard last comes last.
+        again: events that were already there.
+    """
+
+    watermarks: list[tuple[GatewayTopics, Watermark]] = field(default_factory=list)
+    fresh: int = 0
+    again: int = 0
+    quarantined: int = 0
+    committed_ms: int = 0
+    events: list[Fresh] = field(default_factory=list)
+
+    def add(self, other: Committed) -> None:
+        self.watermarks += other.watermarks
+        self.events += other.events
+        self.fresh += other.fresh
+        self.again += other.again
+        self.quarantined += other.quarantined
+        self.committed_ms = other.committed_ms
+
+
+class Committer:
+    """Commits batches; any number of them may work on one PostgreSQL database at once.
+
+    Args:
+        tell: whether `Committed.events` is wanted; it costs a little for every event.
+    """
+
+    def __init__(self, store: Store, *, tell: bool = False) -> None:
+        self._store = store
+        self._tell = tell
+        self._writer = EventWriter(store)
+        self._gateways: dict[tuple[str, str], int] = {}
+
+    def commit(self, batch: Sequence[Incoming]) -> Committed:
+        """Commit a batch.
+
+        Raises:
+            StoreUnavailable: nothing was committed; keep the messages unacknowledged and try again.
+        """
+        return self._commit([read_message(incoming) for incoming in batch])
+
+    def _commit(self, readings: list[Reading]) -> Committed:
+        try:
+            with self._store.write() as connection:
+                done, known = self._write(connection, readings)
+        except StoreUnavailable:
+            raise
+        except (DBAPIError, ValueError, OverflowError) as error:
+            return self._commit_apart(readings, error)
+        # Ids made in a transaction that was rolled back must not be remembered, so the cache learns only here.
+        self._gateways.update(known)
+        return done
+
+    def _commit_apart(self, readings: list[Reading], error: Exception) -> Committed:
+        if len(readings) > 1:
+            middle = len(readings) // 2
+            done = self._commit(readings[:middle])
+            done.add(self._commit(readings[middle:]))
+            return done
+        (reading,) = readings
+        if not reading.events:
+            raise StoreUnavailable(f"The hub's database refuses to write ({type(error).__name__}).") from error
+        log.error("the database refused a message (%s), its events are quarantined", type(error).__name__)
+        why = f"The database refused this event ({type(error).__name__})."
+        reading.faults += [Fault(raw, why, event.epoch, event.seq) for event, _, raw in reading.events]
+        reading.events = []
+        return self._commit([reading])
+
+    def _write(self, connection: Connection, readings: list[Reading]) -> tuple[Committed, dict[tuple[str, str], int]]:
+        done = Committed(committed_ms=now_ms())
+        known = self._find_gateways(connection, readings)
+        touched = _touch(readings, known)
+        marks = lock_marks(connection, touched, done.committed_ms)
+        self._write_events(connection, readings, known, done)
+        self._write_faults(connection, readings, done)
+        done.watermarks = move_marks(connection, touched, marks, done.committed_ms)
+        _note_gateways(connection, readings, known)
+        return done, known
+
+    def _find_gateways(self, connection: Connection, readings: list[Reading]) -> dict[tuple[str, str], int]:
+        wanted = {(reading.site, reading.gateway) for reading in readings if reading.gateway is not None}
+        known = {name: self._gateways[name] for name in wanted if name in self._gateways}
+        missing = sorted(wanted - known.keys())
+        if missing:
+            sites = set(connection.scalars(select(tables.site.c.id)))
+            for site, name in missing:
+                if site in sites:
+                    known[site, name] = ensure_gateway(connection, site, name)
+        for reading in readings:
+            if reading.gateway is not None and (reading.site, reading.gateway) not in known:
+                reading.faults = [Fault(reading.incoming.payload, f"There is no site {reading.site!r} at this hub.")]
+                reading.events = []
+        return known
+
+    def _write_events(
+        self, connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int], done: Committed
+    ) -> None:
+        holders = Holders.load(connection, _strangers(readings))
+        rows: list[tuple[Any, ...]] = []
+        for reading in readings:
+            if not reading.events:
+                continue
+            assert reading.gateway is not None
+            gateway = known[reading.site, reading.gateway]
+            for event, at_ms, raw in reading.events:
+                rows.append(_row(reading, gateway, event, at_ms, raw, holders, done.committed_ms))
+                if self._tell:
+                    person = rows[-1][13]
+                    done.events.append(Fresh(reading.site, reading.gateway, reading.historical, event, person))
+        if not rows:
+            return
+        done.fresh = self._writer.insert(connection, rows)
+        done.again = len(rows) - done.fresh
+        if done.again:
+            held = self._find_twins(connection, readings, known)
+            done.events = [
+                item
+                for item in done.events
+                if held[known[item.site, item.gateway], item.event.epoch][item.event.seq][1] == done.committed_ms
+            ]
+
+    def _find_twins(
+        self, connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]
+    ) -> dict[MarkKey, dict[int, tuple[bytes, int]]]:
+        # A re-sent event has the bytes of its first copy. Other bytes under a used number mean that a journal was
+        # rewritten or restored; the first copy stands and the second is kept as evidence.
+        sent: dict[MarkKey, list[tuple[Reading, int, bytes]]] = defaultdict(list)
+        for reading in readings:
+            for event, _, raw in reading.events:
+                assert reading.gateway is not None
+                sent[known[reading.site, reading.gateway], event.epoch].append((reading, event.seq, raw))
+        held = {}
+        for (gateway, epoch), copies in sent.items():
+            first = self._writer.held(connection, gateway, epoch, [seq for _, seq, _ in copies])
+            held[gateway, epoch] = first
+            for reading, seq, raw in copies:
+                if first[seq][0] != raw:
+                    why = f"Event {seq} of epoch {epoch} is already here with other bytes."
+                    reading.faults.append(Fault(raw, why, epoch, seq))
+        return held
+
+    def _write_faults(self, connection: Connection, readings: list[Reading], done: Committed) -> None:
+        for reading in readings:
+            for fault in reading.faults:
+                done.quarantined += 1
+                quarantine(connection, reading.incoming.topic, fault, done.committed_ms)
+
+
+def quarantine(connection: Connection, topic: str, fault: Fault, at_ms: int) -> None:
+    """Keep bytes that could not be used; the same bytes again only raise the count."""
+    digest = hashlib.sha256(topic.encode() + b"\0" + fault.payload).hexdigest()
+    fresh = insert_if_new(
+        connection,
+        tables.quarantine,
+        {
+            "topic": topic,
+            "epoch": fault.epoch,
+            "seq": fault.seq,
+            "payload": fault.payload,
+            "why": fault.why,
+            "digest": digest,
+            "count": 1,
+            "first_ms": at_ms,
+            "last_ms": at_ms,
+        },
+    )
+    if not fresh:
+        table = tables.quarantine
+        changed = {"count": table.c.count + 1, "last_ms": at_ms}
+        connection.execute(update(table).where(table.c.digest == digest).values(changed))
+
+
+def ensure_gateway(connection: Connection, site: str, name: str) -> int:
+    """Give the number of a gateway of a known site, adding it when it is heard for the first time."""
+    insert_if_new(connection, tables.gateway, {"site": site, "name": name})
+    table = tables.gateway
+    found = connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))
+    assert found is not None
+    return int(found)
+
+
+def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[MarkKey, Touched]:
+    touched: dict[MarkKey, Touched] = {}
+    for reading in readings:
+        if reading.gateway is None or (reading.site, reading.gateway) not in known:
+            continue
+        gateway = known[reading.site, reading.gateway]
+        topics = GatewayTopics(reading.site, reading.gateway)
+        for event, _, _ in reading.events:
+            # Taken out and put back, so that the epoch heard last stands last.
+            entry = touched.pop((gateway, event.epoch), None) or Touched(topics)
+            touched[gateway, event.epoch] = entry
+            entry.seqs.append(event.seq)
+        for fault in reading.faults:
+            if fault.epoch is not None and fault.seq is not None:
+                entry = touched.setdefault((gateway, fault.epoch), Touched(topics))
+                entry.seqs.append(fault.seq)
+                entry.rejected.append(Rejected(fault.seq, fault.why))
+    return touched
+
+
+_NOTE_GATEWAY = (
+    update(tables.gateway).where(tables.gateway.c.id == bindparam("of")).values({"seen_ms": bindparam("seen")})
+)
+_NOTE_LIVE = (
+    update(tables.gateway)
+    .where(tables.gateway.c.id == bindparam("of"))
+    .where(tables.gateway.c.live_ms.is_(None) | (tables.gateway.c.live_ms < bindparam("live")))
+    .values({"live_ms": bindparam("live")})
+)
+
+
+def _note_gateways(connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]) -> None:
+    seen: dict[int, int] = {}
+    live: dict[int, int] = {}
+    for reading in readings:
+        if reading.gateway is None or (reading.site, reading.gateway) not in known:
+            continue
+        gateway = known[reading.site, reading.gateway]
+        seen[gateway] = max(seen.get(gateway, 0), reading.incoming.received_ms)
+        if not reading.historical and reading.events:
+            live[gateway] = max(live.get(gateway, 0), *(at_ms for _, at_ms, _ in reading.events))
+    if seen:
+        connection.execute(_NOTE_GATEWAY, [{"of": gateway, "seen": at} for gateway, at in sorted(seen.items())])
+    if live:
+        connection.execute(_NOTE_LIVE, [{"of": gateway, "live": at} for gateway, at in sorted(live.items())])
+
+
+def _strangers(readings: list[Reading]) -> set[tuple[str, str]]:
+    return {
+        (reading.site, event.card.key)
+        for reading in readings
+        for event, _, _ in reading.events
+        if event.card and not event.person
+    }
+
+
+def _row(
+    reading: Reading, gateway: int, event: Event, at_ms: int, raw: bytes, holders: Holders, committed_ms: int
+) -> tuple[Any, ...]:
+    card = event.card or None
+    person = event.person or None
+    matched_ms = None
+    if card and not person:
+        person = holders.at(reading.site, card.key, at_ms)
+        matched_ms = committed_ms if person else None
+    return (
+        gateway,
+        event.epoch,
+        event.seq,
+        reading.site,
+        event.kind,
+        at_ms,
+        reading.incoming.received_ms,
+        committed_ms,
+        reading.historical,
+        None if event.point is UNSET else event.point,
+        None if event.reader is UNSET else event.reader,
+        card.key if card else None,
+        card.tail if card else None,
+        person,
+        matched_ms,
+        None if event.decision is UNSET else event.decision,
+        None if event.reason is UNSET else event.reason,
+        raw,
+    )

@@ -1,0 +1,161 @@
+"""Ingest over MQTT 5 shared subscriptions: any number of workers share the load of one broker.
+
+Two connections: live taps must not queue behind a drain, so the backlog has its own connection with a small receive
+maximum. One thread owns both: it collects what has arrived, without a timer, commits, acknowledges, sends watermarks.
+While the database is away nothing is acknowledged, and the receive maximum makes the broker wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gateway.config import BrokerSettings
+from gateway.errors import StoreUnavailable
+from gateway.hub.ingest.commit import Committed, Committer
+from gateway.hub.ingest.parse import Incoming
+from gateway.hub.store.engine import now_ms
+from gateway.link.client import Arrived, Connected, Disconnected, Link, Published
+from gateway.link.messages import encode
+from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
+
+log = logging.getLogger(__name__)
+
+GROUP = "$share/hub/"
+BATCH_MESSAGES = 500
+BATCH_BYTES = 512 * 1024
+LIVE_WINDOW = 1000
+BACKLOG_WINDOW = 40
+_IDLE_SECONDS = 1.0
+_RETRY_SECONDS = (0.2, 5.0)
+
+
+class _Labelled(queue.SimpleQueue[Any]):
+    """The inbox of one link, emptied into the queue that both links share."""
+
+    def __init__(self, label: str, target: queue.SimpleQueue[tuple[str, Any]]) -> None:
+        super().__init__()
+        self._label, self._target = label, target
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        del block, timeout
+        self._target.put((self._label, item))
+
+
+class MqttShare:
+    """One ingest worker.
+
+    Args:
+        worker: stable over restarts and different for each worker; the broker keeps what it owes under this name.
+        beat: called whenever the loop turns, at least every few seconds; feeds the watchdog.
+        on_commit: told of every commit after it is durable; must not wait and must not raise.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        worker: str,
+        committer: Committer,
+        *,
+        beat: Callable[[], None] = lambda: None,
+        on_commit: Callable[[Committed], None] = lambda _committed: None,
+    ) -> None:
+        self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._committer, self._beat, self._on_commit = committer, beat, on_commit
+        self._links = {
+            label: Link(
+                broker,
+                f"{worker}-{label}",
+                manual_ack=True,
+                receive_maximum=window,
+                inbox=_Labelled(label, self._inbox),
+            )
+            for label, window in (("live", LIVE_WINDOW), ("backlog", BACKLOG_WINDOW))
+        }
+        self._topics = {"live": GROUP + ALL_TAPS, "backlog": GROUP + ALL_BACKLOG}
+        self._unsent: dict[str, bytes] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        return all(link.connected for link in self._links.values())
+
+    def start(self) -> None:
+        for link in self._links.values():
+            link.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the commit under way, then leave; what was not acknowledged comes again to another worker."""
+        self._stopping.set()
+        self._thread.join(30)
+        for link in self._links.values():
+            link.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._beat()
+            batch = self._collect()
+            if batch:
+                self._commit(batch)
+
+    def _collect(self) -> list[tuple[str, Arrived]]:
+        batch: list[tuple[str, Arrived]] = []
+        size = 0
+        try:
+            label, item = self._inbox.get(timeout=_IDLE_SECONDS)
+            while True:
+                if isinstance(item, Arrived):
+                    batch.append((label, item))
+                    size += len(item.payload)
+                    if len(batch) >= BATCH_MESSAGES or size >= BATCH_BYTES:
+                        return batch
+                else:
+                    self._on_link(label, item)
+                label, item = self._inbox.get_nowait()
+        except queue.Empty:
+            return batch
+
+    def _on_link(self, label: str, item: Connected | Disconnected | Published) -> None:
+        if isinstance(item, Connected):
+            self._links[label].subscribe([self._topics[label]])
+            self._flush()
+        elif isinstance(item, Disconnected):
+            log.warning("ingest %s: %s", label, item.why)
+        elif item.refused:
+            log.error("the broker refused a watermark (%s); check the hub's rights on .../ack", item.refused)
+
+    def _commit(self, batch: list[tuple[str, Arrived]]) -> None:
+        received_ms = now_ms()
+        committed = self._commit_until_done([Incoming(item.topic, item.payload, received_ms) for _, item in batch])
+        if committed is None:
+            return
+        for label, item in batch:
+            self._links[label].ack(item)
+        for topics, mark in committed.watermarks:
+            self._unsent[topics.ack] = encode(mark)
+        self._flush()
+        self._on_commit(committed)
+
+    def _commit_until_done(self, batch: list[Incoming]) -> Committed | None:
+        delay = _RETRY_SECONDS[0]
+        while True:
+            try:
+                return self._committer.commit(batch)
+            except StoreUnavailable as error:
+                log.warning("%s Nothing is acknowledged; next try in %.1f s.", error, delay)
+            if self._stopping.wait(delay):
+                return None
+            self._beat()
+            delay = min(delay * 2, _RETRY_SECONDS[1])
+
+    def _flush(self) -> None:
+        link = self._links["live"]
+        for topic in list(self._unsent):
+            if link.publish(topic, self._unsent[topic], retain=True) is None:
+                return
+            del self._unsent[topic]

@@ -1,0 +1,6 @@
+"""What the hub knows, in one database.
+
+What lives here: tables, the engine for SQLite and PostgreSQL, and the migrations that ship inside the package.
+What it never imports: link, roster, mis; rows and transactions only.
+Read first: tables.py.
+"""

@@ -1,0 +1,308 @@
+"""The tables of the hub; a change here needs a migration beside it (tests compare the two).
+
+Times are whole milliseconds since 1970 in UTC (`*_ms`), the same number in SQLite and PostgreSQL. Card numbers do not
+exist here, only card keys (32 hex digits) and the tail that people may see.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows itself only for a key that is exactly INTEGER.
+_RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+site = Table(
+    "site",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("key_file", Text, nullable=False),
+    Column("edited", Boolean, nullable=False, default=False),
+)
+
+# `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml.
+source = Table(
+    "source",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("kind", String(31), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("edited", Boolean, nullable=False, default=False),
+    Column("state", Text),
+    UniqueConstraint("site", "name"),
+)
+
+# `source` is None for people entered by hand; `person_key` is the MIS id as people know it, kept to the letter.
+person = Table(
+    "person",
+    metadata,
+    Column("ref", String(18), primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("source", ForeignKey("source.id")),
+    Column("person_key", Text, nullable=False),
+    Column("role", String(31), nullable=False),
+    Column("given_name", Text, nullable=False),
+    Column("family_name", Text, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_until", Date),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("left_ms", BigInteger),
+    Index(None, "site", "family_name"),
+    Index(None, "source"),
+)
+
+# Every id a source ever used. A row is never deleted: a retired id is the tombstone that refuses its second use.
+identity = Table(
+    "identity",
+    metadata,
+    Column("source", ForeignKey("source.id"), primary_key=True),
+    Column("namespace", String(31), primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("person", ForeignKey("person.ref"), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("retired_ms", BigInteger),
+    Index(None, "person"),
+)
+
+# `origin` and `state_by` say who linked the card and who set its state: `source:ID` or `person:NAME`; a state that a
+# person set is not undone by a sync.
+card = Table(
+    "card",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("key", String(32), nullable=False),
+    Column("tail", String(4), nullable=False),
+    Column("projection", String(31), nullable=False),
+    Column("person", ForeignKey("person.ref")),
+    Column("state", String(15), nullable=False),
+    Column("state_by", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("valid_from", Date),
+    Column("valid_until", Date),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    UniqueConstraint("site", "key"),
+    Index(None, "person"),
+)
+
+# Who held a card when; `since_ms` None: from the beginning, so that taps from before the MIS knew the card count too.
+holding = Table(
+    "holding",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("card", ForeignKey("card.id"), nullable=False),
+    Column("person", ForeignKey("person.ref"), nullable=False),
+    Column("since_ms", BigInteger),
+    Column("until_ms", BigInteger),
+    Index(None, "card"),
+)
+
+# `live_ms` is the newest live event's time; what comes as backlog never touches it. `acked` and `head` are the
+# gateway's own words from its birth.
+gateway = Table(
+    "gateway",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("state", String(15), nullable=False, default="unheard"),
+    Column("state_ms", BigInteger),
+    Column("boot", BigInteger, nullable=False, default=0),
+    Column("epoch", String(63), nullable=False, default=""),
+    Column("head", BigInteger, nullable=False, default=0),
+    Column("acked", BigInteger, nullable=False, default=0),
+    Column("software", Text, nullable=False, default=""),
+    Column("roster", BigInteger),
+    Column("seen_ms", BigInteger),
+    Column("live_ms", BigInteger),
+    UniqueConstraint("site", "name"),
+)
+
+# The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
+# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours.
+event = Table(
+    "event",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("site", String(63), nullable=False),
+    Column("kind", String(15), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("committed_ms", BigInteger, nullable=False),
+    Column("historical", Boolean, nullable=False),
+    Column("point", Text),
+    Column("reader", Text),
+    Column("card_key", String(32)),
+    Column("tail", String(4)),
+    Column("person", String(18)),
+    Column("matched_ms", BigInteger),
+    Column("decision", String(7)),
+    Column("reason", String(31)),
+    Column("raw", LargeBinary, nullable=False),
+    Index("ix_event_site_at", "site", "at_ms"),
+    Index(
+        "ix_event_person_at",
+        "person",
+        "at_ms",
+        sqlite_where=text("person IS NOT NULL"),
+        postgresql_where=text("person IS NOT NULL"),
+    ),
+    Index(
+        "ix_event_unmatched",
+        "site",
+        "card_key",
+        sqlite_where=text("person IS NULL AND card_key IS NOT NULL"),
+        postgresql_where=text("person IS NULL AND card_key IS NOT NULL"),
+    ),
+    # A unique key must hold the partition key; by gateway, a re-sent event always meets its first copy.
+    postgresql_partition_by="HASH (gateway)",
+)
+
+# The watermark: every seq up to `upto` is an event or quarantined; `have` holds the closed ranges above it (JSON),
+# `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them.
+mark = Table(
+    "mark",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("upto", BigInteger, nullable=False),
+    Column("have", Text, nullable=False),
+    Column("rejected", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+
+# Bytes that are not an event, once each (`digest`), with how often they came.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("epoch", String(63)),
+    Column("seq", BigInteger),
+    Column("payload", LargeBinary, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("count", Integer, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+)
+
+# Who may pass where: `groups` empty means everybody, `windows` empty means always (see access.schedule.parse_window).
+access_rule = Table(
+    "access_rule",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("point", Text, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("windows", JSON, nullable=False),
+    Column("on_holidays", Boolean, nullable=False),
+    UniqueConstraint("site", "point", "place"),
+)
+
+holiday = Table(
+    "holiday",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("first_day", Date, nullable=False),
+    Column("last_day", Date, nullable=False),
+)
+
+# The signed files that were published; `digest` is of what they say without version and date, so that nothing new is
+# published when nothing changed.
+roster_generation = Table(
+    "roster_generation",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("cards", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("file", LargeBinary, nullable=False),
+)
+
+# One try to reconcile a source. `result` is running, done, held, incomplete or failed; `report` holds the counts,
+# conflicts and unreadable rows.
+sync_run = Table(
+    "sync_run",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", ForeignKey("source.id"), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("finished_ms", BigInteger),
+    Column("result", String(15), nullable=False),
+    Column("plan", String(64)),
+    Column("error", Text),
+    Column("report", JSON),
+    Index(None, "source", "started_ms"),
+)
+
+# What the guard held back, named by the hash of its plan; an approval is for one plan, once, for a day.
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", ForeignKey("source.id"), nullable=False),
+    Column("plan", String(64), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("diff", JSON, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("closed_ms", BigInteger),
+    Column("outcome", String(15)),
+    Column("approved_by", Text),
+    Column("approved_ms", BigInteger),
+    UniqueConstraint("source", "plan"),
+)
+
+# Who changed what; only ever appended.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("site", String(63), nullable=False),
+    Column("operation", String(31), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("run", ForeignKey("sync_run.id")),
+    Index(None, "subject"),
+)

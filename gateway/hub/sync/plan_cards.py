@@ -1,0 +1,108 @@
+"""The cards of a plan: who gets which, who keeps theirs, whose claim is a conflict.
+
+The present holder of a card keeps it unless they let it go in the same read; two newcomers who claim one card both go
+without. A state that a person set by hand (blocked, lost) is not undone by a source, and cards linked by hand stay.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from gateway.hub.sync.known import Known, KnownCard
+from gateway.hub.sync.operations import Conflict, Link, Move, Plan, Replace, Revoke
+from gateway.mis.base import CardClaim, Record
+
+
+@dataclass(frozen=True, slots=True)
+class CardWish:
+    """A person of the feed, `ref` None when they are new, with the cards their record claims."""
+
+    ref: str | None
+    record: Record
+
+    @property
+    def claims(self) -> tuple[CardClaim, ...]:
+        return self.record.cards or ()
+
+
+def plan_cards(wishes: list[CardWish], known: Known, plan: Plan) -> None:
+    """Add the card operations and card conflicts to a plan."""
+    wishes = sorted(wishes, key=lambda wish: wish.record.person_key)
+    claimants: dict[str, list[CardWish]] = defaultdict(list)
+    for wish in wishes:
+        for claim in wish.claims:
+            claimants[claim.key].append(wish)
+    granted: dict[str, list[CardClaim]] = defaultdict(list)
+    moves: dict[str, list[Move]] = defaultdict(list)
+    by_ref = {wish.ref: wish for wish in wishes if wish.ref}
+    for key in sorted(claimants):
+        winner = _winner(key, claimants[key], by_ref, known, plan)
+        if winner is None:
+            continue
+        claim = next(item for item in winner.claims if item.key == key)
+        card = known.cards.get(key)
+        if card is None or card.person is None or (card.person == winner.ref and _may_return(card, known)):
+            granted[winner.record.person_key].append(claim)
+        elif card.person != winner.ref:
+            from_key = known.people[card.person].person_key
+            moves[winner.record.person_key].append(Move(winner.record.person_key, from_key, key, claim.tail))
+    moved = {move.card for some in moves.values() for move in some}
+    for wish in wishes:
+        key = wish.record.person_key
+        if wish.record.cards is not None:
+            _settle(wish, granted[key], moved, known, plan)
+        plan.operations.extend(moves[key])
+
+
+def _winner(
+    key: str, claimants: list[CardWish], by_ref: dict[str, CardWish], known: Known, plan: Plan
+) -> CardWish | None:
+    card = known.cards.get(key)
+    holder = card.person if card else None
+    keeper = next((wish for wish in claimants if holder and wish.ref == holder), None)
+    if keeper is None and len(claimants) == 1 and (holder is None or _lets_go(holder, key, by_ref, known)):
+        return claimants[0]
+    for wish in claimants:
+        if wish is not keeper:
+            record = wish.record
+            tail = next(item.tail for item in wish.claims if item.key == key)
+            why = f"The card ending {tail} is claimed by {len(claimants)} people." if len(claimants) > 1 else ""
+            why = why or f"The card ending {tail} still belongs to somebody else."
+            plan.conflicts.append(Conflict("card_shared", record.person_key, record.place, why))
+    return keeper
+
+
+def _lets_go(holder: str, key: str, by_ref: dict[str, CardWish], known: Known) -> bool:
+    person = known.people.get(holder)
+    if person is None or known.cards[key].origin != known.origin:
+        return False
+    wish = by_ref.get(holder)
+    if wish is None:
+        return not person.active
+    return wish.record.cards is not None and all(claim.key != key for claim in wish.claims)
+
+
+def _may_return(card: KnownCard, known: Known) -> bool:
+    return not card.usable and card.state_by == known.origin
+
+
+def _settle(wish: CardWish, granted: list[CardClaim], moved: set[str], known: Known, plan: Plan) -> None:
+    wanted = {claim.key for claim in wish.claims}
+    held = known.cards_of.get(wish.ref, []) if wish.ref else []
+    gone = sorted(
+        (
+            card
+            for card in held
+            if card.usable and card.origin == known.origin and card.key not in wanted and card.key not in moved
+        ),
+        key=lambda card: card.key,
+    )
+    person_key = wish.record.person_key
+    for claim in granted:
+        if gone:
+            old = gone.pop(0)
+            plan.operations.append(Replace(person_key, old.key, old.tail, claim.key, claim.tail, claim.projection))
+        else:
+            plan.operations.append(Link(person_key, claim.key, claim.tail, claim.projection))
+    plan.operations.extend(Revoke(person_key, card.key, card.tail) for card in gone)

@@ -1,0 +1,262 @@
+"""One try to reconcile one source: read, plan, guard, apply, remember.
+
+The source is read before any transaction begins. The plan is made on one moment of the database and applied only if
+nothing has changed since; else it is made again. What the guard holds is kept with its diff under the plan's hash and
+applied by the next run that is given, or finds approved, exactly that hash.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.errors import RefusedError, RetryError, SourceRefused, TapgateError
+from gateway.hub.directory.journal import Audit, last_change
+from gateway.hub.directory.sites import Source, connect
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.store.locks import exclusive
+from gateway.hub.sync.apply import Applier
+from gateway.hub.sync.guard import Verdict, judge, read_limits
+from gateway.hub.sync.known import load_known, origin_of
+from gateway.hub.sync.operations import Operation, Plan
+from gateway.hub.sync.plan import Feed, gather, make_plan
+from gateway.mis.base import Connector
+
+log = logging.getLogger(__name__)
+
+APPROVAL_MS = 24 * 3600 * 1000
+_TRIES = 5
+_LISTED = 500
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found and did; `as_json` is the contract of `tapgate mis`."""
+
+    run: int | None
+    feed: Feed
+    plan: Plan
+    verdict: Verdict
+    applied: int = 0
+    held: int = 0
+    matched_taps: int = 0
+    result: str = "done"
+    seconds: float = 0.0
+    approval_missed: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "complete": self.feed.complete,
+            "read": self.feed.read,
+            **self.plan.counts(),
+            "held": self.held,
+            "applied": self.applied,
+            "plan": self.verdict.plan,
+            "result": self.result,
+            "unreadable": len(self.feed.unreadable),
+            "matched_taps": self.matched_taps,
+            "seconds": round(self.seconds, 3),
+            "reasons": self.verdict.reasons,
+            "notices": self.plan.notices,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """Give what the page of a run shows besides: the first conflicts and unreadable rows."""
+        return {
+            **self.as_json(),
+            "conflict_list": [msgspec.to_builtins(item) for item in self.plan.conflicts[:_LISTED]],
+            "unreadable_list": [
+                {"place": item.place, "why": item.why, "person_key": item.person_key}
+                for item in self.feed.unreadable[:_LISTED]
+            ],
+        }
+
+
+class Overlap(RetryError):
+    """Another run of this source is under way."""
+
+
+def preview(store: Store, source: Source, base: Path) -> Report:
+    """Do everything but apply; nothing is written.
+
+    Raises:
+        SourceUnreachable, SourceRefused: the source cannot be read.
+    """
+    started_ms = now_ms()
+    connector = connect(source, base)
+    feed = gather(connector.fetch(source.state))
+    with store.read() as connection:
+        plan, verdict = _compare(connection, source, feed, connector)
+    result = "held" if verdict.held else "done" if feed.complete else "incomplete"
+    seconds = (now_ms() - started_ms) / 1000
+    return Report(None, feed, plan, verdict, held=len(verdict.held), result=result, seconds=seconds)
+
+
+def sync(store: Store, source: Source, base: Path, approve: str | None = None, actor: str | None = None) -> Report:
+    """Reconcile a source.
+
+    Args:
+        approve: the hash of a held plan that may be applied now.
+        actor: who approves.
+
+    Raises:
+        Overlap: a run of this source is under way.
+        SourceUnreachable, SourceRefused: the source cannot be read; the run is kept as failed.
+    """
+    with exclusive(store, f"sync-{source.id}") as held:
+        if held is None:
+            raise Overlap(f"A sync of {source.label} is already under way; wait for it to end.")
+        started_ms = now_ms()
+        run = _begin(store, source, started_ms)
+        try:
+            report = _run(store, source, base, run, approve, actor)
+        except TapgateError as error:
+            _fail(store, run, error)
+            raise
+        report.seconds = (now_ms() - started_ms) / 1000
+        _finish(store, source, run, report)
+        return report
+
+
+def _run(store: Store, source: Source, base: Path, run: int, approve: str | None, actor: str | None) -> Report:
+    connector = connect(source, base)
+    feed = gather(connector.fetch(source.state))
+    for _ in range(_TRIES):
+        with store.read() as connection:
+            seen = last_change(connection)
+            plan, verdict = _compare(connection, source, feed, connector)
+            approved = verdict.plan if verdict.held and _is_approved(connection, source, verdict, approve) else None
+        operations = plan.operations if approved else verdict.safe
+        report = Report(run, feed, plan, verdict, held=0 if approved else len(verdict.held))
+        report.approval_missed = approve is not None and approved is None
+        report.result = "held" if report.held else "done" if feed.complete else "incomplete"
+        with store.write() as connection:
+            if last_change(connection) != seen:
+                continue
+            report.matched_taps = _apply(connection, source, run, operations)
+            report.applied = len(operations)
+            _keep_hold(connection, source, verdict, approved, actor)
+        return report
+    raise Overlap(f"The directory of {source.site} changes faster than it can be compared; try again.")
+
+
+def _compare(connection: Connection, source: Source, feed: Feed, connector: Connector) -> tuple[Plan, Verdict]:
+    known = load_known(connection, source.site, source.id)
+    plan = make_plan(feed, known, connector.capabilities)
+    return plan, judge(plan, feed, known, read_limits(source.options))
+
+
+def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:
+    if not operations:
+        return 0
+    audit = Audit(origin_of(source.id), source.site, now_ms(), run)
+    return Applier(connection, source.site, source.id, audit, source.new_card_state).apply(operations)
+
+
+def _is_approved(connection: Connection, source: Source, verdict: Verdict, approve: str | None) -> bool:
+    if approve is not None:
+        return approve == verdict.plan
+    hold = tables.hold
+    approved_ms = connection.scalar(
+        select(hold.c.approved_ms).where(
+            hold.c.source == source.id, hold.c.plan == verdict.plan, hold.c.closed_ms.is_(None)
+        )
+    )
+    return approved_ms is not None and now_ms() - approved_ms <= APPROVAL_MS
+
+
+def _keep_hold(
+    connection: Connection, source: Source, verdict: Verdict, approved: str | None, actor: str | None
+) -> None:
+    # One hold a source is open: the one of this run. Older ones are closed, the same one is opened again.
+    hold = tables.hold
+    of_source = hold.c.source == source.id
+    current = hold.c.plan == verdict.plan
+    if approved:
+        done = {"closed_ms": now_ms(), "outcome": "applied"}
+        if actor:
+            done |= {"approved_by": actor, "approved_ms": now_ms()}
+        connection.execute(update(hold).where(of_source, current).values(done))
+    superseded = {"closed_ms": now_ms(), "outcome": "superseded"}
+    others = update(hold).where(of_source, hold.c.closed_ms.is_(None))
+    connection.execute((others.where(~current) if verdict.held else others).values(superseded))
+    if not verdict.held or approved:
+        return
+    diff = [msgspec.to_builtins(operation) for operation in verdict.held]
+    found = connection.execute(select(hold.c.id, hold.c.closed_ms).where(of_source, current)).one_or_none()
+    values: dict[str, Any] = {"reasons": verdict.reasons, "diff": diff}
+    if found is None:
+        connection.execute(insert(hold).values(source=source.id, plan=verdict.plan, created_ms=now_ms(), **values))
+        return
+    if found.closed_ms is not None:
+        # An approval is for one use: the same plan held again needs a new one.
+        values |= {"closed_ms": None, "outcome": None, "approved_by": None, "approved_ms": None}
+    connection.execute(update(hold).where(hold.c.id == found.id).values(**values))
+
+
+def approve_hold(store: Store, source: int, plan: str, actor: str) -> None:
+    """Approve a held plan; the next run that would hold exactly it applies it.
+
+    Raises:
+        RefusedError: there is no such open hold.
+    """
+    hold = tables.hold
+    with store.write() as connection:
+        row = connection.execute(
+            select(hold.c.id, tables.source.c.site)
+            .join_from(hold, tables.source)
+            .where(hold.c.source == source, hold.c.plan == plan, hold.c.closed_ms.is_(None))
+        ).one_or_none()
+        if row is None:
+            raise RefusedError("This plan is not held any more; look at the newest run.")
+        approved = {"approved_by": actor, "approved_ms": now_ms()}
+        connection.execute(update(hold).where(hold.c.id == row.id).values(approved))
+        audit = Audit(actor, row.site, now_ms())
+        audit.note("hold_approve", plan)
+        audit.write(connection)
+
+
+def _begin(store: Store, source: Source, started_ms: int) -> int:
+    run = tables.sync_run
+    with store.write() as connection:
+        # The lock is ours, so whatever still says running died.
+        connection.execute(
+            update(run)
+            .where(run.c.source == source.id, run.c.result == "running")
+            .values(result="failed", error="died", finished_ms=started_ms)
+        )
+        started = insert(run).values(source=source.id, started_ms=started_ms, result="running")
+        number = connection.scalar(started.returning(run.c.id))
+    assert number is not None
+    return int(number)
+
+
+def _fail(store: Store, run: int, error: TapgateError) -> None:
+    word = error.failure if isinstance(error, SourceRefused) else "unreachable"
+    table = tables.sync_run
+    values = {"result": "failed", "error": f"{word}: {error}", "finished_ms": now_ms()}
+    with store.write() as connection:
+        connection.execute(update(table).where(table.c.id == run).values(values))
+
+
+def _finish(store: Store, source: Source, run: int, report: Report) -> None:
+    table = tables.sync_run
+    values = {
+        "result": report.result,
+        "finished_ms": now_ms(),
+        "plan": report.verdict.plan,
+        "report": report.details(),
+    }
+    with store.write() as connection:
+        connection.execute(update(table).where(table.c.id == run).values(values))
+        if report.feed.complete and report.feed.checkpoint:
+            state = {"state": report.feed.checkpoint}
+            connection.execute(update(tables.source).where(tables.source.c.id == source.id).values(state))
+    log.info("sync of %s: %s, %d applied, %d held", source.label, report.result, report.applied, report.held)

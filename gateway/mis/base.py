@@ -1,0 +1,240 @@
+"""The contract every MIS connector keeps, and the table of kinds.
+
+A connector reads; it never writes the store. `fetch` yields one Record a person as it comes, and ends with Complete:
+only then does absence mean that somebody has left. A card number is turned into its card key inside the connector and
+goes no further. To add a kind: one file with a `build` function, one line in KINDS, a fake source in the simulator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.cards.encodings import check_encoding, decode
+from gateway.cards.identity import card_key
+from gateway.errors import BadCardNumber, BadRecord, FatalError
+
+ROLES = ("student", "staff", "contact", "visitor")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a source can do; pages offer nothing that is False here.
+
+    Attributes:
+        removes_staff: a member of staff who is absent from a complete read has left; where False they stay and are
+            listed.
+    """
+
+    read_students: bool = True
+    read_staff: bool = True
+    read_contacts: bool = False
+    read_codes: bool = False
+    incremental: bool = False
+    deletions: bool = False
+    removes_staff: bool = False
+    write_session: bool = False
+    write_comment: bool = False
+    write_minutes_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CardClaim:
+    """A card that a source says belongs to somebody: its key in hex, never its number."""
+
+    key: str
+    tail: str
+    projection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One person as the source has them.
+
+    Attributes:
+        person_key: the id people know, kept to the letter: leading zeros and case count.
+        stable_id: an id that outlives a change of `person_key`, None when the source has none.
+        cards: None when the source says nothing about cards, or nothing readable; an empty tuple takes cards away.
+        place: where this record stands, such as `line 17`.
+    """
+
+    person_key: str
+    role: str
+    given_name: str
+    family_name: str
+    groups: tuple[str, ...]
+    cards: tuple[CardClaim, ...] | None
+    place: str
+    stable_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something in the source that could not be used.
+
+    Attributes:
+        person_key: whom it is about, None when even that cannot be read.
+        why: one sentence without the value itself.
+    """
+
+    place: str
+    why: str
+    person_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something an administrator should know about this read, such as a guessed character set."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A place from which a later read may go on; kept once everything before it has been applied."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Everything the source has was read; `expected` is the source's own count, None when it gives none."""
+
+    expected: int | None = None
+
+
+FeedItem = Record | Unreadable | Notice | Checkpoint | Complete
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The answer of a live try.
+
+    Attributes:
+        failure: None when it worked, else a closed word such as `unreachable`, `refused`, `column_missing`.
+    """
+
+    failure: str | None
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        return self.failure is None
+
+
+class Connector(Protocol):
+    """One configured source."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def check(self) -> CheckResult:
+        """Try the source for real; never raises for a source that fails."""
+        ...
+
+    def fetch(self, state: str | None) -> Iterator[FeedItem]:
+        """Read the source.
+
+        Args:
+            state: the last Checkpoint that was applied, None to read everything.
+
+        Raises:
+            SourceUnreachable: no answer; the last good data stay in use.
+            SourceRefused: the source said no.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CardReader:
+    """Turns what a source prints in its card column into a card key at once."""
+
+    site_key: bytes
+    encoding: str
+
+    def claim(self, text: str) -> CardClaim:
+        """Read one printed card number.
+
+        Raises:
+            BadRecord: not a number in this encoding, or one that can never identify a card.
+        """
+        try:
+            number = decode(text, self.encoding)
+        except BadCardNumber as error:
+            raise BadRecord(str(error)) from None
+        if number.is_random:
+            raise BadRecord("A 4-byte UID that starts with 08 is drawn anew at each tap and cannot be stored.")
+        if not any(number.value) or number.value == b"\xff" * len(number.value):
+            raise BadRecord("A card number of only zeros or only ones is a placeholder.")
+        return CardClaim(card_key(self.site_key, number).hex(), number.tail, number.projection)
+
+
+@dataclass(slots=True)
+class Options:
+    """The settings of one source while they are read; what is left over is unknown.
+
+    Args:
+        problem: told the key and what is wrong with it.
+        base: the folder that relative paths start from.
+    """
+
+    values: Mapping[str, Any]
+    base: Path
+    site_key: bytes
+    problem: Callable[[str, str], None]
+    asked: set[str] = field(default_factory=set)
+
+    def text(self, key: str, default: str | None = None, one_of: tuple[str, ...] = ()) -> str:
+        self.asked.add(key)
+        value = self.values.get(key, default)
+        if not isinstance(value, str):
+            self.problem(key, "is missing; it has no default" if value is None else "must be a text in quotes")
+            return default or ""
+        if one_of and value not in one_of:
+            self.problem(key, f"must be one of {', '.join(one_of)}")
+        return value
+
+    def encoding(self, key: str = "card_encoding", default: str = "hex-msb") -> CardReader:
+        name = self.text(key, default)
+        try:
+            check_encoding(name)
+        except BadCardNumber as error:
+            self.problem(key, str(error))
+        return CardReader(self.site_key, name)
+
+    def table(self, key: str) -> dict[str, str]:
+        self.asked.add(key)
+        value = self.values.get(key, {})
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            self.problem(key, 'must be a table of texts, such as { person_key = "Student ID" }')
+            return {}
+        return dict(value)
+
+    def skip(self, *keys: str) -> None:
+        """Leave these keys to another reader of the same settings."""
+        self.asked.update(keys)
+
+    def finish(self) -> None:
+        for key in self.values:
+            if key not in self.asked:
+                self.problem(key, f"is not known for this kind of source; known are {', '.join(sorted(self.asked))}")
+
+
+KINDS: dict[str, str] = {"csv": "gateway.mis.csv_file"}
+
+
+def build_connector(kind: str, options: Options) -> Connector:
+    """Build the connector of a kind; problems with its settings go to `options.problem`.
+
+    Raises:
+        FatalError: this release has no connector of that kind.
+    """
+    module = KINDS.get(kind)
+    if module is None:
+        raise FatalError(f"There is no connector for {kind!r} yet; there are {', '.join(KINDS)}.")
+    connector: Connector = importlib.import_module(module).build(options)
+    options.finish()
+    return connector
