@@ -106,8 +106,10 @@ class GpioPins:
             self._gpio.cleanup(pin)
 
     def _release_overdue(self) -> None:
-        while not self._closed:
+        while True:
             with self._wake:
+                if self._closed:
+                    return
                 dues = [strike.release_at for strike in self._strikes if strike.release_at is not None]
                 self._wake.wait(min(dues) + self._GRACE_SECONDS - time.monotonic() if dues else None)
             for strike in self._strikes:
