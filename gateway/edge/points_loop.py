@@ -83,31 +83,25 @@ class PointsLoop:
                 self._read_wiring(seat, seat.point, wiring, now)
             deadline = seat.point.deadline
             if deadline is not None and now >= deadline:
-                with seat.lock:
-                    actions = seat.point.tick(time.monotonic())
-                self._do(actions)
+                self._do(seat, lambda point=seat.point: point.tick(time.monotonic()))
 
     def _read_wiring(self, seat: Seat, door: Door, wiring: DoorWiring, now: float) -> None:
         if wiring.contact is not None:
             is_open = wiring.contact.read()
             if self._seen.get(door.name) is is_open:
-                with seat.lock:
-                    actions = door.on_contact(is_open, now)
-                self._do(actions)
+                self._do(seat, lambda: door.on_contact(is_open, now))
             self._seen[door.name] = is_open
         if wiring.rex is not None:
             pressed = wiring.rex.read()
             if pressed and not wiring.rex_was:
-                with seat.lock:
-                    actions = door.happen(Cause.REX, now)
-                self._do(actions)
+                self._do(seat, lambda: door.happen(Cause.REX, now))
             wiring.rex_was = pressed
 
-    def _do(self, actions: list[Action]) -> None:
-        if not actions:
-            return
+    def _do(self, seat: Seat, decide: Callable[[], list[Action]]) -> None:
         records: list[Record] = []
-        self._tapline().perform(actions, records)
+        # The hands move under the same lock as the state, so that a relock never overtakes the unlock after it.
+        with seat.lock:
+            self._tapline().perform(decide(), records)
         for record in records:
             self._tapline().record(record)
 

@@ -1,7 +1,7 @@
 """Brings the newest roster to the gateway: manifest, then delta or chunks, verify, swap.
 
-Runs on the relay thread and never on the way of a tap. Whatever arrives torn, unsigned or late leaves the roster in force
-as it is; a delta that does not lead to the signed bytes is followed by the whole file.
+Runs on the relay thread and never on the way of a tap. Whatever arrives torn, unsigned or late leaves the roster in
+force as it is; a delta that does not lead to the signed bytes is followed by the whole file.
 """
 
 from __future__ import annotations
@@ -116,13 +116,12 @@ class RosterSync:
             self._wire.on(topic, self._on_chunk)
 
     def _on_delta(self, _topic: str, payload: bytes) -> None:
-        fetch, old = self._fetch, self._store.raw()
+        fetch = self._fetch
         if fetch is None or not payload:
             return
         try:
-            if old is None:
-                raise BadRoster("The roster in force cannot be read back from the disk.")
-            raw = apply_delta(old, payload, fetch.manifest)
+            # A roster that cannot be read back is as good as none: no delta fits it, and the whole file is fetched.
+            raw = apply_delta(self._store.raw() or b"", payload, fetch.manifest)
         except BadRoster as error:
             log.warning("a roster delta was refused, fetching the whole roster: %s", error)
             self._end_fetch()

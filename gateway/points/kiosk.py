@@ -21,18 +21,22 @@ class Kiosk:
 
     Attributes:
         again_seconds: within this time a second tap of the same person does not turn the movement over.
+        show_seconds: how long a message stays on the screen.
         signed_in: persons who are in, by the hub's reference; restored from the journal at start.
     """
 
     name: str
     again_seconds: float = 10.0
+    show_seconds: float = 6.0
     signed_in: set[str] = field(default_factory=set)
     kind: str = "kiosk"
     journal_first: bool = True
     _last: dict[str, float] = field(default_factory=dict)
+    _clear_at: float | None = None
 
     def on_decision(self, reader: str, decision: Decision, now: float) -> list[Action]:
         """Answer a tap that is in the journal already."""
+        self._clear_at = now + self.show_seconds
         if not decision.granted:
             return [Tell(reader, Signal.DENIED), Show(self.name, "refused", {"reason": str(decision.reason)})]
         if decision.person is None:
@@ -62,13 +66,15 @@ class Kiosk:
             self.signed_in.discard(person)
 
     def tick(self, now: float) -> list[Action]:
-        """Let time pass; a kiosk has no timers."""
-        del now
-        return []
+        """Let time pass; the screen goes back to its invitation."""
+        if self._clear_at is None or now < self._clear_at:
+            return []
+        self._clear_at = None
+        return [Show(self.name, "idle")]
 
     @property
     def deadline(self) -> float | None:
-        return None
+        return self._clear_at
 
     def _direction(self, person: str) -> str:
         return SIGNED_IN if person in self.signed_in else SIGNED_OUT

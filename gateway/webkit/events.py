@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from fastapi.sse import ServerSentEvent
+
 BEAT_SECONDS = 5.0
 _QUEUE_LENGTH = 256
 
@@ -23,6 +25,11 @@ class Live:
     name: str
     data: str
     id: str | None = None
+
+
+# EventSource drops events without data, so these two carry a dash.
+BEAT = Live("beat", "-")
+LOST = Live("lost", "-")
 
 
 class _Subscriber:
@@ -69,17 +76,17 @@ class Broadcaster:
         with self._lock:
             self._subscribers.add(subscriber)
         try:
-            yield Live("beat", "")
+            yield BEAT
             while not self._closed:
                 try:
                     await asyncio.wait_for(subscriber.ready.wait(), BEAT_SECONDS)
                 except TimeoutError:
-                    yield Live("beat", "")
+                    yield BEAT
                     continue
                 subscriber.ready.clear()
                 if subscriber.lost:
                     subscriber.lost = False
-                    yield Live("lost", "")
+                    yield LOST
                 while subscriber.waiting:
                     yield subscriber.waiting.popleft()
         finally:
@@ -90,3 +97,8 @@ class Broadcaster:
 def _wake(subscriber: _Subscriber) -> None:
     if not subscriber.loop.is_closed():
         subscriber.loop.call_soon_threadsafe(subscriber.ready.set)
+
+
+def sent(event: Live) -> ServerSentEvent:
+    """Give the form in which FastAPI streams an event."""
+    return ServerSentEvent(raw_data=event.data, event=event.name, id=event.id)

@@ -22,6 +22,7 @@ from jinja2_fragments.fastapi import Jinja2Blocks
 
 from gateway import __version__
 from gateway.webkit.problems import Problem, problem_response, wants_page
+from gateway.webkit.wording import age, size
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -83,6 +84,7 @@ class Site:
             lstrip_blocks=True,
         )
         environment.globals["asset"] = asset
+        environment.filters |= {"age": age, "size": size}
         self.templates = Jinja2Blocks(env=environment)
         self.app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None)
         self.app.mount("/static", StaticFiles(directory=STATIC), name="static")
