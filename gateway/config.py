@@ -69,8 +69,11 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
+    """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds."""
+
     host: str
     port: int
+    till_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +337,11 @@ def _web(file: SettingsFile, port: int) -> WebSettings | None:
     table = file.table("web", required=False)
     if table is None:
         return None
-    settings = WebSettings(table.take("host", str, "127.0.0.1"), table.take("port", int, port, _between(0, 65535)))
+    settings = WebSettings(
+        host=table.take("host", str, "127.0.0.1"),
+        port=table.take("port", int, port, _between(0, 65535)),
+        till_token_file=_path(table, "till_token_file", None),
+    )
     table.finish()
     return settings
 

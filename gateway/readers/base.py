@@ -1,7 +1,8 @@
 """The contract every reader keeps, and the table of drivers.
 
-A reader is owned by one bus thread; nothing here is called from two threads. To add a reader: one file in this folder
-with an Options dataclass and a class that keeps Reader, one line in DRIVERS, a transcript test, the contract test.
+A reader is owned by one bus thread; nothing here is called from two threads. To add a reader: one file in this
+folder with an Options dataclass and a class that keeps Reader, one line in DRIVERS, a transcript test, the shared
+contract test.
 """
 
 from __future__ import annotations

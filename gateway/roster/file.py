@@ -7,10 +7,10 @@ Little-endian. One file is one generation; it is built once, signed, and never e
     records  count x 32, sorted by key
     seal     public key 32 | endorsement 32 | Ed25519 signature 64, over everything before it
 
-    record   key 16 | person 8 (zero: nobody) | group_set u16 | state u8 | flags u8 | valid_from u16 | valid_to u16
+    record   key 16 | person 8 (0: nobody) | group_set u16 | state u8 | flags u8 | first_day u16 | last_day u16
 
-`flags` bit 0 says that the person is active. Dates count days from 2000-01-01, zero is no bound. `group_set` is an index
-into `group_sets`; a new generation keeps the indices of the one before, so that a delta names only what changed.
+`flags` bit 0 says that the person is active. Dates count days from 2000-01-01, zero is no bound. `group_set` is an
+index into `group_sets`; a new generation keeps the indices of the one before, so that a delta names only what changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who may sign a roster: the hub's Ed25519 key, endorsed for one site with the site key.
 
 A gateway knows its site key from the day it is set up. The hub proves with that key (a keyed BLAKE2b over its public
-key) that its signing key is meant for this site, so no second secret has to be carried to each gateway. A site that also
-sets `roster_signer` accepts that one public key only.
+key) that its signing key is meant for this site, so no second secret has to be carried to each gateway. A site that
+also sets `roster_signer` accepts that one public key only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""The thread that lets time pass at the points and watches door contacts and REX buttons."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.edge.tapline import Seat, Tapline
+from gateway.points.actions import Action, Record
+from gateway.points.door import Cause, Door
+from gateway.service import Beats
+
+log = logging.getLogger(__name__)
+
+CONTACT_SECONDS = 0.02
+_IDLE_SECONDS = 1.0
+
+
+class Contact(Protocol):
+    """A door contact or a REX button; True when the door is open or the button pressed."""
+
+    def read(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class DoorWiring:
+    """What is wired to one door; None where nothing is."""
+
+    contact: Contact | None = None
+    rex: Contact | None = None
+    rex_was: bool = False
+
+
+class PointsLoop:
+    """Ticks every point at its deadline and reads contacts every CONTACT_SECONDS.
+
+    A contact must read the same twice in a row before it counts, which takes the bounce out of it.
+    """
+
+    def __init__(
+        self, seats: Mapping[str, Seat], wirings: Mapping[str, DoorWiring], tapline: Callable[[], Tapline], beats: Beats
+    ) -> None:
+        self._seats, self._wirings, self._tapline, self._beats = seats, wirings, tapline, beats
+        self._wake = threading.Event()
+        self._stopping = False
+        self._seen: dict[str, bool] = {}
+        self._thread = threading.Thread(target=self._run, name="points", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def poke(self) -> None:
+        """Look at the deadlines again; callable from any thread."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        beat = self._beats.register("points", 15.0)
+        while not self._stopping:
+            beat()
+            try:
+                self._turn()
+            except Exception:
+                log.exception("a turn of the points failed")
+            self._wake.wait(self._pause())
+            self._wake.clear()
+        self._beats.forget("points")
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        for name, seat in self._seats.items():
+            wiring = self._wirings.get(name)
+            if wiring is not None and isinstance(seat.point, Door):
+                self._read_wiring(seat, seat.point, wiring, now)
+            deadline = seat.point.deadline
+            if deadline is not None and now >= deadline:
+                self._do(seat, lambda point=seat.point: point.tick(time.monotonic()))
+
+    def _read_wiring(self, seat: Seat, door: Door, wiring: DoorWiring, now: float) -> None:
+        if wiring.contact is not None:
+            is_open = wiring.contact.read()
+            if self._seen.get(door.name) is is_open:
+                self._do(seat, lambda: door.on_contact(is_open, now))
+            self._seen[door.name] = is_open
+        if wiring.rex is not None:
+            pressed = wiring.rex.read()
+            if pressed and not wiring.rex_was:
+                self._do(seat, lambda: door.happen(Cause.REX, now))
+            wiring.rex_was = pressed
+
+    def _do(self, seat: Seat, decide: Callable[[], list[Action]]) -> None:
+        records: list[Record] = []
+        # The hands move under the same lock as the state, so that a relock never overtakes the unlock after it.
+        with seat.lock:
+            self._tapline().perform(decide(), records)
+        for record in records:
+            self._tapline().record(record)
+
+    def _pause(self) -> float:
+        if self._wirings:
+            return CONTACT_SECONDS
+        deadlines = [seat.point.deadline for seat in self._seats.values()]
+        soonest = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return _IDLE_SECONDS if soonest is None else max(0.0, min(_IDLE_SECONDS, soonest - time.monotonic()))

@@ -1,0 +1,177 @@
+"""Brings the newest roster to the gateway: manifest, then delta or chunks, verify, swap.
+
+Runs on the relay thread and never on the way of a tap. Whatever arrives torn, unsigned or late leaves the roster in
+force as it is; a delta that does not lead to the signed bytes is followed by the whole file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import BadRoster
+from gateway.link.topics import roster_chunk, roster_delta, roster_manifest
+from gateway.roster.publication import Manifest, apply_delta, join_chunks, open_chunk, read_manifest
+from gateway.roster.store import RosterStore
+
+log = logging.getLogger(__name__)
+
+FETCH_SECONDS = 30.0
+_Handler = Callable[[str, bytes], None]
+
+
+class Wire(Protocol):
+    """What is needed of the relay: exact topics, at QoS 1, their payloads handed over on the relay thread."""
+
+    def on(self, topic: str, handler: _Handler) -> None: ...
+
+    def off(self, topic: str) -> None: ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None: ...
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """One generation on its way in."""
+
+    manifest: Manifest
+    manifest_payload: bytes
+    wanted: set[str]
+    plain: dict[str, bytes]
+    topics: list[str]
+    give_up_at: float
+
+
+class RosterSync:
+    """Follows the roster topics of one site.
+
+    Args:
+        changed: called after another generation came into force.
+    """
+
+    def __init__(
+        self, store: RosterStore, wire: Wire, reported_topic: str, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store, self._wire, self._reported_topic, self._changed = store, wire, reported_topic, changed
+        self._fetch: _Fetch | None = None
+        self.fault: str | None = None
+        self.last_manifest_version: int | None = None
+
+    def start(self) -> None:
+        self._wire.on(roster_manifest(self._store.site), self._on_manifest)
+
+    def tick(self) -> None:
+        """Give up a fetch that takes too long, and begin it anew."""
+        fetch = self._fetch
+        if fetch is not None and time.monotonic() > fetch.give_up_at:
+            self._end_fetch()
+            self.fault = f"Roster {fetch.manifest.version} did not arrive in {FETCH_SECONDS:.0f} s; asking again."
+            log.warning("%s", self.fault)
+            self._begin(fetch.manifest, fetch.manifest_payload, by_delta=False)
+
+    def report(self) -> None:
+        """Tell the hub which roster is in force."""
+        current = self._store.current
+        body = {"roster": current.version if current else None, "error": self.fault or self._store.fault}
+        self._wire.publish(self._reported_topic, json.dumps(body).encode(), retain=True)
+
+    def _on_manifest(self, _topic: str, payload: bytes) -> None:
+        if not payload:
+            return
+        try:
+            manifest = read_manifest(payload, self._store.trust, self._store.site)
+        except BadRoster as error:
+            self._refuse(f"A roster manifest was refused: {error}")
+            return
+        self.last_manifest_version = manifest.version
+        current = self._store.current
+        if current is not None and manifest.version <= current.version:
+            if manifest.version < current.version:
+                self._refuse(f"The hub offers roster {manifest.version}; {current.version} is in force and stays.")
+            else:
+                self.report()
+            return
+        if self._fetch is not None and self._fetch.manifest.version >= manifest.version:
+            return
+        self._end_fetch()
+        self._begin(manifest, payload, by_delta=True)
+
+    def _begin(self, manifest: Manifest, payload: bytes, *, by_delta: bool) -> None:
+        current = self._store.current
+        fetch = _Fetch(manifest, payload, set(), {}, [], time.monotonic() + FETCH_SECONDS)
+        self._fetch = fetch
+        if by_delta and current is not None and (current.version, manifest.version) in manifest.deltas:
+            topic = roster_delta(self._store.site, current.version, manifest.version)
+            fetch.topics.append(topic)
+            self._wire.on(topic, self._on_delta)
+            return
+        fetch.wanted = set(manifest.chunks)
+        for name in sorted(fetch.wanted):
+            topic = roster_chunk(self._store.site, name)
+            fetch.topics.append(topic)
+            self._wire.on(topic, self._on_chunk)
+
+    def _on_delta(self, _topic: str, payload: bytes) -> None:
+        fetch = self._fetch
+        if fetch is None or not payload:
+            return
+        try:
+            # A roster that cannot be read back is as good as none: no delta fits it, and the whole file is fetched.
+            raw = apply_delta(self._store.raw() or b"", payload, fetch.manifest)
+        except BadRoster as error:
+            log.warning("a roster delta was refused, fetching the whole roster: %s", error)
+            self._end_fetch()
+            self._begin(fetch.manifest, fetch.manifest_payload, by_delta=False)
+            return
+        self._install(raw)
+
+    def _on_chunk(self, topic: str, payload: bytes) -> None:
+        fetch, name = self._fetch, topic.rpartition("/")[2]
+        if fetch is None or name not in fetch.wanted or not payload:
+            return
+        try:
+            fetch.plain[name] = open_chunk(payload, name)
+        except BadRoster as error:
+            self._refuse(f"A roster chunk was refused: {error}")
+            return
+        fetch.wanted.discard(name)
+        if fetch.wanted:
+            return
+        try:
+            raw = join_chunks(fetch.manifest, fetch.plain)
+        except BadRoster as error:
+            self._end_fetch()
+            self._refuse(f"A roster was refused: {error}")
+            return
+        self._install(raw)
+
+    def _install(self, raw: bytes) -> None:
+        self._end_fetch()
+        try:
+            fresh = self._store.install(raw)
+        except BadRoster as error:
+            self._refuse(f"A roster was refused: {error}")
+            return
+        except OSError as error:
+            self._refuse(f"The disk refused the new roster ({error.strerror}); the one in force stays.")
+            return
+        self.fault = None
+        log.info("roster %d is in force, %d cards", fresh.version, fresh.count)
+        self.report()
+        self._changed()
+
+    def _end_fetch(self) -> None:
+        if self._fetch is not None:
+            for topic in self._fetch.topics:
+                self._wire.off(topic)
+            self._fetch = None
+
+    def _refuse(self, why: str) -> None:
+        self.fault = why
+        log.warning("%s", why)
+        self.report()
+        self._changed()

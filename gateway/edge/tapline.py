@@ -1,0 +1,232 @@
+"""The way of one tap: from a presentation at a reader to its point, its outputs and its record.
+
+Runs on the bus thread of the reader. Nothing here waits for network or web; a lane and a kiosk wait for the journal, at
+most RECORD_SECONDS, because their answer needs the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from gateway.access.event import CardRef, Event
+from gateway.access.people import Roster
+from gateway.access.rules import Decision, Presentation, Reason, decide
+from gateway.cards.encodings import project
+from gateway.cards.identity import UID_PROJECTION, CardNumber, card_key
+from gateway.cards.uid import Uid
+from gateway.edge.clock import Clock
+from gateway.errors import RetryError
+from gateway.outputs.base import Switchboard
+from gateway.points.actions import Action, Failed, Record
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
+
+log = logging.getLogger(__name__)
+
+RECORD_SECONDS = 2.0
+
+
+class Point(Protocol):
+    """What the tapline needs of a door, a lane or a kiosk; see points."""
+
+    name: str
+    kind: str
+    journal_first: bool
+
+    def on_decision(self, reader: str, decision: Decision, now: float) -> list[Action]: ...
+
+    def on_record_failed(self, reader: str) -> list[Action]: ...
+
+    def tick(self, now: float) -> list[Action]: ...
+
+    @property
+    def deadline(self) -> float | None: ...
+
+
+class Ticket(Protocol):
+    """The promise of one record."""
+
+    def wait(self, timeout: float) -> int: ...
+
+
+@dataclass(slots=True)
+class Seat:
+    """A point and the lock that its taps, its contacts and its timers share."""
+
+    point: Point
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True)
+class TapStats:
+    """What the pages and the benches read; written by bus threads, each entry whole."""
+
+    granted: int = 0
+    denied: int = 0
+    unrecorded: int = 0
+    output_us: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+    decide_us: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+
+
+class Recorder:
+    """Fills the envelope of an event and hands it to the journal."""
+
+    def __init__(self, gateway_id: str, boot: int, clock: Clock, append: Callable[[Event], Ticket]) -> None:
+        self._gateway_id, self._boot, self._clock, self._append = gateway_id, boot, clock, append
+
+    def record(self, kind: Any, **fields: Any) -> Ticket:
+        """Hand over one event; never waits for the disk."""
+        stamp = self._clock.stamp()
+        event = Event(
+            gw=self._gateway_id, boot=self._boot, at=stamp.at, clock=stamp.quality, up=stamp.up, kind=kind, **fields
+        )
+        return self._append(event)
+
+
+class Tapline:
+    """Carries the presentations of every reader.
+
+    Args:
+        seats: by point.
+        points_of: the point of each reader.
+        roster: gives the roster in force, None when there is none.
+        local: gives the site's local time for a decision.
+    """
+
+    def __init__(
+        self,
+        site_key: bytes,
+        seats: Mapping[str, Seat],
+        points_of: Mapping[str, str],
+        roster: Callable[[], Roster | None],
+        local: Callable[[], datetime],
+        recorder: Recorder,
+        board: Switchboard,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._site_key, self._seats, self._points_of = site_key, seats, points_of
+        self._roster, self._local, self._recorder, self._board = roster, local, recorder, board
+        self._on_change = on_change
+        self.stats = TapStats()
+
+    def handle(self, event: ReaderEvent) -> None:
+        """Carry one reader event to its end; a fault in here is logged and never ends the bus thread."""
+        if isinstance(event, CardGone):
+            return
+        try:
+            self._carry(event)
+        except Exception:
+            log.exception("a tap at reader %s could not be carried to its end", event.reader)
+
+    def _carry(self, event: CardRead | CardRefused) -> None:
+        started = time.perf_counter_ns()
+        seat = self._seats[self._points_of[event.reader]]
+        roster = self._roster()
+        card, reference = self._present(event, roster)
+        decision = decide(card, roster, seat.point.name, self._local())
+        decided = time.perf_counter_ns()
+        if reference and decision.key:
+            reference = CardRef(decision.key.hex(), reference.tail, reference.type)
+        self.stats.decide_us.append((decided - started) / 1e3)
+        if decision.granted:
+            self.stats.granted += 1
+        else:
+            self.stats.denied += 1
+        if seat.point.journal_first:
+            self._record_then_answer(seat, event, decision, reference, (decided - started) // 1000)
+        else:
+            self._answer_then_record(seat, event, decision, reference, started)
+
+    def _record_then_answer(
+        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None, took_us: int
+    ) -> None:
+        try:
+            self._record_tap(seat.point.name, event.reader, decision, card, took_us).wait(RECORD_SECONDS)
+        except (RetryError, TimeoutError) as error:
+            self.stats.unrecorded += 1
+            log.error("a tap at %s is not recorded and not served: %s", seat.point.name, error)  # noqa: TRY400  # the sentence says it
+            self.perform(seat.point.on_record_failed(event.reader), [])
+            return
+        records: list[Record] = []
+        with seat.lock:
+            self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
+        for record in records:
+            self.record(record)
+        self._on_change()
+
+    def _answer_then_record(
+        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None, started: int
+    ) -> None:
+        records: list[Record] = []
+        with seat.lock:
+            failures = self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
+        took_ns = time.perf_counter_ns() - started
+        self.stats.output_us.append(took_ns / 1e3)
+        self._record_tap(seat.point.name, event.reader, decision, card, took_ns // 1000)
+        for record in records:
+            self.record(record)
+        for why in failures:
+            self._recorder.record("system", point=seat.point.name, system={"what": "output_failed", "why": why})
+        self._on_change()
+
+    def perform(self, actions: Sequence[Action], records: list[Record]) -> list[str]:
+        """Perform actions in order; Records are put aside into `records` for after the hands have moved.
+
+        Returns:
+            Why outputs failed, one sentence each.
+        """
+        failures = []
+        for action in actions:
+            if isinstance(action, Record):
+                records.append(action)
+                continue
+            outcome = self._board.perform(action)
+            if isinstance(outcome, Failed):
+                failures.append(outcome.why)
+        return failures
+
+    def record(self, record: Record) -> Ticket:
+        """Write the event that a point asked for."""
+        return self._recorder.record(record.kind, point=record.point, **{record.kind: record.content})
+
+    def _record_tap(
+        self, point: str, reader: str, decision: Decision, card: CardRef | None, took_us: int
+    ) -> Ticket:
+        return self._recorder.record(
+            "tap",
+            point=point,
+            reader=reader,
+            card=card,
+            person=decision.person,
+            decision="granted" if decision.granted else "denied",
+            reason=str(decision.reason),
+            rule=decision.rule,
+            roster=decision.roster,
+            took_us=took_us,
+        )
+
+    def _present(
+        self, event: CardRead | CardRefused, roster: Roster | None
+    ) -> tuple[Presentation, CardRef | None]:
+        if isinstance(event, CardRefused):
+            return Presentation(refused=Reason(event.reason)), None
+        number = event.number
+        if number.is_random:
+            return Presentation(refused=Reason.CARD_RANDOM_UID), None
+        keys = tuple(card_key(self._site_key, form) for form in _forms(number, roster))
+        return Presentation(keys), CardRef(keys[0].hex(), number.tail, event.card_type)
+
+
+def _forms(number: CardNumber, roster: Roster | None) -> list[CardNumber]:
+    """Give the number in every projection that the roster uses, the reader's own first."""
+    forms = [number]
+    if roster is not None and number.projection == UID_PROJECTION and len(roster.projections) > 1:
+        uid = Uid(number.value)
+        forms += [form for name in roster.projections[1:] if (form := project(uid, name)) is not None]
+    return forms

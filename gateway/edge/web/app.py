@@ -1,0 +1,92 @@
+"""The gateway's web face: status page, health, metrics, lanes, kiosk.
+
+Every page is made from a GatewayView; what a page may ask for stands in Requests, and nothing else reaches the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Form, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from gateway.edge.health import GatewayView, TapRow, is_ready, verdict
+from gateway.edge.web.metrics import render_metrics
+from gateway.webkit.events import Broadcaster, Live, sent
+from gateway.webkit.problems import Problem
+from gateway.webkit.site import Site
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What the pages may ask of the daemon; every call returns at once and may come from any thread."""
+
+    view: Callable[[], GatewayView]
+    taps: Callable[[], Sequence[TapRow]]
+    identify: Callable[[str], bool]
+    hanging: Callable[[], list[str]]
+
+
+def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster) -> Site:
+    """Build the application with everything but lanes and kiosk."""
+    site = Site("Tapgate gateway", gateway_id, TEMPLATES)
+    app = site.app
+
+    @app.get("/", include_in_schema=False)
+    def status(request: Request) -> Response:
+        view = requests.view()
+        context = {"view": view, "verdict": verdict(view), "taps": requests.taps(), "live_url": "/events"}
+        return site.page(request, "status.html", "Status", context)
+
+    @app.get("/events", response_class=EventSourceResponse, include_in_schema=False)
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        async for event in pages.listen():
+            yield sent(event)
+
+    @app.post("/readers/identify", include_in_schema=False)
+    def identify(reader: Annotated[str, Form()]) -> Response:
+        if not requests.identify(reader):
+            raise Problem(404, "no-reader", "No such reader", f"There is no reader {reader!r} on this gateway.")
+        return RedirectResponse("/", 303)
+
+    @app.get("/health/live")
+    def live() -> Response:
+        """Tell whether the daemon's loops beat; 503 names the ones that hang."""
+        hanging = requests.hanging()
+        return JSONResponse({"live": not hanging, "hanging": hanging}, 503 if hanging else 200)
+
+    @app.get("/health/ready")
+    def ready() -> Response:
+        """Tell whether taps can be served and recorded; a hub that is away is degraded, not unready."""
+        view = requests.view()
+        found = verdict(view)
+        body = {"ready": is_ready(view), "level": found.level, "sentence": found.sentence, "remedy": found.remedy}
+        return JSONResponse(body, 200 if is_ready(view) else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return PlainTextResponse(render_metrics(requests.view()), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/status")
+    def status_json() -> dict[str, Any]:
+        """Give what the status page shows."""
+        view = requests.view()
+        return {"verdict": asdict(verdict(view)), **asdict(view)}
+
+    return site
+
+
+def render_live(site: Site, view: GatewayView) -> Live:
+    """Render the changing part of the status page."""
+    return Live("status", site.fragment("status.html", "status", {"view": view, "verdict": verdict(view)}))
+
+
+def render_tap(site: Site, tap: TapRow) -> Live:
+    """Render one row of the last taps."""
+    return Live("row-taps", site.fragment("status.html", "taprow", {"tap": tap}))

@@ -1,0 +1,335 @@
+"""The journal of one gateway: append, read, acknowledge.
+
+One Journal a folder may write, a lock says so; any number of JournalReaders in other processes may read meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Self
+
+from gateway.access.event import Event, decode_event
+from gateway.errors import BadMessage, JournalFull, JournalLocked, JournalMisuse, JournalWriteFailed
+from gateway.journal.catalog import Catalog, Damage
+from gateway.journal.chain import NO_LINK
+from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
+from gateway.journal.face import JournalFace
+from gateway.journal.jobs import Acknowledge, Append, Change, Stop, Ticket
+from gateway.journal.recovery import State, recover
+from gateway.journal.segments import drop_spare, segment_path, sync_directory
+from gateway.journal.table import JournalDB
+from gateway.journal.writer import Subscriber, Writer
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 20_000
+QUARANTINE = "damage"
+_QUARANTINE_FILES = 16
+_TABLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStats:
+    """How the journal does, for the status page.
+
+    Attributes:
+        waiting: events that the hub does not have.
+        oldest_waiting_seconds: age of the oldest of them, None when there is none.
+        refused: events that could not be kept since the start.
+        state: `ok` or `alarm`; `reason` says why in one sentence.
+    """
+
+    epoch: str
+    boot: int
+    head: int
+    acked: int
+    waiting: int
+    oldest_waiting_seconds: float | None
+    bytes: int
+    quota_bytes: int
+    disk_free_bytes: int
+    sync_ms_p50: float
+    sync_ms_max: float
+    refused: int
+    state: str
+    reason: str
+    damage: tuple[Damage, ...]
+
+
+class Journal(JournalFace):
+    """The writing end; `append`, `after`, `acknowledge` and `stats` may be called from any thread."""
+
+    def __init__(self, directory: Path, lock: int, state: State, catalog: Catalog, writer: Writer) -> None:
+        super().__init__(directory, catalog)
+        self._lock: int | None = lock
+        self._state = state
+        self._writer = writer
+        self._closed = False
+        self._have: tuple[tuple[int, int], ...] = ()
+        self._acked = state.acked
+        self._oldest_waiting: tuple[int, Event | None] = (0, None)
+        self.tinydb = JournalDB(self)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        gateway_id: str,
+        *,
+        quota_bytes: int = 256 << 20,
+        segment_bytes: int = 1 << 20,
+        keep_days: float = 7,
+    ) -> Self:
+        """Open or create the journal of a folder, repair what a power cut left, and start a new segment.
+
+        A segment is at most a quarter of the quota. A full disk is no error: the journal opens in alarm.
+
+        Raises:
+            JournalLocked: another process writes here.
+            BadRecord: a later version of this software wrote here.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = _lock(directory)
+        try:
+            drop_spare(directory)
+            catalog = Catalog(directory)
+            catalog.load()
+            state = recover(catalog)
+            if state is None:
+                _quarantine(directory, catalog.unreadable)
+                for number in catalog.unreadable:
+                    segment_path(directory, number).unlink(missing_ok=True)
+                state = State(secrets.token_bytes(4), secrets.token_bytes(8), "", 0, 0, 0, NO_LINK, 0, Documents())
+            _quarantine(directory, [damage.segment for damage in state.damage])
+            _tidy(catalog, state)
+            state.boot += 1
+            state.gateway = gateway_id
+            writer = Writer(
+                directory,
+                catalog,
+                state,
+                segment_bytes=min(segment_bytes, quota_bytes // 4),
+                quota_bytes=quota_bytes,
+                keep_days=keep_days,
+            )
+            writer.start()
+        except BaseException:
+            os.close(lock)
+            raise
+        for damage in state.damage:
+            log.warning("journal: %s; missing events: %s", damage.what, damage.missing or "none")
+        return cls(directory, lock, state, catalog, writer)
+
+    @property
+    def epoch(self) -> str:
+        return self._state.epoch.hex()
+
+    @property
+    def boot(self) -> int:
+        """Give how often this journal was opened for writing, this time included."""
+        return self._state.boot
+
+    @property
+    def head(self) -> int:
+        return self._writer.head
+
+    @property
+    def acked(self) -> int:
+        return self._acked
+
+    @property
+    def have(self) -> tuple[tuple[int, int], ...]:
+        """Give the closed ranges above the watermark that the hub has too."""
+        return self._have
+
+    @property
+    def documents(self) -> Documents:
+        return self._writer.documents
+
+    @property
+    def wall_ms(self) -> int:
+        """Give the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
+        return self._writer.wall_ms
+
+    def append(self, event: Event) -> Ticket:
+        """Hand an event to the writer and return at once; the journal fills in `epoch`, `seq` and `prev`.
+
+        The event belongs to the journal from here on. `Ticket.wait` says when it is durable.
+
+        Raises:
+            JournalMisuse: the event is of another gateway, or the journal is closed.
+        """
+        if event.gw != self._state.gateway:
+            raise JournalMisuse(f"This is the journal of {self._state.gateway!r}, not of {event.gw!r}.")
+        ticket = Ticket()
+        self._submit(Append(event, ticket))
+        return ticket
+
+    def keep_event(self, event: Event) -> int:
+        return self.append(event).wait(_TABLE_SECONDS)
+
+    def change_table(self, change: TableChange) -> None:
+        """Make one change of a named table durable.
+
+        Raises:
+            JournalMisuse: the change is too large for one record.
+            JournalFull: disk or quota is used up; nothing of the change was kept.
+            JournalWriteFailed: the disk refused.
+        """
+        payload = encode_change(change)
+        if len(payload) > MAX_CHANGE_BYTES:
+            raise JournalMisuse(
+                f"One change of table {change.table!r} may have {MAX_CHANGE_BYTES} bytes and this one has "
+                f"{len(payload)}; make it in smaller steps."
+            )
+        ticket = Ticket()
+        self._submit(Change(payload, ticket))
+        ticket.wait(_TABLE_SECONDS)
+
+    def _submit(self, job: Append | Change) -> None:
+        if self._closed:
+            raise JournalMisuse("The journal is closed.")
+        if self._writer.jobs.qsize() >= MAX_PENDING:
+            job.ticket.fail(JournalFull(f"{MAX_PENDING} events wait for the disk already; this one was not kept."))
+            return
+        self._writer.jobs.put(job)
+
+    def acknowledge(self, upto: int, have: Sequence[tuple[int, int]] = ()) -> None:
+        """Take in the hub's watermark; it only rises.
+
+        The record of it goes to disk with the next event, or before anything behind it is unlinked, or at close:
+        losing it costs a second sending, which the hub recognises, so it is not worth a sync of its own.
+        """
+        upto = min(upto, self.head)
+        self._have = tuple((first, last) for first, last in have if last > upto)
+        if upto > self._acked:
+            self._acked = upto
+            self._writer.jobs.put(Acknowledge(upto))
+
+    def subscribe(self, callback: Subscriber) -> None:
+        """Have `callback(seq, raw, event)` called for each event when it is durable, from the writer's thread.
+
+        It must return quickly and hand the work over; what it raises is logged.
+        """
+        self._writer.subscribers.append(callback)
+
+    def unsubscribe(self, callback: Subscriber) -> None:
+        self._writer.subscribers.remove(callback)
+
+    def stats(self) -> JournalStats:
+        """Give how the journal does now; while there is an alarm this also makes the writer try again."""
+        vitals = self._writer.vitals
+        reason = vitals.alarm or vitals.space_alarm or ("" if self._writer.alive else "The journal's writer has ended.")
+        if reason:
+            self._writer.jobs.put(Acknowledge(self._acked))
+        head, acked = self.head, self._acked
+        space = os.statvfs(self.directory)
+        recent = list(vitals.sync_ms)
+        return JournalStats(
+            epoch=self.epoch,
+            boot=self.boot,
+            head=head,
+            acked=acked,
+            waiting=head - acked - sum(min(last, head) - first + 1 for first, last in self._have if first <= head),
+            oldest_waiting_seconds=self._oldest_waiting_seconds(acked, head),
+            bytes=self._writer.used_bytes(),
+            quota_bytes=self._writer.quota_bytes,
+            disk_free_bytes=space.f_bavail * space.f_frsize,
+            sync_ms_p50=median(recent) if recent else 0.0,
+            sync_ms_max=vitals.sync_ms_max,
+            refused=vitals.refused,
+            state="alarm" if reason else "ok",
+            reason=reason,
+            damage=tuple(self._state.damage),
+        )
+
+    def _oldest_waiting_seconds(self, acked: int, head: int) -> float | None:
+        if acked >= head:
+            return None
+        if self._oldest_waiting[0] != acked + 1:
+            event = None
+            try:
+                event = decode_event(self._chain.raw(acked + 1))
+            except BadMessage:
+                log.warning("event %s in the journal is of no form this software knows", acked + 1)
+            self._oldest_waiting = (acked + 1, event)
+        event = self._oldest_waiting[1]
+        if event is None:
+            return None
+        if event.boot == self.boot:
+            return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - event.up)
+        written = datetime.fromisoformat(event.at)
+        return max(0.0, (datetime.now(UTC) - written).total_seconds())
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Write what is waiting, give the unused space back and let the lock go; may be called twice.
+
+        Raises:
+            JournalWriteFailed: the disk did not answer in time; the lock stays until the process ends.
+        """
+        if not self._closed:
+            self._closed = True
+            self._writer.jobs.put(Stop())
+        if not self._writer.join(timeout_seconds):
+            raise JournalWriteFailed("The disk did not answer while the journal was closed; what it holds is intact.")
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock(directory: Path) -> int:
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalLocked(f"Another process writes the journal in {directory}; stop it first.") from None
+    return descriptor
+
+
+def _quarantine(directory: Path, numbers: Sequence[int]) -> None:
+    # The bytes are kept for whoever wants to know; a failing card must not fill itself with copies.
+    if not numbers:
+        return
+    folder = directory / QUARANTINE
+    try:
+        folder.mkdir(exist_ok=True)
+        kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+        for old in kept[: max(0, len(kept) + len(set(numbers)) - _QUARANTINE_FILES)]:
+            old.unlink()
+        for number in sorted(set(numbers))[-_QUARANTINE_FILES:]:
+            source = segment_path(directory, number)
+            copy = folder / source.name
+            if source.exists() and not copy.exists():
+                shutil.copyfile(source, copy)
+    except OSError as error:
+        log.warning("the damaged bytes could not be set aside (%s); they stay where they are", error)
+
+
+def _tidy(catalog: Catalog, state: State) -> None:
+    # The last boot's segment loses its torn tail and its unused rest; segments of boots without events go.
+    for entry in list(catalog.entries[-1:]):
+        index = catalog.index_of(len(catalog.entries) - 1)
+        path = segment_path(catalog.directory, entry.number)
+        keep = index.end if index.offsets or index.tables or index.watermark else 0
+        if not keep and entry.header.first_seq == state.head + 1 and len(catalog.entries) > 1:
+            path.unlink(missing_ok=True)
+            catalog.forget(entry.number)
+            sync_directory(catalog.directory)
+            continue
+        keep = max(keep, 1024)
+        if entry.size > keep:
+            with path.open("r+b") as file:
+                file.truncate(keep)
+                os.fsync(file.fileno())
+            entry.size = keep

@@ -1,0 +1,135 @@
+"""What a journal folder says about itself when it is opened: head, watermark, chain, tables, damage.
+
+A torn tail and a damaged last record look alike, so the rule is the careful one: a number that may have been given
+away is never given again. When the bytes behind the last good record show that an event was being written, its number
+counts as used and the event as lost (chain.lost_event).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.access.event import decode_event
+from gateway.errors import BadMessage
+from gateway.journal.catalog import Catalog, Damage, missing_ranges
+from gateway.journal.chain import NO_LINK, Chain, trusted_ms
+from gateway.journal.documents import Documents
+
+MAX_GROUP = 512
+_LOOK_BACK_EVENTS = 64
+
+
+@dataclass(slots=True)
+class State:
+    """Where a journal stands.
+
+    Attributes:
+        head: the last number given away.
+        link: what the next event must carry as `prev`.
+        wall_ms: the latest trusted time known, milliseconds since 1970.
+    """
+
+    epoch: bytes
+    salt: bytes
+    gateway: str
+    boot: int
+    head: int
+    acked: int
+    link: bytes
+    wall_ms: int
+    documents: Documents
+    damage: list[Damage] = field(default_factory=list)
+
+
+def recover(catalog: Catalog) -> State | None:
+    """Find out where a loaded catalog stands; None when it holds no segment that can be read.
+
+    Scans from the newest segment back to the first that holds an event, and the segments that tables need.
+    """
+    if not catalog.entries:
+        return None
+    newest = catalog.entries[-1].header
+    acked = newest.acked
+    tables_from = newest.tables_from
+    place = len(catalog.entries)
+    while place:
+        place -= 1
+        index = catalog.index_of(place)
+        acked = max(acked, index.watermark)
+        if index.tables:
+            tables_from = min(tables_from or newest.number, catalog.entries[place].number)
+        if index.offsets or index.bad:
+            break
+    documents = Documents()
+    for table_place, entry in enumerate(catalog.entries):
+        if tables_from and entry.number >= tables_from:
+            for payload in catalog.index_of(table_place).tables:
+                documents.apply(payload, entry.number)
+    head = max(_head(catalog, place), acked)
+    state = State(
+        epoch=newest.epoch,
+        salt=newest.salt,
+        gateway=newest.gateway,
+        boot=max(entry.header.boot for entry in catalog.entries),
+        head=head,
+        acked=acked,
+        link=Chain(catalog).link_after(head) if head >= catalog.oldest_seq else newest.prev if head else NO_LINK,
+        wall_ms=max(newest.wall_ms, _last_trusted_ms(catalog, place)),
+        documents=documents,
+    )
+    for looked_at in range(place, len(catalog.entries)):
+        state.damage += damage_of(catalog, looked_at, head + 1)
+    return state
+
+
+def _head(catalog: Catalog, place: int) -> int:
+    end_seq = catalog.end_seq(place)
+    if end_seq is not None:
+        # The segments behind this one hold no events; the first of them knows what was given away before it.
+        return end_seq - 1
+    index = catalog.index_of(place)
+    head = index.next_seq - 1
+    tail = next((bad for bad in index.bad if bad.last), None)
+    if tail is None:
+        return head
+    if tail.hint < 0:
+        return head + 1
+    return tail.hint if head < tail.hint <= head + MAX_GROUP else head
+
+
+def _last_trusted_ms(catalog: Catalog, place: int) -> int:
+    index = catalog.index_of(place)
+    last = index.next_seq - 1
+    for _, raw in reversed(list(catalog.events(max(index.first_seq, last - _LOOK_BACK_EVENTS), last))):
+        try:
+            wall_ms = trusted_ms(decode_event(raw)) if raw else 0
+        except BadMessage:
+            continue
+        if wall_ms:
+            return wall_ms
+    return 0
+
+
+def damage_of(catalog: Catalog, place: int, next_seq: int) -> list[Damage]:
+    """Name what is wrong in one segment.
+
+    Args:
+        next_seq: the number behind the last one given away, which ends the newest segment.
+    """
+    entry = catalog.entries[place]
+    index = catalog.index_of(place)
+    end_seq = catalog.end_seq(place)
+    missing = missing_ranges(index, next_seq if end_seq is None else end_seq)
+    found: list[Damage] = []
+    if entry.rebuilt:
+        text = f"the header of segment {entry.number} is damaged and was rebuilt from its neighbours"
+        found.append(Damage(entry.number, 0, 1024, (), torn=False, what=text))
+    for number, bad in enumerate(index.bad):
+        text = f"{bad.end - bad.offset} bytes of segment {entry.number} from {bad.offset} are no record"
+        if bad.last:
+            text += "; they were being written when the power failed or the card gave up"
+        found.append(Damage(entry.number, bad.offset, bad.end, missing if number == 0 else (), bad.last, text))
+    if missing and not index.bad:
+        text = f"segment {entry.number} ends too early"
+        found.append(Damage(entry.number, index.end, entry.size, missing, torn=False, what=text))
+    return found

@@ -1,0 +1,226 @@
+"""MFRC522 on SPI: our own driver, one system call a radio frame.
+
+    4, 7 and 10-byte UIDs      yes, full cascade, BCC and CRC_A checked
+    several cards at once      yes, one after the other
+    a new card beside a resting one   yes, at the next cycle
+    LED, buzzer                no
+
+Every cycle asks for cards and sends the one it found to HALT, so that a resting card answers again the next time and
+presence is a level. While cards rest in the field the cycles alternate: REQA, which only newcomers answer, and WUPA
+with a SELECT of one card that is known to be there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.access.rules import Reason
+from gateway.cards.identity import CardNumber
+from gateway.cards.iso14443 import card_type
+from gateway.cards.uid import Uid, UidKind
+from gateway.errors import ConfigError, ReaderOffline
+from gateway.points.actions import Signal
+from gateway.protocols.mfrc522 import CHIPS, Health
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.presence import Presence
+from gateway.readers.rc522_chip import ChipFault, Rc522Chip
+
+_HEALTH_NS = 1_000_000_000
+_BUSY_NS = 10_000_000_000
+_FORGET_NS = 1_000_000_000
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of an rc522 reader.
+
+    Attributes:
+        poll_ms: pause between looks while people tap; a tap waits half of it on average.
+        idle_poll_ms: pause between looks when no card was seen for ten seconds.
+        rearm_ms: how long a card must be away before it counts again.
+    """
+
+    speed_hz: int = 4_000_000
+    poll_ms: float = 1.0
+    idle_poll_ms: float = 5.0
+    rearm_ms: float = 60.0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "speed_hz": (100_000, 10_000_000),
+            "poll_ms": (0, 100),
+            "idle_poll_ms": (0, 100),
+            "rearm_ms": (20, 10_000),
+        }
+        problems = [
+            f"{key}: must be from {low} to {high}"
+            for key, (low, high) in bounds.items()
+            if not low <= getattr(self, key) <= high
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+class Rc522Reader:
+    """Reader over an Rc522Chip.
+
+    Args:
+        now_ns: the clock of seen_ns and of all waits, CLOCK_MONOTONIC outside of tests.
+    """
+
+    def __init__(
+        self, name: str, chip: Rc522Chip, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.name = name
+        self.vitals = Vitals()
+        self._chip = chip
+        self._options = options
+        self._now_ns = now_ns
+        self._presence = Presence(options.rearm_ms)
+        self._next_health_ns = 0
+        self._busy_until_ns = 0
+        self._look_for_new = False
+        self._turn = 0
+
+    def open(self) -> None:
+        started_before = self.vitals.state != "starting"
+        try:
+            health = self._chip.start()
+        except ReaderOffline as error:
+            self._set_state("offline", str(error))
+            raise
+        self._forget_old_cards()
+        if health.fault:
+            self._set_state("faulty", f"After its start {health.fault}.")
+            raise ReaderOffline(f"Reader {self.name}: after its start {health.fault}; check its supply and wiring.")
+        self.vitals.reopens += started_before
+        self.vitals.firmware = CHIPS.get(health.version, f"unknown chip {health.version:02X}")
+        now_ns = self._now_ns()
+        self._next_health_ns = now_ns + _HEALTH_NS
+        self._busy_until_ns = now_ns + _BUSY_NS
+        clone = health.version not in {0x91, 0x92}
+        self._set_state("ready", f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
+
+    def _forget_old_cards(self) -> None:
+        # A card that rests through a short outage must not tap again; one that was away may.
+        now_ns = self._now_ns()
+        for card in self._presence.cards:
+            if now_ns - self._presence.last_seen_ns(card) > _FORGET_NS:
+                self._presence.forget(card)
+
+    def poll(self) -> list[ReaderEvent]:
+        self.vitals.polls += 1
+        events: list[ReaderEvent] = []
+        try:
+            if self._now_ns() >= self._next_health_ns:
+                self._check_health()
+            self._look(events)
+        except ChipFault:
+            self._check_health(suspect=True)
+        return events
+
+    def _look(self, events: list[ReaderEvent]) -> None:
+        if not len(self._presence):
+            answer = self._chip.wake_up()
+            if answer is not None:
+                self._select_new(events, answer.data, only_new=False)
+            return
+        self._look_for_new = not self._look_for_new
+        if self._look_for_new:
+            answer = self._chip.wake_up(only_new=True)
+            if answer is not None:
+                self._select_new(events, answer.data, only_new=True)
+        else:
+            self._look_for_resting(events)
+
+    def _select_new(self, events: list[ReaderEvent], atqa: bytes, *, only_new: bool) -> None:
+        for tries_left in reversed(range(_TRIES)):
+            walk = self._chip.select_any()
+            if walk.collisions:
+                self._count("collisions")
+            if walk.sak is not None:
+                self._found(walk.uid, card_type(atqa, walk.sak), events)
+                return
+            self.vitals.retries += 1
+            # A card at the edge of the field often answers the second time.
+            answer = self._chip.wake_up(only_new=only_new) if tries_left else None
+            if answer is None:
+                return
+            atqa = answer.data
+
+    def _found(self, raw: bytes, kind: str, events: list[ReaderEvent]) -> None:
+        now_ns = self._now_ns()
+        self._busy_until_ns = now_ns + _BUSY_NS
+        if not self._presence.seen(raw, now_ns):
+            return
+        self.vitals.presentations += 1
+        self.vitals.last_read_ns = now_ns
+        uid = Uid(raw)
+        if uid.kind is UidKind.RANDOM:
+            detail = "The card draws a new number at every tap, as phones do; it cannot stand for a person."
+            events.append(CardRefused(self.name, Reason.CARD_RANDOM_UID, detail, now_ns))
+        else:
+            events.append(CardRead(self.name, CardNumber.of_uid(uid), kind, now_ns))
+
+    def _look_for_resting(self, events: list[ReaderEvent]) -> None:
+        cards = self._presence.cards
+        if self._chip.wake_up() is None:
+            looked_for: tuple[bytes, ...] = cards
+        else:
+            self._turn += 1
+            card = cards[self._turn % len(cards)]
+            if self._chip.select_known(card):
+                self._presence.seen(card, self._now_ns())
+                return
+            looked_for = (card,)
+        now_ns = self._now_ns()
+        self._busy_until_ns = now_ns + _BUSY_NS
+        events += [CardGone(self.name, now_ns) for card in looked_for if self._presence.missed(card, now_ns)]
+
+    def _check_health(self, *, suspect: bool = False) -> None:
+        health = self._chip.health()
+        if not health.fault and suspect:
+            # A frame that did not run on a chip that looks well: start it afresh.
+            self.vitals.errors += 1
+        if health.fault or suspect:
+            health = self._repair(health.fault or "a frame did not run")
+        self._next_health_ns = self._now_ns() + _HEALTH_NS
+        if health.fault:
+            self._set_state("offline", f"After a reset {health.fault}.")
+            raise ReaderOffline(f"Reader {self.name}: after a reset {health.fault}; check its supply and wiring.")
+
+    def _repair(self, why: str) -> Health:
+        self.vitals.resets += 1
+        self._set_state("degraded", f"The chip was set up again: {why}.")
+        try:
+            health = self._chip.configure()
+        except ReaderOffline as error:
+            self._set_state("offline", str(error))
+            raise
+        if not health.fault:
+            self._set_state("ready", f"{self.vitals.firmware}; last set up again because {why}")
+        return health
+
+    def _count(self, name: str) -> None:
+        self.vitals.counters[name] = self.vitals.counters.get(name, 0) + 1
+
+    def _set_state(self, state: str, detail: str) -> None:
+        self.vitals.state, self.vitals.detail = state, detail
+
+    @property
+    def pause_seconds(self) -> float:
+        busy = self._now_ns() < self._busy_until_ns
+        return (self._options.poll_ms if busy else self._options.idle_poll_ms) / 1000
+
+    def signal(self, signal: Signal) -> bool:  # noqa: ARG002  # the chip has no lamp
+        return False
+
+    def close(self) -> None:
+        self._chip.close()
+
+
+def make(name: str, port: str, options: Options, transports: Transports) -> Rc522Reader:
+    return Rc522Reader(name, Rc522Chip(transports.spi(port, options.speed_hz), options.speed_hz), options)

@@ -1,0 +1,95 @@
+"""What makes a daemon a good service: readiness and watchdog notices, and a clean stop.
+
+The watchdog is fed only while every registered loop has beaten within its own deadline, so a hung reader thread or
+writer gets the process restarted, and a free-running timer cannot hide it. sd_notify(3), sd_watchdog_enabled(3).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+
+def sd_notify(text: str) -> bool:
+    """Send one notice to the service manager; False when there is none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notices:
+            notices.connect(address)
+            notices.sendall(text.encode())
+    except OSError as error:
+        log.warning("the service manager could not be told %r: %s", text, error)
+        return False
+    return True
+
+
+class Beats:
+    """The loops that must go on, each with its deadline in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._loops: dict[str, tuple[float, float]] = {}
+
+    def register(self, name: str, deadline_seconds: float) -> Callable[[], None]:
+        """Add a loop; it calls the result each time round."""
+
+        def beat() -> None:
+            self._loops[name] = (self._clock(), deadline_seconds)
+
+        with self._lock:
+            beat()
+        return beat
+
+    def forget(self, name: str) -> None:
+        """Take a loop out that ended on purpose."""
+        with self._lock:
+            self._loops.pop(name, None)
+
+    def overdue(self) -> list[str]:
+        """Name the loops that did not beat within their deadline."""
+        now = self._clock()
+        with self._lock:
+            return [name for name, (at, deadline) in self._loops.items() if now - at > deadline]
+
+
+def run_service(beats: Beats, stop: Callable[[], None], status: Callable[[], str] | None = None) -> None:
+    """Tell that the daemon is ready, feed the watchdog, and stop it on SIGTERM or SIGINT.
+
+    Call from the main thread after everything was started; returns when `stop` has returned.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping on %s", signal.Signals(number).name)
+        asked.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    watchdog_seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+    pause = watchdog_seconds / 3 if watchdog_seconds else 5.0
+    sd_notify("READY=1")
+    try:
+        while not asked.wait(pause):
+            overdue = beats.overdue()
+            if overdue:
+                log.error("these loops hang: %s", ", ".join(overdue))
+                sd_notify(f"STATUS=hanging: {', '.join(overdue)}")
+                continue
+            sd_notify("WATCHDOG=1" + (f"\nSTATUS={status()}" if status else ""))
+    finally:
+        sd_notify("STOPPING=1")
+        stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""The far side of every wire of one gateway: hand this to the drivers in place of the real transports.
+
+wires = SimulatedTransports()
+wires.field("/dev/spidev0.0").enter(card)      # the RC522 driver sees a card
+wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line from a real pseudo terminal
+"""
+
+from __future__ import annotations
+
+from gateway.simulator.chips_rc522 import Mfrc522Chip
+from gateway.simulator.clocks import Clock, RealClock
+from gateway.simulator.iso14443_cards import Field
+from gateway.simulator.line_readers import LineReader
+from gateway.transports.memory import MemorySpi
+from gateway.transports.serial import SerialPort
+
+
+class _PluggedPort(SerialPort):
+    """A serial port whose device path may change while it is unplugged, as behind /dev/serial/by-id."""
+
+    def __init__(self, name: str, line: LineReader, baud: int) -> None:
+        super().__init__(name, baud)
+        self._line = line
+
+    def open(self) -> None:
+        self.port = self._line.path
+        super().open()
+
+
+class SimulatedTransports:
+    """Keeps readers.base.Transports; makes one chip a port and one line reader a port, on first use."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or RealClock()
+        self._chips: dict[str, Mfrc522Chip] = {}
+        self._lines: dict[str, LineReader] = {}
+
+    def spi(self, port: str, speed_hz: int) -> MemorySpi:
+        wire = MemorySpi(port, self.chip(port), self._clock.sleep)
+        wire.set_speed(speed_hz)
+        return wire
+
+    def serial(self, port: str, baud: int) -> SerialPort:
+        return _PluggedPort(port, self.line(port), baud)
+
+    def chip(self, port: str) -> Mfrc522Chip:
+        """Give the RC522 at a port."""
+        return self._chips.setdefault(port, Mfrc522Chip(self._clock))
+
+    def field(self, port: str) -> Field:
+        """Give the radio field of the RC522 at a port."""
+        return self.chip(port).field
+
+    def line(self, port: str) -> LineReader:
+        """Give the line reader at a port; set its encoding to what the configuration expects."""
+        if port not in self._lines:
+            self._lines[port] = LineReader()
+        return self._lines[port]
+
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.close()

@@ -1,0 +1,127 @@
+"""Joined ends without a kernel between them: an SPI chip in this process, and a pair of byte pipes."""
+
+from __future__ import annotations
+
+import array
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.errors import ReaderOffline
+from gateway.transports.spi import SpiMessage
+
+
+class SpiChip(Protocol):
+    """The far end of a chip-select line."""
+
+    def transfer(self, data: bytes | array.array[int]) -> bytes:
+        """Answer one chip-select period, one byte for each byte sent.
+
+        Raises:
+            OSError: the bus fails, as an ioctl would.
+        """
+        ...
+
+
+class MemorySpi:
+    """SpiTransport whose far end is an object.
+
+    Args:
+        sleep: waits the given seconds; a test with its own clock hands in that clock's.
+    """
+
+    def __init__(self, port: str, chip: SpiChip, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.port = port
+        self.speed_hz = 0
+        self.transfers = 0
+        self.messages = 0
+        self._chip = chip
+        self._sleep = sleep
+        self._open = False
+
+    def open(self) -> None:
+        self._open = True
+
+    def set_speed(self, speed_hz: int) -> None:
+        self.speed_hz = speed_hz
+
+    def exchange(self, message: SpiMessage) -> None:
+        if not self._open:
+            raise ReaderOffline(f"{self.port} is not open.")
+        self.messages += 1
+        self.transfers += len(message.tx)
+        transfer = self._chip.transfer
+        try:
+            for sent, received, delay_us in zip(message.tx, message.rx, message.delays_us, strict=True):
+                received[:] = array.array("B", transfer(sent))
+                if delay_us:
+                    self._sleep(delay_us / 1e6)
+        except OSError as error:
+            raise ReaderOffline(f"{self.port} does not take a transfer ({error.strerror}).") from None
+
+    def close(self) -> None:
+        self._open = False
+
+
+class MemorySerial:
+    """SerialTransport whose far end is another MemorySerial; make two with `joined`."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self.far: MemorySerial | None = None
+        self._arrived = bytearray()
+        self._changed = threading.Condition()
+        self._open = False
+        self._unplugged = False
+
+    @classmethod
+    def joined(cls, port: str) -> tuple[MemorySerial, MemorySerial]:
+        """Give the near and the far end of a line."""
+        near, far = cls(port), cls(f"{port} (far end)")
+        near.far, far.far = far, near
+        far.open()
+        return near, far
+
+    def open(self) -> None:
+        with self._changed:
+            if self._unplugged:
+                raise ReaderOffline(f"{self.port} cannot be opened (No such file or directory).")
+            self._arrived.clear()
+            self._open = True
+
+    def read(self, timeout_seconds: float) -> bytes:
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrived or not self._open or self._unplugged, timeout_seconds)
+            if not self._open or self._unplugged:
+                raise ReaderOffline(f"The serial port {self.port} is gone.")
+            data = bytes(self._arrived)
+            self._arrived.clear()
+            return data
+
+    def write(self, data: bytes) -> None:
+        if not self._open or self._unplugged or self.far is None:
+            raise ReaderOffline(f"The serial port {self.port} is gone.")
+        self.far._receive(data)  # noqa: SLF001  # the two ends are one thing
+
+    def unplug(self) -> None:
+        """Pull this end out; it stays away until `plug`."""
+        with self._changed:
+            self._unplugged = True
+            self._changed.notify_all()
+
+    def plug(self) -> None:
+        with self._changed:
+            self._unplugged = False
+            self._open = False
+
+    def close(self) -> None:
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def _receive(self, data: bytes) -> None:
+        with self._changed:
+            if self._open and not self._unplugged:
+                self._arrived += data
+                self._changed.notify_all()

@@ -1,0 +1,16 @@
+"""The wires of a real machine, as a reader's maker asks for them."""
+
+from __future__ import annotations
+
+from gateway.transports.serial import SerialPort
+from gateway.transports.spi import SpiDevice
+
+
+class RealTransports:
+    """Gives kernel devices; nothing is opened before the reader opens it."""
+
+    def spi(self, port: str, speed_hz: int) -> SpiDevice:
+        return SpiDevice(port, speed_hz)
+
+    def serial(self, port: str, baud: int) -> SerialPort:
+        return SerialPort(port, baud)

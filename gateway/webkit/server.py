@@ -1,0 +1,76 @@
+"""uvicorn in a thread of its own, with an event loop of its own, so that no page can hold up a tap."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.errors import FatalError
+from gateway.webkit.events import Broadcaster
+
+log = logging.getLogger(__name__)
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+
+
+class WebServer:
+    """One listening web face; `port` 0 takes a free one, `address` tells which."""
+
+    def __init__(self, app: FastAPI, host: str, port: int, broadcaster: Broadcaster | None = None) -> None:
+        self._app, self._host, self._port = app, host, port
+        self._broadcaster = broadcaster
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> str:
+        """Give the address people can open, such as http://127.0.0.1:8080."""
+        port = self._socket.getsockname()[1] if self._socket else self._port
+        host = "127.0.0.1" if self._host in {"0.0.0.0", "::"} else self._host  # noqa: S104  # compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def start(self) -> None:
+        """Bind, then serve in the background.
+
+        Raises:
+            FatalError: the port cannot be bound.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self._port))
+        except OSError as error:
+            listener.close()
+            raise FatalError(
+                f"The web pages cannot listen on {self._host}:{self._port} ({error.strerror}); choose another port."
+            ) from None
+        self._socket = listener
+        config = uvicorn.Config(
+            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """End the streams, then the server; never raises."""
+        if self._broadcaster:
+            self._broadcaster.close()
+        if self._server:
+            self._server.should_exit = True
+        if self._thread:
+            self._thread.join(_STOP_SECONDS)
+            if self._thread.is_alive():
+                log.warning("the web thread did not end within %.0f s", _STOP_SECONDS)
+        if self._socket:
+            self._socket.close()

@@ -1,0 +1,148 @@
+"""What every driver must keep; a driver's test subclasses ReaderContract and builds a Bench."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import pytest
+
+from gateway.access.rules import Reason
+from gateway.cards.identity import CardNumber
+from gateway.cards.uid import Uid
+from gateway.errors import ReaderOffline
+from gateway.points.actions import Signal
+from gateway.readers.base import CardGone, CardRead, CardRefused, Reader, ReaderEvent
+
+FOUR = bytes.fromhex("DE AD BE EF")
+OTHER = bytes.fromhex("52 9D 06 E3")
+SEVEN = bytes.fromhex("04 A1 B2 C3 D4 E5 F6")
+RANDOM = bytes.fromhex("08 12 34 56")
+
+
+class Bench(Protocol):
+    """A reader, and a hand that holds cards to it."""
+
+    reader: Reader
+
+    def enter(self, uid: bytes) -> None:
+        """Bring a card to the reader."""
+
+    def leave(self) -> None:
+        """Take it away."""
+
+    def run(self, milliseconds: float) -> list[ReaderEvent]:
+        """Own the reader for a while: poll, pause, poll."""
+
+    def now_ns(self) -> int: ...
+
+    def kill(self) -> None:
+        """Make the reader vanish."""
+
+    def revive(self) -> None: ...
+
+
+def taps(events: list[ReaderEvent]) -> list[ReaderEvent]:
+    return [event for event in events if not isinstance(event, CardGone)]
+
+
+class ReaderContract:
+    """Subclasses give a `bench` fixture whose reader is closed; they may narrow the attributes."""
+
+    reads_seven_bytes = True
+    says_gone = True
+
+    @pytest.fixture
+    def opened(self, bench: Bench) -> Bench:
+        bench.reader.open()
+        return bench
+
+    def test_an_opened_reader_is_ready_and_an_idle_one_is_silent(self, opened: Bench) -> None:
+        assert opened.reader.vitals.state == "ready"
+        assert opened.run(200) == []
+
+    def test_a_presentation_is_one_read_with_its_number_and_time(self, opened: Bench) -> None:
+        before_ns = opened.now_ns()
+        opened.enter(FOUR)
+        [read] = taps(opened.run(300))
+        assert isinstance(read, CardRead)
+        assert read.reader == opened.reader.name
+        assert read.number == CardNumber.of_uid(Uid(FOUR))
+        assert before_ns < read.seen_ns < opened.now_ns()
+        assert opened.reader.vitals.presentations == 1
+
+    def test_a_card_left_lying_stays_one_presentation(self, opened: Bench) -> None:
+        opened.enter(FOUR)
+        assert len(taps(opened.run(1500))) == 1
+
+    def test_a_card_that_leaves_and_comes_back_is_read_again(self, opened: Bench) -> None:
+        for _ in range(3):
+            opened.enter(FOUR)
+            assert len(taps(opened.run(300))) == 1
+            opened.leave()
+            gone = opened.run(700)
+            assert [type(event) for event in gone] == ([CardGone] if self.says_gone else [])
+
+    def test_another_card_right_after_the_first_is_read_at_once(self, opened: Bench) -> None:
+        opened.enter(FOUR)
+        opened.run(250)
+        opened.leave()
+        opened.enter(OTHER)
+        [read] = taps(opened.run(250))
+        assert isinstance(read, CardRead)
+        assert read.number.value == OTHER
+
+    def test_a_seven_byte_uid_is_whole_or_refused_with_a_reason(self, opened: Bench) -> None:
+        opened.enter(SEVEN)
+        [event] = taps(opened.run(300))
+        if self.reads_seven_bytes:
+            assert isinstance(event, CardRead)
+            assert event.number.value == SEVEN
+        else:
+            assert isinstance(event, CardRefused)
+            assert event.reason == Reason.CARD_FORMAT
+
+    def test_a_random_uid_is_refused_and_never_named(self, opened: Bench) -> None:
+        opened.enter(RANDOM)
+        [event] = taps(opened.run(300))
+        assert isinstance(event, CardRefused)
+        assert event.reason == Reason.CARD_RANDOM_UID
+        assert not hasattr(event, "number")
+
+    def test_no_event_prints_a_card_number(self, opened: Bench) -> None:
+        opened.enter(FOUR)
+        text = repr(opened.run(300)).upper()
+        assert FOUR.hex().upper() not in text
+        assert FOUR[::-1].hex().upper() not in text
+
+    def test_a_vanished_reader_says_so_and_works_again_after_it_is_back(self, opened: Bench) -> None:
+        opened.kill()
+        with pytest.raises(ReaderOffline):
+            opened.run(3000)
+        assert opened.reader.vitals.state == "offline"
+        opened.reader.close()
+        with pytest.raises(ReaderOffline):
+            opened.reader.open()
+        opened.reader.close()
+        opened.revive()
+        opened.reader.open()
+        assert opened.reader.vitals.state == "ready"
+        assert opened.reader.vitals.reopens == 1
+        opened.enter(OTHER)
+        [read] = taps(opened.run(300))
+        assert isinstance(read, CardRead)
+        assert read.number.value == OTHER
+
+    def test_a_poll_comes_back_soon(self, opened: Bench) -> None:
+        begin = time.monotonic()
+        for _ in range(5):
+            opened.reader.poll()
+        assert time.monotonic() - begin < 5 * 0.1
+
+    def test_signals_never_raise_even_when_closed(self, bench: Bench) -> None:
+        for signal in Signal:
+            assert bench.reader.signal(signal) in {True, False}
+
+    def test_closing_twice_is_fine(self, opened: Bench) -> None:
+        opened.reader.close()
+        opened.reader.close()

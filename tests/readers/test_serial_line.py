@@ -1,0 +1,170 @@
+"""The line driver over a real pseudo terminal and real pyserial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.access.rules import Reason
+from gateway.errors import ConfigError
+from gateway.readers.base import CardRead, CardRefused, ReaderEvent
+from gateway.readers.serial_line import Options, SerialLineReader, make
+from gateway.simulator.chips import SimulatedTransports
+from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract
+
+PORT = "/dev/serial/by-id/usb-front"
+
+
+class LineBench:
+    now_ns = staticmethod(time.monotonic_ns)
+
+    def __init__(self, options: Options | None = None) -> None:
+        options = options or Options()
+        self.wires = SimulatedTransports()
+        self.line = self.wires.line(PORT)
+        self.line.encoding = options.encoding
+        self.reader: SerialLineReader = make("front-in", PORT, options, self.wires)
+
+    def enter(self, uid: bytes) -> None:
+        self.line.tap(uid)
+
+    def leave(self) -> None:
+        """Line readers do not notice."""
+
+    def run(self, milliseconds: float) -> list[ReaderEvent]:
+        """Poll until the time is over; a tap that is under way ends it, as the contract gives generous times."""
+        events: list[ReaderEvent] = []
+        end = time.monotonic() + min(milliseconds, 250) / 1000
+        while time.monotonic() < end:
+            events += self.reader.poll()
+        return events
+
+    def kill(self) -> None:
+        self.line.unplug()
+
+    def revive(self) -> None:
+        self.line.plug()
+
+    def close(self) -> None:
+        self.reader.close()
+        self.wires.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[LineBench]:
+    made = LineBench()
+    made.reader.open()
+    yield made
+    made.close()
+
+
+class TestContract(ReaderContract):
+    says_gone = False
+
+    @pytest.fixture
+    def bench(self) -> Iterator[LineBench]:
+        made = LineBench()
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def make_bench() -> Iterator[object]:
+    made: list[LineBench] = []
+
+    def build(**options: object) -> LineBench:
+        bench = LineBench(Options(**options))
+        bench.reader.open()
+        made.append(bench)
+        return bench
+
+    yield build
+    for bench in made:
+        bench.close()
+
+
+@pytest.mark.parametrize("encoding", ["hex-msb", "hex-lsb", "dec-msb", "dec-lsb", "8h10d", "bcc-appended", "w34"])
+def test_every_lossless_form_gives_the_same_number(make_bench, encoding: str) -> None:
+    bench = make_bench(encoding=encoding)
+    bench.enter(OTHER)
+    [read] = bench.run(250)
+    assert isinstance(read, CardRead)
+    assert read.number.value == OTHER
+
+
+def test_two_lines_in_one_piece_are_two_taps(bench: LineBench) -> None:
+    bench.line.send(bench.line.line(FOUR) + bench.line.line(SEVEN))
+    assert [event.number.value for event in bench.run(200)] == [FOUR, SEVEN]
+
+
+def test_a_line_in_many_pieces_is_one_tap(bench: LineBench) -> None:
+    whole = bench.line.line(SEVEN)
+    for place in range(len(whole)):
+        bench.line.send(whole[place : place + 1])
+        assert len(bench.reader.poll()) == (place == len(whole) - 1)
+
+
+def test_a_stray_byte_does_not_spoil_or_delay_the_tap_after_it(bench: LineBench) -> None:
+    bench.line.send(b"7")
+    assert bench.run(200) == []
+    bench.enter(FOUR)
+    [read] = bench.run(200)
+    assert read.number.value == FOUR
+    assert bench.reader.vitals.counters == {"no line end": 1}
+
+
+def test_the_banner_of_a_restarted_reader_is_no_tap(bench: LineBench) -> None:
+    bench.line.send(b"ELA GM4.02\r")
+    assert bench.run(100) == []
+    assert bench.reader.vitals.resets == 1
+
+
+def test_a_line_with_noise_in_it_is_dropped_whole(bench: LineBench) -> None:
+    bench.line.send(b"01020304\xff05060708\r")
+    assert bench.run(100) == []
+    assert bench.reader.vitals.errors == 1
+
+
+def test_text_that_is_no_number_is_refused_without_repeating_it(bench: LineBench) -> None:
+    bench.line.send(b"HELLO WORLD\r")
+    [event] = bench.run(100)
+    assert isinstance(event, CardRefused)
+    assert event.reason == Reason.CARD_FORMAT
+    assert "HELLO" not in event.detail
+
+
+def test_a_reader_that_repeats_its_line_gives_one_tap(make_bench) -> None:
+    bench = make_bench(repeat_ms=1000)
+    bench.line.send(bench.line.line(FOUR) * 3)
+    assert len(bench.run(150)) == 1
+    bench.enter(OTHER)
+    assert len(bench.run(150)) == 1
+
+
+def test_taps_that_waited_while_the_owner_stalled_are_dropped(bench: LineBench) -> None:
+    bench.reader._last_poll_ns -= 2_000_000_000
+    bench.enter(FOUR)
+    assert bench.run(100) == []
+    assert bench.reader.vitals.counters == {"stale": 1}
+
+
+def test_a_prefix_and_a_pattern_are_cut_off(make_bench) -> None:
+    bench = make_bench(prefix="C:", suffix=";", pattern=r"[0-9]{2}-([0-9A-F]+)")
+    bench.line.send(b"C:01-DEADBEEF;\r\nX:01-DEADBEEF;\r\n")
+    [read] = bench.run(150)
+    assert read.number.value == FOUR
+
+
+def test_a_reader_without_line_ends_is_read_after_a_silence(make_bench) -> None:
+    bench = make_bench(ends_by_silence=True)
+    bench.line.send(b"DEADBEEF")
+    [read] = bench.run(250)
+    assert read.number.value == FOUR
+
+
+def test_wrong_options_are_named_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Options(baud=9601, encoding="hex-middle", pattern="(")
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["baud", "encoding", "pattern"]
