@@ -195,9 +195,7 @@ class Tapline:
         """Write the event that a point asked for."""
         return self._recorder.record(record.kind, point=record.point, **{record.kind: record.content})
 
-    def _record_tap(
-        self, point: str, reader: str, decision: Decision, card: CardRef | None, took_us: int
-    ) -> Ticket:
+    def _record_tap(self, point: str, reader: str, decision: Decision, card: CardRef | None, took_us: int) -> Ticket:
         return self._recorder.record(
             "tap",
             point=point,
@@ -211,9 +209,7 @@ class Tapline:
             took_us=took_us,
         )
 
-    def _present(
-        self, event: CardRead | CardRefused, roster: Roster | None
-    ) -> tuple[Presentation, CardRef | None]:
+    def _present(self, event: CardRead | CardRefused, roster: Roster | None) -> tuple[Presentation, CardRef | None]:
         if isinstance(event, CardRefused):
             return Presentation(refused=Reason(event.reason)), None
         number = event.number
