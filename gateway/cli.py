@@ -25,7 +25,11 @@ class Verb:
     help: str
 
 
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "run": Verb("gateway.commands.run", "run the gateway daemon"),
+    "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
+    "wiring": Verb("gateway.commands.wiring", "check a wiring profile and write its firmware lines"),
+}
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
