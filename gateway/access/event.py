@@ -80,7 +80,7 @@ def decode_event(raw: bytes) -> Event:
     """
     try:
         event = _DECODER.decode(raw)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"This is not an event of version {EVENT_VERSION}: {error}.") from None
     if event.v != EVENT_VERSION:
         raise BadMessage(f"This event has version {event.v}; this software reads version {EVENT_VERSION}.")
@@ -105,5 +105,5 @@ def split_events(payload: bytes) -> list[bytes]:
     """
     try:
         return [bytes(raw) for raw in _RAW_LIST.decode(payload)]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"This is not a JSON array of events: {error}.") from None

@@ -83,5 +83,5 @@ def decode(payload: bytes, form: type[_Form]) -> _Form:
     """
     try:
         return msgspec.json.decode(payload, type=form)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"This is not a {form.__name__}: {error}.") from None

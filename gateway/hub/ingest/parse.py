@@ -7,6 +7,7 @@ never blocks a gateway.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def _check(event: Event, gateway: str) -> int:
 def _claim(raw: bytes) -> tuple[str | None, int | None]:
     try:
         claim = _CLAIMS.decode(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _CLAIM.search(raw)
         return (found[1].decode(), int(found[2])) if found else (None, None)
     if _EPOCH.fullmatch(claim.epoch) and 1 <= claim.seq <= MAX_SEQ:
@@ -131,16 +132,12 @@ def _salvage(payload: bytes) -> list[bytes]:
     starts = [found.start() for found in _EVENT_START.finditer(payload)]
     decoder = json.JSONDecoder()
     pieces: list[bytes] = []
-    done = 0
-    for start, following in zip(starts, [*starts[1:], len(payload)], strict=True):
-        if start < done:
-            continue
-        text = payload[start:].decode("utf-8", "surrogateescape")
+    for start, following in itertools.pairwise([*starts, len(payload)]):
+        piece = payload[start:following]
+        text = piece.decode("utf-8", "surrogateescape")
         try:
             _, length = decoder.raw_decode(text)
-            piece = text[:length].encode("utf-8", "surrogateescape")
+            pieces.append(text[:length].encode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError):
-            piece = payload[start:following].rstrip(b", \n]")
-        pieces.append(piece)
-        done = start + len(piece)
+            pieces.append(piece.rstrip(b", \n]"))
     return pieces

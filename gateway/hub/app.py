@@ -1,0 +1,142 @@
+"""The hub daemon: this one function builds everything from the settings.
+
+Roles: `ingest` may run many times beside one database, `web` shows it, `sync` reads the MIS and speaks to the
+gateways; `all` is every one of them in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.config import HubSettings
+from gateway.errors import StoreUnavailable
+from gateway.hub.fleet.service import FleetService
+from gateway.hub.ingest.commit import Committed, Committer
+from gateway.hub.ingest.mqtt_share import MqttShare
+from gateway.hub.settings import prepare_store
+from gateway.hub.store.engine import Store
+from gateway.hub.sync.schedule import Schedule
+from gateway.hub.web.app import Daemon, build_office, check_host
+from gateway.hub.web.live import LogFeed
+from gateway.roster.signing import load_or_create_signer
+from gateway.service import Beats
+from gateway.webkit.events import Broadcaster
+from gateway.webkit.server import WebServer
+
+log = logging.getLogger(__name__)
+
+ROLES = ("all", "ingest", "web", "sync")
+_LOOP_SECONDS = 60.0
+_STORE_PATIENCE_SECONDS = 60.0
+
+
+class Part(Protocol):
+    """Something that runs beside the others."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Hub:
+    """The running hub; parts start in order and stop in reverse.
+
+    Attributes:
+        web: None when this process shows no pages.
+    """
+
+    store: Store
+    beats: Beats
+    parts: list[Part] = field(default_factory=list)
+    web: WebServer | None = None
+    ingest: MqttShare | None = None
+    fleet: FleetService | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def start(self) -> None:
+        """Start every part; when one cannot, those before it are stopped again."""
+        started: list[Part] = []
+        try:
+            for part in self.parts:
+                part.start()
+                started.append(part)
+        except BaseException:
+            for part in reversed(started):
+                part.stop()
+            raise
+
+    def stop(self) -> None:
+        for part in reversed(self.parts):
+            part.stop()
+        self.store.close()
+
+    def connected(self) -> bool | None:
+        """Tell whether the parts that need the broker have it, None when there are none."""
+        needing = [part for part in (self.ingest, self.fleet) if part is not None]
+        return all(part.connected for part in needing) if needing else None
+
+    def status(self) -> str:
+        """Say in one line what this process does, for the service manager."""
+        link = {True: "broker connected", False: "broker away", None: "no broker needed"}[self.connected()]
+        return f"{link}, {self.counts['fresh']} events committed"
+
+
+def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Committed], None] | None = None) -> Hub:
+    """Build the hub; nothing runs yet.
+
+    Args:
+        on_commit: told of every commit once it is durable, on the ingest thread; must not wait.
+
+    Raises:
+        ConfigError, FatalError: the settings cannot be used; the text says what to change.
+        StoreUnavailable: the database did not answer for a minute.
+    """
+    if settings.web is not None and role in {"all", "web"}:
+        check_host(settings.web.host)
+    store = _patient_store(settings)
+    hub = Hub(store, Beats())
+    live = Broadcaster()
+    feed: LogFeed | None = None
+    if settings.web is not None and role in {"all", "web"}:
+        site = build_office(store, Daemon(hub.beats.overdue, hub.connected, lambda: dict(hub.counts)), live)
+        feed = LogFeed(store, site, live)
+        hub.web = WebServer(site.app, settings.web.host, settings.web.port, live)
+
+    def committed(done: Committed) -> None:
+        hub.counts.update(fresh=done.fresh, again=done.again, quarantined=done.quarantined)
+        if on_commit is not None:
+            on_commit(done)
+
+    if role in {"all", "sync"}:
+        signer = load_or_create_signer(settings.signing_key_file)
+        beat = hub.beats.register("fleet", _LOOP_SECONDS)
+        hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
+        hub.parts.append(hub.fleet)
+        base = settings.file.path.parent
+        hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
+    if role in {"all", "ingest"}:
+        beat = hub.beats.register("ingest", _LOOP_SECONDS)
+        hub.ingest = MqttShare(settings.broker, settings.worker, Committer(store), beat=beat, on_commit=committed)
+        hub.parts.append(hub.ingest)
+    if hub.web is not None and feed is not None:
+        hub.parts += [feed, hub.web]
+    return hub
+
+
+def _patient_store(settings: HubSettings) -> Store:
+    # After a power cut the database may need a while to come back; without it there is nothing to start for.
+    deadline = time.monotonic() + _STORE_PATIENCE_SECONDS
+    while True:
+        try:
+            return prepare_store(settings)
+        except StoreUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("%s Trying again.", error)
+        threading.Event().wait(2.0)

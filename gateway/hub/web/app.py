@@ -1,0 +1,291 @@
+"""The hub's web face: logbook, gateways, people and cards, syncs, quarantine; every page has its JSON twin under /v1.
+
+There is no sign-in yet, so the face serves this machine only (see `check_host`); whoever needs it elsewhere puts a
+proxy with sign-in before it. A page changes nothing but through directory and sync, and every change is audited.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import Body, Depends, FastAPI, Form, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from gateway import __version__
+from gateway.errors import FatalError, RefusedError, StoreUnavailable
+from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_card_state
+from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.people import PersonView, find_people
+from gateway.hub.fleet.gateways import list_gateways
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.sync.run import approve_hold
+from gateway.hub.web import queries
+from gateway.hub.web.metrics import render_metrics
+from gateway.webkit.events import Broadcaster, sent
+from gateway.webkit.problems import Problem
+from gateway.webkit.site import NavigationLink, Site
+
+TEMPLATES = Path(__file__).parent / "templates"
+_NAVIGATION = (
+    NavigationLink("/", "Logbook"),
+    NavigationLink("/gateways", "Gateways"),
+    NavigationLink("/people", "People and cards"),
+    NavigationLink("/syncs", "MIS syncs"),
+    NavigationLink("/quarantine", "Quarantine"),
+)
+_OFFICE = by_hand("office")
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What the pages may know of the running hub.
+
+    Attributes:
+        hanging: names of loops that do not beat.
+        connected: whether the parts that need the broker have it; None when none runs in this process.
+        counts: what this process has committed since its start.
+    """
+
+    hanging: Callable[[], list[str]]
+    connected: Callable[[], bool | None]
+    counts: Callable[[], dict[str, int]]
+
+
+def check_host(host: str) -> None:
+    """Refuse to show people's names to a network without a sign-in.
+
+    Raises:
+        FatalError: the address is not of this machine.
+    """
+    try:
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise FatalError(
+            f"The hub's pages have no sign-in yet and serve this machine only, not {host}; "
+            "set web.host to 127.0.0.1 and put a proxy with sign-in before it."
+        )
+
+
+def build_office(store: Store, daemon: Daemon, live: Broadcaster) -> Site:
+    """Build the application."""
+    site = Site("Tapgate hub", "Hub", TEMPLATES, _NAVIGATION)
+    site.app.exception_handler(StoreUnavailable)(_on_unavailable)
+    site.app.exception_handler(RefusedError)(_on_refused)
+    _add_health(site.app, store, daemon)
+    _add_logbook(site, store, live)
+    _add_people(site, store)
+    _add_rest(site, store)
+    return site
+
+
+def _log_filter(
+    site: Annotated[str | None, Query(max_length=63)] = None,
+    point: Annotated[str | None, Query(max_length=63)] = None,
+    decision: Annotated[Literal["granted", "denied", ""] | None, Query()] = None,
+    kind: Annotated[str | None, Query(max_length=15)] = None,
+    person: Annotated[str | None, Query(max_length=100)] = None,
+    day: Annotated[str | None, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = None,
+    page: Annotated[int, Query(ge=0, le=10_000)] = 0,
+) -> queries.LogFilter:
+    try:
+        wanted = date.fromisoformat(day) if day else None
+    except ValueError:
+        raise Problem(422, "invalid", "Not a day", "Write the day as 2026-11-22.") from None
+    return queries.LogFilter(
+        site or None, point or None, decision or None, kind or None, (person or "").strip() or None, wanted, page
+    )
+
+
+_AskedLog = Annotated[queries.LogFilter, Depends(_log_filter)]
+_Page = Annotated[int, Query(ge=0, le=10_000)]
+
+
+def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
+    @site.app.get("/", include_in_schema=False)
+    def logbook(request: Request, asked: _AskedLog) -> Response:
+        with store.read() as connection:
+            rows, more = queries.read_log(connection, asked)
+            points = queries.known_points(connection)
+        newest = asked == queries.LogFilter()
+        context = {
+            "rows": rows,
+            "asked": asked,
+            "points": points,
+            "live_url": "/events" if newest else None,
+            "older": _link("/", asked, asked.page + 1) if more else None,
+            "newer": _link("/", asked, asked.page - 1) if asked.page else None,
+        }
+        return site.page(request, "logbook.html", "Logbook", context)
+
+    @site.app.get("/events", response_class=EventSourceResponse, include_in_schema=False)
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        async for event in live.listen():
+            yield sent(event)
+
+    @site.app.get("/v1/events")
+    def events_json(asked: _AskedLog) -> dict[str, Any]:
+        """Give a page of the logbook, newest first."""
+        with store.read() as connection:
+            rows, more = queries.read_log(connection, asked)
+        return {"events": [asdict(row) for row in rows], "more": more}
+
+
+def _link(path: str, asked: queries.LogFilter, page: int) -> str:
+    values = {name: value for name, value in asdict(replace(asked, page=page)).items() if value}
+    return f"{path}?{urlencode(values)}" if values else path
+
+
+def _add_people(site: Site, store: Store) -> None:
+    @site.app.get("/people", include_in_schema=False)
+    def people(request: Request, text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0) -> Response:
+        found, total = _find(store, text, page)
+        rows = queries.PAGE_ROWS
+        query = {"text": text} if text else {}
+        context = {
+            "people": found,
+            "total": total,
+            "text": text,
+            "states": CARD_STATES,
+            "older": f"/people?{urlencode({**query, 'page': page + 1})}" if (page + 1) * rows < total else None,
+            "newer": f"/people?{urlencode({**query, 'page': page - 1})}" if page else None,
+        }
+        return site.page(request, "people.html", "People and cards", context)
+
+    @site.app.get("/v1/people")
+    def people_json(text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0) -> dict[str, Any]:
+        """Find people by name, id or reference; cards by their tail only."""
+        found, total = _find(store, text, page)
+        return {"people": [asdict(person) for person in found], "total": total}
+
+    @site.app.post("/cards/{card_id}/state", include_in_schema=False)
+    def card_state_form(
+        card_id: int, state: Annotated[CardState, Form()], back: Annotated[str, Form()] = ""
+    ) -> Response:
+        _set_state(store, card_id, state)
+        return RedirectResponse(f"/people?{urlencode({'text': back})}" if back else "/people", 303)
+
+    @site.app.post("/v1/cards/{card_id}/state")
+    def card_state(card_id: int, state: Annotated[CardState, Body(embed=True)]) -> dict[str, Any]:
+        """Set the state of a card; gateways get a new roster at once."""
+        _set_state(store, card_id, state)
+        return {"card": card_id, "state": state}
+
+
+def _find(store: Store, text: str, page: int) -> tuple[list[PersonView], int]:
+    rows = queries.PAGE_ROWS
+    with store.read() as connection:
+        return find_people(connection, text=text, offset=page * rows, limit=rows)
+
+
+def _set_state(store: Store, card_id: int, state: CardState) -> None:
+    with store.write() as connection:
+        owner = connection.execute(tables.card.select().where(tables.card.c.id == card_id)).one_or_none()
+        audit = Audit(_OFFICE, owner.site if owner else "", now_ms())
+        set_card_state(connection, card_id, state, audit)
+        audit.write(connection)
+
+
+def _add_rest(site: Site, store: Store) -> None:
+    @site.app.get("/gateways", include_in_schema=False)
+    def gateways(request: Request) -> Response:
+        with store.read() as connection:
+            rows = list_gateways(connection)
+        return site.page(request, "gateways.html", "Gateways", {"gateways": rows, "now_ms": now_ms()})
+
+    @site.app.get("/v1/gateways")
+    def gateways_json() -> dict[str, Any]:
+        """Give every gateway that was ever heard."""
+        with store.read() as connection:
+            return {"gateways": [asdict(row) for row in list_gateways(connection)]}
+
+    @site.app.get("/syncs", include_in_schema=False)
+    def syncs(request: Request) -> Response:
+        with store.read() as connection:
+            context = {"runs": queries.list_runs(connection), "holds": queries.list_holds(connection)}
+        return site.page(request, "syncs.html", "MIS syncs", context)
+
+    @site.app.get("/v1/syncs")
+    def syncs_json() -> dict[str, Any]:
+        """Give the newest sync runs and what is held."""
+        with store.read() as connection:
+            runs = [asdict(item) for item in queries.list_runs(connection)]
+            return {"runs": runs, "holds": [asdict(item) for item in queries.list_holds(connection)]}
+
+    @site.app.post("/syncs/approve", include_in_schema=False)
+    def approve(source: Annotated[int, Form()], plan: Annotated[str, Form(max_length=64)]) -> Response:
+        approve_hold(store, source, plan, _OFFICE)
+        return RedirectResponse("/syncs", 303)
+
+    @site.app.get("/quarantine", include_in_schema=False)
+    def quarantine(request: Request, page: _Page = 0) -> Response:
+        with store.read() as connection:
+            rows, more = queries.list_quarantine(connection, page)
+        context = {
+            "rows": rows,
+            "older": f"/quarantine?page={page + 1}" if more else None,
+            "newer": f"/quarantine?page={page - 1}" if page else None,
+        }
+        return site.page(request, "quarantine.html", "Quarantine", context)
+
+    @site.app.get("/v1/quarantine")
+    def quarantine_json(page: _Page = 0) -> dict[str, Any]:
+        """Give what could not be used, newest first."""
+        with store.read() as connection:
+            rows, more = queries.list_quarantine(connection, page)
+        return {"quarantine": [asdict(row) for row in rows], "more": more}
+
+
+def _add_health(app: FastAPI, store: Store, daemon: Daemon) -> None:
+    @app.get("/v1/info")
+    def info() -> dict[str, Any]:
+        """Give what this is."""
+        return {"service": "tapgate-hub", "software": __version__, "committed": daemon.counts()}
+
+    @app.get("/health/live")
+    def live() -> Response:
+        """Tell whether the daemon's loops beat; 503 names the ones that hang."""
+        hanging = daemon.hanging()
+        return JSONResponse({"live": not hanging, "hanging": hanging}, 503 if hanging else 200)
+
+    @app.get("/health/ready")
+    def ready() -> Response:
+        """Tell whether events can be committed: the database answers and the broker is there."""
+        broker = daemon.connected()
+        try:
+            store.ping()
+            database = True
+        except StoreUnavailable:
+            database = False
+        body = {"ready": database and broker is not False, "database": database, "broker": broker}
+        return JSONResponse(body, 200 if body["ready"] else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        with store.read() as connection:
+            text = render_metrics(connection, daemon.counts())
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+async def _on_unavailable(request: Request, error: Exception) -> Response:
+    del request
+    return JSONResponse(
+        Problem(503, "store-away", "The database does not answer", str(error)).body("/"),
+        503,
+        {"Retry-After": "5"},
+        "application/problem+json",
+    )
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    body = Problem(409, "refused", "Not possible", str(error)).body(request.url.path)
+    return JSONResponse(body, 409, media_type="application/problem+json")

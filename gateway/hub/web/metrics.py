@@ -1,0 +1,53 @@
+"""Figures for Prometheus, in its text format; none of them names a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, func, select
+
+from gateway.hub.fleet.gateways import list_gateways
+from gateway.hub.store import tables
+from gateway.hub.web.queries import count_quarantine
+
+
+def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
+    """Render the figures of one moment."""
+    lines: list[str] = []
+
+    def head(name: str, kind: str, text: str) -> None:
+        lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}"))
+
+    head("tapgate_hub_messages_total", "counter", "Events this process committed, found again, or quarantined.")
+    lines.extend(f'tapgate_hub_messages_total{{outcome="{name}"}} {count}' for name, count in sorted(counts.items()))
+    gateways = list_gateways(connection)
+    for name, text in (
+        ("up", "1 when the gateway says it is ready."),
+        ("waiting", "Events written at the gateway's last birth that are not here."),
+        ("watermark", "Last event up to which all are here."),
+        ("roster_version", "Roster generation in force."),
+    ):
+        head(f"tapgate_gateway_{name}", "gauge", text)
+        for item in gateways:
+            value = {
+                "up": int(item.state == "ready"),
+                "waiting": item.waiting,
+                "watermark": item.upto,
+                "roster_version": item.roster or 0,
+            }[name]
+            lines.append(f'tapgate_gateway_{name}{{site="{item.site}",gateway="{item.name}"}} {value}')
+    head("tapgate_hub_quarantine", "gauge", "Pieces in quarantine.")
+    lines.append(f"tapgate_hub_quarantine {count_quarantine(connection)}")
+    head("tapgate_hub_last_sync_timestamp_seconds", "gauge", "Time of the last good sync of each source, Unix seconds.")
+    run, source = tables.sync_run, tables.source
+    last = (
+        select(source.c.site, source.c.name, func.max(run.c.finished_ms).label("at"))
+        .join_from(run, source)
+        .where(run.c.result.in_(("done", "held")))
+        .group_by(source.c.site, source.c.name)
+    )
+    stem = "tapgate_hub_last_sync_timestamp_seconds"
+    lines.extend(
+        f'{stem}{{site="{row.site}",source="{row.name}"}} {row.at / 1000:.3f}' for row in connection.execute(last)
+    )
+    return "\n".join(lines) + "\n"

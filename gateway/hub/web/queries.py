@@ -1,0 +1,244 @@
+"""What the pages show, read in one transaction each; masked: a card is its tail, never its key."""
+
+from __future__ import annotations
+
+import zoneinfo
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from gateway.hub.directory.people import find_people
+from gateway.hub.store import tables
+
+PAGE_ROWS = 50
+_MANY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """What a logbook page is asked for; None is no condition.
+
+    Attributes:
+        day: a day of the site's local time.
+        person: part of a name, an id, or a reference.
+    """
+
+    site: str | None = None
+    point: str | None = None
+    decision: str | None = None
+    kind: str | None = None
+    person: str | None = None
+    day: date | None = None
+    page: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One line of the logbook.
+
+    Attributes:
+        at: the time of the tap in the site's time zone.
+        matched: the card became known after the tap, and the hub found the person then.
+        delay_seconds: from the tap to its commit at the hub.
+    """
+
+    site: str
+    gateway: str
+    epoch: str
+    seq: int
+    at: datetime
+    kind: str
+    point: str | None
+    reader: str | None
+    tail: str | None
+    person: str | None
+    name: str | None
+    decision: str | None
+    reason: str | None
+    historical: bool
+    matched: bool
+    delay_seconds: float
+
+
+def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bool]:
+    """Give a page of the logbook, newest first, and whether more follows."""
+    event, gateway, person = tables.event, tables.gateway, tables.person
+    wanted = (
+        select(event, gateway.c.name.label("gateway_name"), person.c.given_name, person.c.family_name)
+        .join_from(event, gateway)
+        .outerjoin(person, person.c.ref == event.c.person)
+    )
+    zones = site_zones(connection)
+    wanted = _narrowed(connection, wanted, asked, zones)
+    wanted = wanted.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
+    rows = connection.execute(wanted.offset(asked.page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
+    return [_log_row(row, zones) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
+
+
+def _narrowed(
+    connection: Connection, wanted: Select[Any], asked: LogFilter, zones: dict[str, zoneinfo.ZoneInfo]
+) -> Select[Any]:
+    event = tables.event
+    for name in ("site", "point", "decision", "kind"):
+        value = getattr(asked, name)
+        if value:
+            wanted = wanted.where(event.c[name] == value)
+    if asked.person:
+        people, _ = find_people(connection, site=asked.site, text=asked.person, limit=_MANY)
+        wanted = wanted.where(event.c.person.in_([item.ref for item in people]))
+    if asked.day:
+        zone = zones.get(asked.site or "") or next(iter(zones.values()), zoneinfo.ZoneInfo("UTC"))
+        start = datetime.combine(asked.day, time(), zone)
+        end = datetime.combine(asked.day + timedelta(days=1), time(), zone)
+        wanted = wanted.where(event.c.at_ms >= _to_ms(start), event.c.at_ms < _to_ms(end))
+    return wanted
+
+
+def _to_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def from_ms(milliseconds: int, zone: zoneinfo.ZoneInfo | None = None) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone(zone or UTC)
+
+
+def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
+    name = None if row.family_name is None else f"{row.given_name} {row.family_name}".strip()
+    return LogRow(
+        site=row.site,
+        gateway=row.gateway_name,
+        epoch=row.epoch,
+        seq=row.seq,
+        at=from_ms(row.at_ms, zones.get(row.site)),
+        kind=row.kind,
+        point=row.point,
+        reader=row.reader,
+        tail=row.tail,
+        person=row.person,
+        name=name,
+        decision=row.decision,
+        reason=row.reason,
+        historical=row.historical,
+        matched=row.matched_ms is not None,
+        delay_seconds=max(0, row.committed_ms - row.at_ms) / 1000,
+    )
+
+
+def site_zones(connection: Connection) -> dict[str, zoneinfo.ZoneInfo]:
+    table = tables.site
+    return {row.id: zoneinfo.ZoneInfo(row.timezone) for row in connection.execute(select(table.c.id, table.c.timezone))}
+
+
+def known_points(connection: Connection) -> list[str]:
+    """Give the points that ever logged something, for the filter of the logbook."""
+    event = tables.event
+    return sorted(connection.scalars(select(event.c.point).where(event.c.point.is_not(None)).distinct()))
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    id: int
+    source: str
+    started: datetime
+    seconds: float | None
+    result: str
+    plan: str | None
+    error: str | None
+    report: dict[str, Any]
+
+
+def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
+    """Give the newest sync runs."""
+    run, source = tables.sync_run, tables.source
+    wanted = (
+        select(run, source.c.site, source.c.name).join_from(run, source).order_by(run.c.started_ms.desc()).limit(limit)
+    )
+    zones = site_zones(connection)
+    return [
+        RunView(
+            row.id,
+            f"{row.site}/{row.name}",
+            from_ms(row.started_ms, zones.get(row.site)),
+            None if row.finished_ms is None else (row.finished_ms - row.started_ms) / 1000,
+            row.result,
+            row.plan,
+            row.error,
+            row.report or {},
+        )
+        for row in connection.execute(wanted)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldView:
+    """A held plan with its diff as operations (see sync.operations)."""
+
+    source_id: int
+    source: str
+    plan: str
+    reasons: list[str]
+    diff: list[dict[str, Any]]
+    created: datetime
+    approved_by: str | None
+
+
+def list_holds(connection: Connection) -> list[HoldView]:
+    """Give what is held now."""
+    hold, source = tables.hold, tables.source
+    wanted = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
+    zones = site_zones(connection)
+    return [
+        HoldView(
+            row.source,
+            f"{row.site}/{row.name}",
+            row.plan,
+            row.reasons,
+            row.diff,
+            from_ms(row.created_ms, zones.get(row.site)),
+            row.approved_by,
+        )
+        for row in connection.execute(wanted.order_by(hold.c.created_ms.desc()))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineView:
+    """Bytes that could not be used, shortened to what a page can show."""
+
+    id: int
+    topic: str
+    epoch: str | None
+    seq: int | None
+    why: str
+    count: int
+    last: datetime
+    size: int
+    start: str
+
+
+def list_quarantine(connection: Connection, page: int = 0) -> tuple[list[QuarantineView], bool]:
+    """Give a page of the quarantine, newest first, and whether more follows."""
+    table = tables.quarantine
+    wanted = select(table, table.c.count.label("times")).order_by(table.c.last_ms.desc(), table.c.id.desc())
+    rows = connection.execute(wanted.offset(page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
+    views = [
+        QuarantineView(
+            row.id,
+            row.topic,
+            row.epoch,
+            row.seq,
+            row.why,
+            row.times,
+            from_ms(row.last_ms),
+            len(row.payload),
+            ascii(bytes(row.payload[:120]))[2:-1],
+        )
+        for row in rows[:PAGE_ROWS]
+    ]
+    return views, len(rows) > PAGE_ROWS
+
+
+def count_quarantine(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(tables.quarantine)) or 0
