@@ -92,9 +92,12 @@ def test_a_refusal_by_access_rules_is_told_with_its_reason(tmp_path: Path) -> No
     link = linked(broker, "gw-a")
     refused = link.publish("closed/a", b"1")
     assert wait_for(link, Published, lambda item: item.mid == refused).refused == "Not authorized"
-    kept = link.publish("free/a", b"1")
-    assert wait_for(link, Published, lambda item: item.mid == kept).refused is None
     link.close()
+    # mosquitto 2.0.11 often cuts the connection after a refusal, so the allowed topic gets one of its own.
+    other = linked(broker, "gw-b")
+    kept = other.publish("free/a", b"1")
+    assert wait_for(other, Published, lambda item: item.mid == kept).refused is None
+    other.close()
     broker.stop()
 
 
