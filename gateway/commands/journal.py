@@ -15,7 +15,6 @@ from gateway.journal.face import JournalReader
 from gateway.journal.segments import list_segments
 from gateway.journal.verify import Report, verify
 
-
 _GOOD, _FINDINGS = 0, 1
 
 
