@@ -226,7 +226,6 @@ def test_a_command_is_done_once_answered_and_refused_the_second_time(
     assert ask(Command("unlock", 9, {}, "2026-11-22T09:00:01Z")).done
     assert done == [{"point": "front-door"}, {}]
     relay.stop()
-    hub.command(Command("unlock", 10), retain=True)
     second = make_relay(journal, broker)
     second.on_command("unlock", unlock)
     wait_until(lambda: second.status().link == "online")
