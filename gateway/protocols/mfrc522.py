@@ -88,7 +88,7 @@ CHIPS = {
 TIMER_PRESCALER = 0x0A9
 TIMER_TICK_US = 25
 # A card starts its answer to REQA, anticollision and SELECT 86..91 us after the frame; five bits stop the timer.
-SHORT_TIMEOUT_TICKS = 12
+SHORT_TIMEOUT_TICKS = 9
 
 # The settings a working chip holds; the health check reads them back.
 CONFIGURATION: tuple[tuple[Register, int], ...] = (
@@ -207,11 +207,12 @@ def join(first: Frame, second: Frame) -> Frame:
     return Frame(first.steps + second.steps, second.data_at + shift, second.read_at + shift)
 
 
-# Air times at 106 kbit/s (1 etu = 9.44 us, 9 bits a byte): WUPA to end of ATQA 360 us, time-out 410; anticollision 724;
-# SELECT 1148; HLTA 359 and a pause before the next frame.
-_WAIT_REQUEST_US = 420
-_WAIT_ANTICOLLISION_US = 740
-_WAIT_SELECT_US = 1170
+# Air times at 106 kbit/s (1 etu = 9.44 us, 9 bits a byte): WUPA to end of ATQA 360 us, time-out 335; anticollision 724;
+# SELECT 1148; HLTA 359 and a pause before the next frame. Sleeps run over, the kernel's by up to a tenth, so these ask
+# for a little less; whoever reads too early reads once more.
+_WAIT_REQUEST_US = 345
+_WAIT_ANTICOLLISION_US = 700
+_WAIT_SELECT_US = 1120
 _WAIT_HALT_US = 450
 
 

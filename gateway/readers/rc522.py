@@ -44,8 +44,8 @@ class Options:
     """
 
     speed_hz: int = 4_000_000
-    poll_ms: float = 1.0
-    idle_poll_ms: float = 12.0
+    poll_ms: float = 0.8
+    idle_poll_ms: float = 20.0
     rearm_ms: float = 60.0
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from gateway.transports.spi import SpiMessage, SpiTransport, Transfer
 _RESET_TRIES = 150
 _FIELD_RISE_SECONDS = 0.005  # ISO/IEC 14443-3: a card is ready at most 5 ms after the field
 _SLOWEST_HZ = 250_000
+_READS = 4
+_READ_AGAIN_SECONDS = 50e-6
 _PATTERNS = (0x55, 0xAA, 0x0F, 0xF0, 0x01, 0x80, 0x00, 0xFF)
 
 
@@ -186,13 +188,13 @@ class Rc522Chip:
 
     def _finish(self, prepared: Prepared) -> Answer:
         received = prepared.received
-        for _ in range(2):
+        for _ in range(_READS):
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
                 raise ChipFault  # bits that no chip sets: the line reads FF
             answer = Answer.parse(received)
             if not answer.pending:
                 return answer
-            # The wait was cut short; the answer is complete by now.
+            self._sleep(_READ_AGAIN_SECONDS)
             self._transport.exchange(self._again)
             received = self._again.rx[0]
         raise ChipFault

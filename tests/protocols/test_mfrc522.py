@@ -30,7 +30,7 @@ def test_wake_up_as_it_goes_over_the_wire() -> None:
         "1a 87",  # StartSend
         "88 8c 94 98 9c 92 92 00",  # ComIrq Error FIFOLevel Control Coll FIFO FIFO
     ]
-    assert [delay for _, delay in frame.steps] == [0, 0, 0, 0, 0, 420, 0]
+    assert [delay for _, delay in frame.steps] == [0, 0, 0, 0, 0, 345, 0]
 
 
 def test_select_carries_check_byte_and_crc() -> None:
