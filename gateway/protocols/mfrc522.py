@@ -186,6 +186,13 @@ def read_answer(answer_bytes: int) -> bytes:
     return gather((*_ANSWER, *[Register.FIFO_DATA] * answer_bytes))
 
 
+def one_by_one(frame: Frame) -> Frame:
+    """Replace the gather read by one read a register, for clones that do not gather; data first, then the answer."""
+    reading = frame.steps[frame.read_at][0]
+    single = tuple((bytes([address, 0x00]), 0) for address in reading[:-1])
+    return Frame(frame.steps[: frame.read_at] + single, frame.data_at, frame.read_at)
+
+
 def transmit(data: bytes, *, wait_us: int) -> Frame:
     """Build a frame that expects no answer."""
     return Frame(
@@ -396,6 +403,32 @@ class Selection:
             self._stepping = False
             return
         self.sak = sak
+
+
+# Data sheet section 16.1.1, by version register; clones have tables of their own, or none.
+AUTO_TEST_ON = 0x09
+SELF_TEST = {
+    0x91: bytes.fromhex(
+        "00C637D532B7575CC2D87C4DD970C77310E6D2AA5EA13E5A14AF3061C970DB2E"
+        "642272B5BD65F4EC22BCD37235CDAA411FA7F35314DE7E02D90FB55E251D2979"
+    ),
+    0x92: bytes.fromhex(
+        "00EB66BA57BF2395D0E30D3D27895CDE9D3BA700215B8982513AEB020CA50049"
+        "7C844DB3CCD21B815D4876D5716121A986968338CF9D5B6DDC15BA3E7D953B2F"
+    ),
+}
+
+
+def self_test_steps() -> tuple[Step, ...]:
+    """Give the writes that start the digital self-test after a reset; 64 bytes stand in the FIFO when it is done."""
+    return (
+        (write(Register.FIFO_LEVEL, FLUSH_FIFO), 0),
+        (write(Register.FIFO_DATA, *bytes(25)), 0),
+        (write(Register.COMMAND, Command.MEM), 1000),
+        (write(Register.AUTO_TEST, AUTO_TEST_ON), 0),
+        (write(Register.FIFO_DATA, 0), 0),
+        (write(Register.COMMAND, Command.CALC_CRC), 20_000),
+    )
 
 
 def configuration_steps() -> tuple[Step, ...]:
