@@ -27,6 +27,7 @@ _READS = 4
 _READ_AGAIN_SECONDS = 50e-6
 _PATTERNS = (0x55, 0xAA, 0x0F, 0xF0, 0x01, 0x80, 0x00, 0xFF)
 _PROBE_DELAY_US = 3000
+_PROBES = 3
 
 
 class ChipFault(RetryError):
@@ -163,7 +164,19 @@ class Rc522Chip:
         return True
 
     def _find_abilities(self) -> None:
+        # A bit error must not slow a good line down, so one success in a few is enough.
         self._transport.single = False
+        if not any(self._chains() for _ in range(_PROBES)):
+            self._transport.single = True
+            log.warning("%s does not chain transfers with waits; one call a transfer", self._transport.port)
+        gathers = any(self._gathers() for _ in range(_PROBES))
+        if gathers != self.gathers:
+            self.gathers = gathers
+            self._prepare()
+        if not gathers:
+            log.warning("the chip on %s does not gather reads; one transfer a register", self._transport.port)
+
+    def _chains(self) -> bool:
         begin_ns = self._now_ns()
         chain = self._exchange(
             (
@@ -173,20 +186,13 @@ class Rc522Chip:
             )
         )
         waited_us = (self._now_ns() - begin_ns) / 1000
-        chained = chain.rx[2][1] == 0x5A and self._read(Register.T_RELOAD_HIGH) == 0x33
-        if not chained or waited_us < _PROBE_DELAY_US:
-            self._transport.single = True
-            log.warning("%s does not chain transfers with waits; one call a transfer", self._transport.port)
-        self._exchange(
-            ((mfrc522.write(Register.T_RELOAD_LOW, 0x5A), 0), (mfrc522.write(Register.T_RELOAD_HIGH, 0x33), 0))
-        )
+        return waited_us >= _PROBE_DELAY_US and chain.rx[2][1] == 0x5A and self._read(Register.T_RELOAD_HIGH) == 0x33
+
+    def _gathers(self) -> bool:
+        self._exchange(((mfrc522.write(Register.T_RELOAD_LOW, 0x5A), 0),))
+        self._exchange(((mfrc522.write(Register.T_RELOAD_HIGH, 0x33), 0),))
         pair = self._exchange(((mfrc522.gather((Register.T_RELOAD_LOW, Register.T_RELOAD_HIGH)), 0),)).rx[0]
-        gathers = tuple(pair[1:]) == (0x5A, 0x33)
-        if gathers != self.gathers:
-            self.gathers = gathers
-            self._prepare()
-        if not gathers:
-            log.warning("the chip on %s does not gather reads; one transfer a register", self._transport.port)
+        return tuple(pair[1:]) == (0x5A, 0x33)
 
     def _exchange(self, steps: tuple[Step, ...]) -> SpiMessage:
         message = message_of(steps)

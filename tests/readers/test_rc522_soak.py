@@ -157,7 +157,7 @@ class Soak:
 def test_half_an_hour_of_faults_gives_one_tap_a_presentation_and_never_a_wrong_number() -> None:
     outcome = Soak(7).run(30)
     assert len(outcome.presentations) > 1500
-    assert sum(item.clean for item in outcome.presentations) > 1000
+    assert sum(item.clean for item in outcome.presentations) > 800
     assert outcome.wrong == []
     assert outcome.duplicated == 0
     assert outcome.missed == 0
