@@ -24,7 +24,8 @@ from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
 
 log = logging.getLogger(__name__)
 
-GROUP = "$share/hub/"
+# One share name a filter: rumqttd keeps one queue a name, and spins when its members want different filters.
+LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
 BATCH_MESSAGES = 500
 BATCH_BYTES = 512 * 1024
 LIVE_WINDOW = 1000
@@ -75,7 +76,7 @@ class MqttShare:
             )
             for label, window in (("live", LIVE_WINDOW), ("backlog", BACKLOG_WINDOW))
         }
-        self._topics = {"live": GROUP + ALL_TAPS, "backlog": GROUP + ALL_BACKLOG}
+        self._topics = {"live": LIVE_SHARE + ALL_TAPS, "backlog": BACKLOG_SHARE + ALL_BACKLOG}
         self._unsent: dict[str, bytes] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
