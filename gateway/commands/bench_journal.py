@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -176,5 +175,4 @@ def _run(folder: Path, waiting: int) -> dict[str, Any]:
         },
         "peers": {f"tinydb {version('tinydb')} JSONStorage": peer | {"open": _opened(_OPEN_STOCK, stock_file)}},
         "ratio": round(peer["p50_us"] / mine["p50_us"]),
-        "machine": f"{platform.machine()} {platform.release()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
     }

@@ -74,6 +74,6 @@ class Schedule:
         run = tables.sync_run
         with self._store.read() as connection:
             newest = select(run.c.source, func.max(run.c.started_ms)).group_by(run.c.source)
-            last = {source: started_ms for source, started_ms in connection.execute(newest)}
+            last = {row[0]: row[1] for row in connection.execute(newest)}
             sources = list_sources(connection)
         return [source for source in sources if now_ms() - last.get(source.id, 0) >= source.every_seconds * 1000]
