@@ -25,7 +25,15 @@ class Verb:
     help: str
 
 
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "run": Verb("gateway.commands.run", "run the gateway daemon"),
+    "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
+    "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
+    "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),
+    "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and say what mends what"),
+    "journal": Verb("gateway.commands.journal", "list, verify or export a journal"),
+    "wiring": Verb("gateway.commands.wiring", "check a wiring profile and write its firmware lines"),
+}
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:

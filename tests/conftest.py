@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.brokers"]
+
 SITE_KEY = bytes(range(32))
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 

@@ -124,7 +124,7 @@ def _roster_fault(view: GatewayView) -> Verdict | None:
 def _link(view: GatewayView) -> Verdict | None:
     if not view.hub_configured:
         return Verdict(WARN, "No hub is configured.", "Taps are kept here only; add a [hub] section.")
-    if view.link not in {"offline", "refused"}:
+    if view.link != "offline":
         return None
     sentence = f"The hub cannot be reached; {view.waiting} taps wait here, none is lost."
     return Verdict(WARN, sentence, view.link_detail or "Check the network and the broker.")

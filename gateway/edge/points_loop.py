@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gateway.edge.tapline import Seat, Tapline
@@ -42,7 +43,7 @@ class PointsLoop:
     """
 
     def __init__(
-        self, seats: Mapping[str, Seat], wirings: Mapping[str, DoorWiring], tapline: Callable[[], Tapline], beats: Beats
+        self, seats: Mapping[str, Seat], wirings: Mapping[str, DoorWiring], tapline: Tapline, beats: Beats
     ) -> None:
         self._seats, self._wirings, self._tapline, self._beats = seats, wirings, tapline, beats
         self._wake = threading.Event()
@@ -83,27 +84,27 @@ class PointsLoop:
                 self._read_wiring(seat, seat.point, wiring, now)
             deadline = seat.point.deadline
             if deadline is not None and now >= deadline:
-                self._do(seat, lambda point=seat.point: point.tick(time.monotonic()))
+                self._do(seat, partial(seat.point.tick, now))
 
     def _read_wiring(self, seat: Seat, door: Door, wiring: DoorWiring, now: float) -> None:
         if wiring.contact is not None:
             is_open = wiring.contact.read()
             if self._seen.get(door.name) is is_open:
-                self._do(seat, lambda: door.on_contact(is_open, now))
+                self._do(seat, partial(door.on_contact, is_open, now))
             self._seen[door.name] = is_open
         if wiring.rex is not None:
             pressed = wiring.rex.read()
             if pressed and not wiring.rex_was:
-                self._do(seat, lambda: door.happen(Cause.REX, now))
+                self._do(seat, partial(door.happen, Cause.REX, now))
             wiring.rex_was = pressed
 
     def _do(self, seat: Seat, decide: Callable[[], list[Action]]) -> None:
         records: list[Record] = []
         # The hands move under the same lock as the state, so that a relock never overtakes the unlock after it.
         with seat.lock:
-            self._tapline().perform(decide(), records)
+            self._tapline.perform(decide(), records)
         for record in records:
-            self._tapline().record(record)
+            self._tapline.record(record)
 
     def _pause(self) -> float:
         if self._wirings:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import BadRoster
+from gateway.link.client import Arrived
 from gateway.link.topics import roster_chunk, roster_delta, roster_manifest
 from gateway.roster.publication import Manifest, apply_delta, join_chunks, open_chunk, read_manifest
 from gateway.roster.store import RosterStore
@@ -21,7 +23,7 @@ from gateway.roster.store import RosterStore
 log = logging.getLogger(__name__)
 
 FETCH_SECONDS = 30.0
-_Handler = Callable[[str, bytes], None]
+_Handler = Callable[[Arrived], None]
 
 
 class Wire(Protocol):
@@ -31,7 +33,7 @@ class Wire(Protocol):
 
     def off(self, topic: str) -> None: ...
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None: ...
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None: ...
 
 
 @dataclass(slots=True)
@@ -58,14 +60,24 @@ class RosterSync:
     ) -> None:
         self._store, self._wire, self._reported_topic, self._changed = store, wire, reported_topic, changed
         self._fetch: _Fetch | None = None
+        # Handlers run on the relay's thread, tick on the housekeeper's.
+        self._lock = threading.RLock()
         self.fault: str | None = None
         self.last_manifest_version: int | None = None
 
     def start(self) -> None:
-        self._wire.on(roster_manifest(self._store.site), self._on_manifest)
+        self._wire.on(roster_manifest(self._store.site), lambda message: self._locked(self._on_manifest, message))
 
     def tick(self) -> None:
         """Give up a fetch that takes too long, and begin it anew."""
+        with self._lock:
+            self._tick()
+
+    def _locked(self, handle: Callable[[str, bytes], None], message: Arrived) -> None:
+        with self._lock:
+            handle(message.topic, message.payload)
+
+    def _tick(self) -> None:
         fetch = self._fetch
         if fetch is not None and time.monotonic() > fetch.give_up_at:
             self._end_fetch()
@@ -107,13 +119,13 @@ class RosterSync:
         if by_delta and current is not None and (current.version, manifest.version) in manifest.deltas:
             topic = roster_delta(self._store.site, current.version, manifest.version)
             fetch.topics.append(topic)
-            self._wire.on(topic, self._on_delta)
+            self._wire.on(topic, lambda message: self._locked(self._on_delta, message))
             return
         fetch.wanted = set(manifest.chunks)
         for name in sorted(fetch.wanted):
             topic = roster_chunk(self._store.site, name)
             fetch.topics.append(topic)
-            self._wire.on(topic, self._on_chunk)
+            self._wire.on(topic, lambda message: self._locked(self._on_chunk, message))
 
     def _on_delta(self, _topic: str, payload: bytes) -> None:
         fetch = self._fetch

@@ -65,13 +65,18 @@ class Seat:
 
 @dataclass(slots=True)
 class TapStats:
-    """What the pages and the benches read; written by bus threads, each entry whole."""
+    """What the pages and the benches read; written by bus threads, each entry whole.
+
+    Attributes:
+        output_us: from UID known to output performed, at points that act first.
+        answered_us: the same at points that record first, the durable record included.
+    """
 
     granted: int = 0
     denied: int = 0
     unrecorded: int = 0
     output_us: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
-    decide_us: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+    answered_us: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
 
 
 class Recorder:
@@ -84,7 +89,7 @@ class Recorder:
         """Hand over one event; never waits for the disk."""
         stamp = self._clock.stamp()
         event = Event(
-            gw=self._gateway_id, boot=self._boot, at=stamp.at, clock=stamp.quality, up=stamp.up, kind=kind, **fields
+            gw=self._gateway_id, boot=self._boot, at=stamp.at, clock=stamp.clock, up=stamp.up, kind=kind, **fields
         )
         return self._append(event)
 
@@ -125,55 +130,51 @@ class Tapline:
             log.exception("a tap at reader %s could not be carried to its end", event.reader)
 
     def _carry(self, event: CardRead | CardRefused) -> None:
-        started = time.perf_counter_ns()
         seat = self._seats[self._points_of[event.reader]]
         roster = self._roster()
         card, reference = self._present(event, roster)
         decision = decide(card, roster, seat.point.name, self._local())
-        decided = time.perf_counter_ns()
         if reference and decision.key:
             reference = CardRef(decision.key.hex(), reference.tail, reference.type)
-        self.stats.decide_us.append((decided - started) / 1e3)
         if decision.granted:
             self.stats.granted += 1
         else:
             self.stats.denied += 1
         if seat.point.journal_first:
-            self._record_then_answer(seat, event, decision, reference, (decided - started) // 1000)
+            self._record_then_answer(seat, event, decision, reference)
         else:
-            self._answer_then_record(seat, event, decision, reference, started)
-
-    def _record_then_answer(
-        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None, took_us: int
-    ) -> None:
-        try:
-            self._record_tap(seat.point.name, event.reader, decision, card, took_us).wait(RECORD_SECONDS)
-        except (RetryError, TimeoutError) as error:
-            self.stats.unrecorded += 1
-            log.error("a tap at %s is not recorded and not served: %s", seat.point.name, error)  # noqa: TRY400  # the sentence says it
-            self.perform(seat.point.on_record_failed(event.reader), [])
-            return
-        records: list[Record] = []
-        with seat.lock:
-            self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
-        for record in records:
-            self.record(record)
+            self._answer_then_record(seat, event, decision, reference)
         self._on_change()
 
+    def _record_then_answer(
+        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None
+    ) -> None:
+        records: list[Record] = []
+        try:
+            self._record_tap(seat.point.name, event, decision, card).wait(RECORD_SECONDS)
+        except (RetryError, TimeoutError) as error:
+            self.stats.unrecorded += 1
+            log.warning("a tap at %s is not recorded and not served: %s", seat.point.name, error)
+            self.perform(seat.point.on_record_failed(event.reader), records)
+            return
+        with seat.lock:
+            self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
+        self.stats.answered_us.append((time.monotonic_ns() - event.seen_ns) / 1e3)
+        for record in records:
+            self.record(record)
+
     def _answer_then_record(
-        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None, started: int
+        self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None
     ) -> None:
         records: list[Record] = []
         with seat.lock:
             failures = self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
-        took_ns = time.perf_counter_ns() - started
-        self.stats.output_us.append(took_ns / 1e3)
-        self._record_tap(seat.point.name, event.reader, decision, card, took_ns // 1000)
+        self.stats.output_us.append((time.monotonic_ns() - event.seen_ns) / 1e3)
+        self._record_tap(seat.point.name, event, decision, card)
         for record in records:
             self.record(record)
         for why in failures:
             self._recorder.record("system", point=seat.point.name, system={"what": "output_failed", "why": why})
-        self._on_change()
 
     def perform(self, actions: Sequence[Action], records: list[Record]) -> list[str]:
         """Perform actions in order; Records are put aside into `records` for after the hands have moved.
@@ -196,24 +197,22 @@ class Tapline:
         return self._recorder.record(record.kind, point=record.point, **{record.kind: record.content})
 
     def _record_tap(
-        self, point: str, reader: str, decision: Decision, card: CardRef | None, took_us: int
+        self, point: str, event: CardRead | CardRefused, decision: Decision, card: CardRef | None
     ) -> Ticket:
         return self._recorder.record(
             "tap",
             point=point,
-            reader=reader,
+            reader=event.reader,
             card=card,
             person=decision.person,
             decision="granted" if decision.granted else "denied",
             reason=str(decision.reason),
             rule=decision.rule,
             roster=decision.roster,
-            took_us=took_us,
+            took_us=(time.monotonic_ns() - event.seen_ns) // 1000,
         )
 
-    def _present(
-        self, event: CardRead | CardRefused, roster: Roster | None
-    ) -> tuple[Presentation, CardRef | None]:
+    def _present(self, event: CardRead | CardRefused, roster: Roster | None) -> tuple[Presentation, CardRef | None]:
         if isinstance(event, CardRefused):
             return Presentation(refused=Reason(event.reason)), None
         number = event.number

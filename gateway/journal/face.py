@@ -21,7 +21,7 @@ class JournalFace(ABC):
 
     def __init__(self, directory: Path, catalog: Catalog) -> None:
         self.directory = directory
-        self._catalog = catalog
+        self.catalog = catalog
         self._chain = Chain(catalog)
         self.table_lock = threading.Lock()
 
@@ -48,7 +48,7 @@ class JournalFace(ABC):
     @property
     def oldest(self) -> int:
         """Give the number of the first event that is still in the folder."""
-        return self._catalog.oldest_seq
+        return self.catalog.oldest_seq
 
     def after(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
         """Give number and stored bytes of at most `limit` durable events behind `seq`, oldest first.
@@ -56,13 +56,13 @@ class JournalFace(ABC):
         An event that cannot be read any more is replaced by one of kind `system` that says so. Events that were
         unlinked behind the watermark are left out.
         """
-        first = max(seq + 1, min(self._catalog.oldest_seq, self.acked + 1))
+        first = max(seq + 1, min(self.catalog.oldest_seq, self.acked + 1))
         return list(self._chain.events(first, min(first + limit - 1, self.head)))
 
     def stored(self, first: int = 1, last: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Give number and bytes of the events that are in the folder and can be read."""
         last = self.head if last is None else min(last, self.head)
-        for seq, raw in self._catalog.events(max(first, self._catalog.oldest_seq), last):
+        for seq, raw in self.catalog.events(max(first, self.catalog.oldest_seq), last):
             if raw is not None:
                 yield seq, raw
 
@@ -104,8 +104,8 @@ class JournalReader(JournalFace):
         return cls(directory)
 
     def refresh(self) -> None:
-        self._catalog.load()
-        self._state = recover(self._catalog)
+        self.catalog.load()
+        self._state = recover(self.catalog)
 
     @property
     def epoch(self) -> str:
@@ -134,8 +134,8 @@ class JournalReader(JournalFace):
     def damage(self) -> list[Damage]:
         """Scan every segment and name all damage."""
         found: list[Damage] = []
-        for place in range(len(self._catalog.entries)):
-            found += damage_of(self._catalog, place, self.head + 1)
-        for number in self._catalog.unreadable:
+        for place in range(len(self.catalog.entries)):
+            found += damage_of(self.catalog, place, self.head + 1)
+        for number in self.catalog.unreadable:
             found.append(Damage(number, 0, 0, (), torn=False, what=f"nothing of segment {number} can be read"))
         return found

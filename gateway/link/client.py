@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 WINDOW = 20
 KEEPALIVE_SECONDS = 20
 MAX_PACKET_BYTES = 1 << 20
+# Unsupported protocol version, in MQTT 5 (section 3.2.2.2) and as MQTT 3.1.1 says it (section 3.2.2.3).
+_NO_MQTT_5 = frozenset({132, 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,8 @@ class Link:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, code: ReasonCode, _properties: Any) -> None:
         if code.is_failure:
-            self.inbox.put(Disconnected(f"the broker refused the connection: {code}"))
+            hint = "; it must speak MQTT 5" if code.value in _NO_MQTT_5 else ""
+            self.inbox.put(Disconnected(f"the broker refused the connection: {code}{hint}"))
             return
         self._generation += 1
         self.connected = True
@@ -220,7 +223,10 @@ def _properties(packet_type: int) -> Properties:
 
 def _authenticate(client: paho.Client, broker: BrokerSettings) -> None:
     if broker.tls:
-        context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
+        try:
+            context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
+        except (OSError, ssl.SSLError) as error:
+            raise FatalError(f"The broker's CA file {broker.ca_file} cannot be used ({error}).") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if broker.cert_file:
             try:
@@ -229,5 +235,8 @@ def _authenticate(client: paho.Client, broker: BrokerSettings) -> None:
                 raise FatalError(f"The client certificate {broker.cert_file} cannot be used ({error}).") from None
         client.tls_set_context(context)
     if broker.username:
-        password = broker.password_file.read_text(encoding="utf-8").strip() if broker.password_file else None
+        try:
+            password = broker.password_file.read_text(encoding="utf-8").strip() if broker.password_file else None
+        except OSError as error:
+            raise FatalError(f"The broker's password file cannot be read ({error}).") from None
         client.username_pw_set(broker.username, password)

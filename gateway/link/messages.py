@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -41,6 +41,31 @@ class HubState(msgspec.Struct, frozen=True):
     """Retained state of the hub; gateways hold their backlog while it is `lost`."""
 
     state: Literal["ready", "lost"]
+
+
+class Command(msgspec.Struct, omit_defaults=True):
+    """What the hub wants a gateway to do; response topic and correlation travel as MQTT 5 properties.
+
+    Attributes:
+        number: rises with each command to this gateway, so that an old one is never done again; 0 for the few that
+            may be repeated (`replay`, `rebirth`).
+        expires_at: UTC text; a gateway whose clock is set refuses the command after that.
+    """
+
+    name: str
+    number: int = 0
+    args: dict[str, Any] = {}
+    expires_at: str | None = None
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """The answer to one command; `error` is one sentence when it was not done."""
+
+    name: str
+    number: int
+    done: bool
+    result: dict[str, Any] | None = None
+    error: str | None = None
 
 
 _Form = TypeVar("_Form", bound=msgspec.Struct)

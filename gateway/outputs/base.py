@@ -46,9 +46,8 @@ class Switchboard:
         strikes: Mapping[str, Strike],
         tell: Callable[[str, Signal], bool],
         show: Callable[[Show], None],
-        record: Callable[[Record], None],
     ) -> None:
-        self._strikes, self._tell, self._show, self._record = strikes, tell, show, record
+        self._strikes, self._tell, self._show = strikes, tell, show
 
     def perform(self, action: Action) -> Outcome:
         """Perform one action; a failure is logged and given back, so that a stuck relay still leaves its record."""
@@ -65,7 +64,7 @@ class Switchboard:
                 case Show():
                     self._show(action)
                 case Record():
-                    self._record(action)
+                    return Failed("A record is written by the tapline, not by an output.")
         except OutputFailed as error:
             log.error("%s", error)  # noqa: TRY400  # the sentence says it all; a traceback helps nobody at a door
             return Failed(str(error))

@@ -124,12 +124,14 @@ class Reader(Protocol):
 class Transports(Protocol):
     """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
 
-    The results keep transports.spi.SpiTransport and transports.serial.SerialTransport.
+    The results keep transports.spi.SpiTransport, transports.serial.SerialTransport and transports.reset_line.ResetLine.
     """
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
 
     def serial(self, port: str, baud: int) -> Any: ...
+
+    def reset_line(self, gpio: int) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.access.rules import Reason
 from gateway.cards.identity import CardNumber
@@ -29,7 +29,7 @@ from gateway.readers.rc522_chip import ChipFault, Rc522Chip
 
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
-_FORGET_NS = 1_000_000_000
+_FORGET_NS = 5_000_000_000
 _TRIES = 3
 
 
@@ -41,12 +41,14 @@ class Options:
         poll_ms: pause between looks while people tap; a tap waits half of it on average.
         idle_poll_ms: pause between looks when no card was seen for ten seconds.
         rearm_ms: how long a card must be away before it counts again.
+        reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
     """
 
     speed_hz: int = 4_000_000
-    poll_ms: float = 1.0
-    idle_poll_ms: float = 5.0
+    poll_ms: float = 0.8
+    idle_poll_ms: float = 20.0
     rearm_ms: float = 60.0
+    reset_gpio: int | None = field(default=None, metadata={"type": int})
 
     def __post_init__(self) -> None:
         bounds = {
@@ -60,6 +62,8 @@ class Options:
             for key, (low, high) in bounds.items()
             if not low <= getattr(self, key) <= high
         ]
+        if self.reset_gpio is not None and not 0 <= self.reset_gpio <= 27:
+            problems.append("reset_gpio: must be a BCM number from 0 to 27")
         if problems:
             raise ConfigError(problems)
 
@@ -105,7 +109,7 @@ class Rc522Reader:
         self._set_state("ready", f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
 
     def _forget_old_cards(self) -> None:
-        # A card that rests through a short outage must not tap again; one that was away may.
+        # A card that rests through a short outage must not tap again; after a long one nobody knows.
         now_ns = self._now_ns()
         for card in self._presence.cards:
             if now_ns - self._presence.last_seen_ns(card) > _FORGET_NS:
@@ -223,4 +227,5 @@ class Rc522Reader:
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Rc522Reader:
-    return Rc522Reader(name, Rc522Chip(transports.spi(port, options.speed_hz), options.speed_hz), options)
+    reset = None if options.reset_gpio is None else transports.reset_line(options.reset_gpio)
+    return Rc522Reader(name, Rc522Chip(transports.spi(port, options.speed_hz), options.speed_hz, reset), options)

@@ -27,6 +27,17 @@ class _PluggedPort(SerialPort):
         super().open()
 
 
+class SimulatedResetLine:
+    """The reset pins of all chips wired to one GPIO."""
+
+    def __init__(self, wires: SimulatedTransports, gpio: int) -> None:
+        self._wires = wires
+        self._gpio = gpio
+
+    def pulse(self) -> None:
+        self._wires.pulse_reset(self._gpio)
+
+
 class SimulatedTransports:
     """Keeps readers.base.Transports; makes one chip a port and one line reader a port, on first use."""
 
@@ -34,6 +45,7 @@ class SimulatedTransports:
         self._clock = clock or RealClock()
         self._chips: dict[str, Mfrc522Chip] = {}
         self._lines: dict[str, LineReader] = {}
+        self._reset_pins: list[tuple[int, str]] = []
 
     def spi(self, port: str, speed_hz: int) -> MemorySpi:
         wire = MemorySpi(port, self.chip(port), self._clock.sleep)
@@ -42,6 +54,18 @@ class SimulatedTransports:
 
     def serial(self, port: str, baud: int) -> SerialPort:
         return _PluggedPort(port, self.line(port), baud)
+
+    def reset_line(self, gpio: int) -> SimulatedResetLine:
+        return SimulatedResetLine(self, gpio)
+
+    def wire_reset(self, port: str, gpio: int) -> None:
+        """Join the reset pin of the chip at a port to a GPIO."""
+        self._reset_pins.append((gpio, port))
+
+    def pulse_reset(self, gpio: int) -> None:
+        for pin, port in self._reset_pins:
+            if pin == gpio:
+                self.chip(port).power_cycle()
 
     def chip(self, port: str) -> Mfrc522Chip:
         """Give the RC522 at a port."""

@@ -14,6 +14,7 @@ from functools import partial
 from gateway.cards.iso14443 import crc_a
 from gateway.protocols.mfrc522 import (
     ANTENNA_ON,
+    AUTO_TEST_ON,
     CRYPTO_ON,
     ERROR_COLLISION,
     ERROR_FIFO,
@@ -24,6 +25,7 @@ from gateway.protocols.mfrc522 import (
     IRQ_TIMER,
     IRQ_TX,
     POWER_DOWN,
+    SELF_TEST,
     START_SEND,
     Command,
     Register,
@@ -71,6 +73,8 @@ class Mfrc522Chip:
         field: the antenna; bring cards there.
         transfers: chip-select periods so far.
         broken: None, or what the bus shows for every byte: 0x00 or 0xFF for a chip that is not there.
+        hung: True for a chip that only its reset pin or the supply brings back.
+        gathers: False for clones that answer every byte of a read with the first register.
     """
 
     def __init__(self, clock: Clock | None = None, version: int = 0x92) -> None:
@@ -79,6 +83,8 @@ class Mfrc522Chip:
         self.version = version
         self.transfers = 0
         self.broken: int | None = None
+        self.hung = False
+        self.gathers = True
         self._registers = bytearray(64)
         self._fifo = bytearray()
         self._answer: FieldAnswer | None = None
@@ -101,6 +107,7 @@ class Mfrc522Chip:
 
     def power_cycle(self) -> None:
         """Lose all settings, as a brown-out does; the cards lose the field."""
+        self.hung = False
         self.field.power(on=False)
         self._registers = bytearray(64)
         for register, value in _RESET_VALUES.items():
@@ -116,8 +123,8 @@ class Mfrc522Chip:
     def transfer(self, data: bytes | array.array[int]) -> bytes:
         """Answer one chip-select period; the first byte received belongs to no register."""
         self.transfers += 1
-        if self.broken is not None:
-            return bytes([self.broken]) * len(data)
+        if self.broken is not None or self.hung:
+            return bytes([self.broken or 0]) * len(data)
         if self._next_due != _NEVER:
             self._settle()
         first = data[0]
@@ -127,6 +134,8 @@ class Mfrc522Chip:
                 self._write(register, value)
             return bytes(len(data))
         read = self._read
+        if not self.gathers:
+            return bytes([0, *[read(first >> 1 & 0x3F) for _ in data[:-1]]])
         return bytes([0, *[read(address >> 1 & 0x3F) for address in data[:-1]]])
 
     def _read(self, register: int) -> int:
@@ -198,6 +207,9 @@ class Mfrc522Chip:
             self._end_command()
 
     def _calculate_crc(self) -> None:
+        if self._registers[Register.AUTO_TEST] & 0x0F == AUTO_TEST_ON:
+            self._fifo[:] = SELF_TEST.get(self.version, bytes(FIFO_BYTES))
+            return
         self._registers[0x22], self._registers[0x21] = crc_a(bytes(self._fifo))
         self._fifo.clear()
         self._registers[Register.DIV_IRQ] |= _CRC_IRQ

@@ -29,10 +29,17 @@ class MemorySpi:
 
     Args:
         sleep: waits the given seconds; a test with its own clock hands in that clock's.
+
+    Attributes:
+        honours_cs_change: False joins all transfers of a message into one, as a kernel without cs_change does.
+        honours_delays: False skips the waits inside a message.
     """
 
     def __init__(self, port: str, chip: SpiChip, sleep: Callable[[float], None] = time.sleep) -> None:
         self.port = port
+        self.single = False
+        self.honours_cs_change = True
+        self.honours_delays = True
         self.speed_hz = 0
         self.transfers = 0
         self.messages = 0
@@ -49,16 +56,27 @@ class MemorySpi:
     def exchange(self, message: SpiMessage) -> None:
         if not self._open:
             raise ReaderOffline(f"{self.port} is not open.")
-        self.messages += 1
+        self.messages += len(message.tx) if self.single else 1
         self.transfers += len(message.tx)
-        transfer = self._chip.transfer
         try:
-            for sent, received, delay_us in zip(message.tx, message.rx, message.delays_us, strict=True):
-                received[:] = array.array("B", transfer(sent))
-                if delay_us:
-                    self._sleep(delay_us / 1e6)
+            if self.single or self.honours_cs_change:
+                self._exchange(message)
+            else:
+                self._exchange_joined(message)
         except OSError as error:
             raise ReaderOffline(f"{self.port} does not take a transfer ({error.strerror}).") from None
+
+    def _exchange(self, message: SpiMessage) -> None:
+        transfer = self._chip.transfer
+        for sent, received, delay_us in zip(message.tx, message.rx, message.delays_us, strict=True):
+            received[:] = array.array("B", transfer(sent))
+            if delay_us and (self.single or self.honours_delays):
+                self._sleep(delay_us / 1e6)
+
+    def _exchange_joined(self, message: SpiMessage) -> None:
+        answer = self._chip.transfer(b"".join(sent.tobytes() for sent in message.tx))
+        for received in message.rx:
+            received[:], answer = array.array("B", answer[: len(received)]), answer[len(received) :]
 
     def close(self) -> None:
         self._open = False

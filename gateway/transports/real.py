@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.transports.reset_line import GpioResetLine
 from gateway.transports.serial import SerialPort
 from gateway.transports.spi import SpiDevice
 
@@ -14,3 +15,6 @@ class RealTransports:
 
     def serial(self, port: str, baud: int) -> SerialPort:
         return SerialPort(port, baud)
+
+    def reset_line(self, gpio: int) -> GpioResetLine:
+        return GpioResetLine(gpio)

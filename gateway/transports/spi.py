@@ -73,6 +73,8 @@ class SpiTransport(Protocol):
     """One chip-select line of an SPI bus."""
 
     port: str
+    single: bool
+    """One call a transfer instead of one a message, for kernels that do not honour cs_change or delays."""
 
     def open(self) -> None:
         """Open exclusively and set mode and speed.
@@ -96,15 +98,11 @@ class SpiTransport(Protocol):
 
 
 class SpiDevice:
-    """SpiTransport over a kernel spidev node.
+    """SpiTransport over a kernel spidev node."""
 
-    Args:
-        single: one call a transfer instead of one a message, for kernels that do not honour cs_change or delays.
-    """
-
-    def __init__(self, port: str, speed_hz: int, *, single: bool = False) -> None:
+    def __init__(self, port: str, speed_hz: int) -> None:
         self.port = port
-        self.single = single
+        self.single = False
         self._speed_hz = speed_hz
         self._fd = -1
 

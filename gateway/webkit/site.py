@@ -94,6 +94,7 @@ class Site:
         self.app.exception_handler(404)(self._on_http)
         self.app.exception_handler(405)(self._on_http)
         self.app.exception_handler(RequestValidationError)(self._on_invalid)
+        self.app.exception_handler(Exception)(self._on_fault)
 
     def page(self, request: Request, template: str, page_title: str, context: Mapping[str, Any]) -> Response:
         """Render a whole page."""
@@ -161,6 +162,12 @@ class Site:
         words = {404: "There is nothing at this address.", 405: "This address does not take that method."}
         detail = words.get(status, str(getattr(error, "detail", "")))
         return await self._on_problem(request, Problem(status, f"http-{status}", detail.rstrip("."), detail))
+
+    async def _on_fault(self, request: Request, error: Exception) -> Response:
+        # The server logs the traceback; the answer tells nothing of it.
+        del error
+        detail = "This could not be done because of a fault in the software; its log has the details."
+        return await self._on_problem(request, Problem(500, "fault", "Internal fault", detail))
 
     async def _on_invalid(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.access.people import CardEntry, CardState
 from gateway.edge import roster_sync
 from gateway.edge.roster_sync import RosterSync
+from gateway.link.client import Arrived
 from gateway.link.topics import roster_chunk, roster_delta, roster_manifest
 from gateway.roster.file import RosterContent, build, rule_for_everyone
 from gateway.roster.publication import Publication, publish
@@ -21,20 +22,24 @@ SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 SITE = "st-marys"
 
 
+def _message(topic: str, payload: bytes) -> Arrived:
+    return Arrived(topic, payload, retained=True, qos=1, mid=1, generation=1)
+
+
 class _Broker:
     """Retained topics, delivered at once to whoever asks for them."""
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
-        self.handlers: dict[str, Callable[[str, bytes], None]] = {}
+        self.handlers: dict[str, Callable[[Arrived], None]] = {}
         self.reports: list[dict[str, object]] = []
         self.asked: list[str] = []
 
-    def on(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
+    def on(self, topic: str, handler: Callable[[Arrived], None]) -> None:
         self.handlers[topic] = handler
         self.asked.append(topic)
         if topic in self.retained:
-            handler(topic, self.retained[topic])
+            handler(_message(topic, self.retained[topic]))
 
     def off(self, topic: str) -> None:
         del self.handlers[topic]
@@ -47,7 +52,7 @@ class _Broker:
     def put(self, topic: str, payload: bytes) -> None:
         self.retained[topic] = payload
         if topic in self.handlers:
-            self.handlers[topic](topic, payload)
+            self.handlers[topic](_message(topic, payload))
 
     def offer(self, publication: Publication) -> None:
         for name, payload in publication.chunks.items():

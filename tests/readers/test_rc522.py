@@ -8,24 +8,25 @@ from gateway.errors import ConfigError, ReaderOffline
 from gateway.readers.base import CardGone, CardRead, ReaderEvent, parse_options
 from gateway.readers.rc522 import Options, Rc522Reader
 from gateway.readers.rc522_chip import Rc522Chip
+from gateway.simulator import chips_rc522
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import VirtualClock
 from gateway.transports.memory import MemorySpi
+from gateway.transports.reset_line import ResetLine
 from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, taps
 
 TEN = bytes.fromhex("04 11 22 33 44 55 66 77 88 99")
 
 
 class Rc522Bench:
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, reset: ResetLine | None = None) -> None:
         options = options or Options()
         self.clock = VirtualClock()
         self.chip = Mfrc522Chip(self.clock)
         self.wire = MemorySpi("/dev/spidev0.0", self.chip, self.clock.sleep)
-        self.reader = Rc522Reader(
-            "lane-1", Rc522Chip(self.wire, options.speed_hz, self.clock.sleep), options, self.clock.now_ns
-        )
+        self.driver = Rc522Chip(self.wire, options.speed_hz, reset, self.clock.sleep, self.clock.now_ns)
+        self.reader = Rc522Reader("lane-1", self.driver, options, self.clock.now_ns)
         self.now_ns = self.clock.now_ns
 
     def enter(self, uid: bytes) -> None:
@@ -216,12 +217,12 @@ def test_wires_too_long_for_the_speed_slow_the_bus_down(bench: Rc522Bench) -> No
 
 
 def test_pace_slows_down_after_ten_quiet_seconds_and_quickens_with_the_next_card(opened: Rc522Bench) -> None:
-    assert opened.reader.pause_seconds == 0.001
+    assert opened.reader.pause_seconds == 0.0008
     opened.run(11_000)
-    assert opened.reader.pause_seconds == 0.005
+    assert opened.reader.pause_seconds == 0.02
     opened.enter(FOUR)
     opened.run(20)
-    assert opened.reader.pause_seconds == 0.001
+    assert opened.reader.pause_seconds == 0.0008
 
 
 def test_options_out_of_range_are_named() -> None:
@@ -235,3 +236,85 @@ def test_options_of_a_wrong_type_are_reported_by_key() -> None:
     options = parse_options("rc522", {"speed_hz": "fast", "colour": 1}, lambda *problem: seen.append(problem))
     assert options == Options()
     assert [key for key, _ in seen] == ["speed_hz", "colour"]
+
+
+def test_a_line_without_chip_select_pulses_falls_back_to_one_call_a_transfer(bench: Rc522Bench) -> None:
+    bench.wire.honours_cs_change = False
+    bench.reader.open()
+    assert bench.wire.single
+    bench.enter(SEVEN)
+    assert numbers(bench.run(60)) == [SEVEN]
+
+
+def test_a_line_that_skips_waits_falls_back_to_one_call_a_transfer(bench: Rc522Bench) -> None:
+    bench.wire.honours_delays = False
+    bench.reader.open()
+    assert bench.wire.single
+    bench.enter(FOUR)
+    assert numbers(bench.run(60)) == [FOUR]
+
+
+def test_a_clone_that_does_not_gather_is_read_register_by_register(bench: Rc522Bench) -> None:
+    bench.chip.gathers = False
+    bench.reader.open()
+    assert not bench.driver.gathers
+    for uid in (FOUR, SEVEN):
+        bench.enter(uid)
+    assert sorted(numbers(bench.run(200))) == [SEVEN, FOUR]
+    bench.chip.power_cycle()
+    assert bench.run(1500) == []
+    assert bench.reader.vitals.state == "ready"
+
+
+def test_a_clone_is_accepted_and_named(bench: Rc522Bench) -> None:
+    bench.chip.version = 0x12
+    bench.chip.power_cycle()
+    bench.reader.open()
+    assert "clone" in bench.reader.vitals.detail
+    bench.enter(FOUR)
+    assert numbers(bench.run(20)) == [FOUR]
+
+
+class _Pin:
+    def __init__(self) -> None:
+        self.chip: Mfrc522Chip | None = None
+        self.pulses = 0
+
+    def pulse(self) -> None:
+        self.pulses += 1
+        if self.chip:
+            self.chip.power_cycle()
+
+
+def test_a_hung_chip_is_brought_back_by_its_reset_pin_when_it_is_opened_again() -> None:
+    pin = _Pin()
+    bench = Rc522Bench(reset=pin)
+    pin.chip = bench.chip
+    bench.reader.open()
+    assert pin.pulses == 0
+    bench.chip.hung = True
+    with pytest.raises(ReaderOffline):
+        bench.run(3000)
+    bench.reader.close()
+    bench.reader.open()
+    assert pin.pulses == 1
+    bench.enter(FOUR)
+    assert numbers(bench.run(20)) == [FOUR]
+
+
+@pytest.mark.parametrize(("version", "passed"), [(0x91, True), (0x92, True), (0x12, None)])
+def test_the_self_test_compares_with_the_data_sheet_and_leaves_a_working_reader(
+    bench: Rc522Bench, version: int, passed: bool | None
+) -> None:
+    bench.chip.version = version
+    bench.chip.power_cycle()
+    bench.reader.open()
+    assert bench.driver.self_test() is passed
+    bench.enter(FOUR)
+    assert numbers(bench.run(20)) == [FOUR]
+
+
+def test_a_chip_with_a_defect_fails_its_self_test(opened: Rc522Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(chips_rc522.SELF_TEST, 0x92, b"\x00" * 63 + b"\x01")
+    monkeypatch.setattr("gateway.protocols.mfrc522.SELF_TEST", {0x92: bytes(64)})
+    assert opened.driver.self_test() is False

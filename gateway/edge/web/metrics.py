@@ -41,7 +41,7 @@ def render_metrics(view: GatewayView) -> str:
         ("tapgate_journal_ok", "gauge", "Whether events can be recorded.", [("", view.journal_state == "ok")]),
         ("tapgate_roster_cards", "gauge", "Cards in the roster in force.", [("", view.roster_cards)]),
         ("tapgate_roster_age_seconds", "gauge", "Age of the roster in force.", [("", view.roster_age_seconds or 0)]),
-        ("tapgate_hub_connected", "gauge", "Whether the broker is connected.", [("", view.link == "connected")]),
+        ("tapgate_hub_connected", "gauge", "Whether the broker is connected.", [("", view.link == "online")]),
         ("tapgate_clock_synchronised", "gauge", "Whether NTP rules the clock.", [("", view.clock_quality == "ntp")]),
     ]
     if view.disk_free_bytes is not None:

@@ -1,0 +1,53 @@
+"""`tapgate bench NAME`: measures ours and the peer in the same run, interleaved, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+# Each module has `run_bench() -> dict` with name, unit, ours, peers and ratio.
+BENCHES = {
+    "reader": "gateway.commands.bench_reader",
+    "journal": "gateway.commands.bench_journal",
+    "decision": "gateway.commands.bench_decision",
+    "roster": "gateway.commands.bench_roster",
+    "ingest": "gateway.commands.bench_ingest",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own words."""
+    parser.add_argument("name", choices=sorted(BENCHES), help="what to measure")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one bench and print its figures."""
+    result: dict[str, Any] = importlib.import_module(BENCHES[arguments.name]).run_bench()
+    result.setdefault("machine", describe_machine())
+    if arguments.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{result['name']} ({result['unit']}) on {result['machine']}")
+    for who, figures in {"ours": result["ours"], **result["peers"]}.items():
+        print(f"  {who}")
+        for key, value in figures.items():
+            print(f"    {key:<44} {value}")
+    print(f"  ratio {result['ratio']}")
+    return 0
+
+
+def describe_machine() -> str:
+    """Name processor, kernel and interpreter, because figures mean nothing without them."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.lower().startswith(("model name", "model\t")):
+            model = line.partition(":")[2].strip()
+            break
+    cores = os.cpu_count()
+    return f"{model}, {cores} cores, Linux {platform.release()}, Python {platform.python_version()}"

@@ -1,0 +1,334 @@
+"""How fast and how surely cards are read: our RC522 driver and its peers on one virtual Pi, in turns.
+
+Every tap is a card of its own that enters the field of a chip in another process, stays for the dwell and leaves; a
+driver has read it when it names that UID. Drivers run one at a time in processes of their own, in short turns, so that
+whatever else this machine does falls on all of them. Without gcc the same chip is joined in this process, for our
+driver alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import queue
+import random
+import statistics
+import subprocess  # drivers are measured as programs
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gateway.readers import rc522
+from gateway.readers.base import CardRead
+from gateway.simulator.chips import SimulatedTransports
+from gateway.simulator.iso14443_cards import classic_1k
+from gateway.simulator.virtual_pi import VirtualPi, missing
+
+DWELLS_MS = (300, 100, 30)
+_DEVICE = "spidev0.0"
+_TURN = 10
+_ANSWER_SECONDS = 30.0
+_OURS = "rc522"
+_PEERS = {"mfrc522": "mfrc522", "pi-rc522": "pirc522"}
+
+
+def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str, Any]:
+    """Measure and give one JSON-able object.
+
+    Args:
+        taps: cards a driver and dwell; the bars ask for 500.
+    """
+    reason = missing()
+    if reason:
+        return _in_process(taps, reason, seed)
+    wanted = [_OURS, *(name for name, package in _PEERS.items() if peers and importlib.util.find_spec(package))]
+    results: dict[str, dict[str, Any]] = {}
+    with contextlib.ExitStack() as stack:
+        # One Pi a driver: each has its own chip, none waits for another's lock.
+        stations = {name: stack.enter_context(_station(name)) for name in wanted}
+        for name, station in stations.items():
+            results[name] = station.count_empty_polls()
+        reads: dict[tuple[str, int], list[float | None]] = {}
+        chance = random.Random(seed)
+        for dwell_ms in DWELLS_MS:
+            for turn in range(0, taps, _TURN):
+                for name, station in stations.items():
+                    wanted_taps = min(_TURN, taps - turn)
+                    reads.setdefault((name, dwell_ms), []).extend(station.tap(wanted_taps, dwell_ms, chance))
+        for (name, dwell_ms), times in reads.items():
+            results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
+    results[_OURS]["idle_cpu_percent"] = _idle_cpu()
+    ours = results.pop(_OURS)
+    named = {f"{name} {importlib.metadata.version(name)}": result for name, result in results.items()}
+    return {
+        "name": "reader",
+        "unit": "ms",
+        "ours": ours,
+        "peers": named,
+        "ratio": {
+            name: {
+                "empty_poll_transfers": round(result["empty_poll_transfers"] / ours["empty_poll_transfers"], 1),
+                "median_tap_to_uid_100_ms": _ratio(result["dwell_100_ms"]["median"], ours["dwell_100_ms"]["median"]),
+            }
+            for name, result in named.items()
+        },
+        "machine": _machine("virtual Pi, 35 us a call and 12 us a transfer"),
+    }
+
+
+def _ratio(theirs: float | None, own: float | None) -> float | None:
+    return round(theirs / own, 1) if theirs and own else None
+
+
+def _machine(bench: str) -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {bench}"
+
+
+def _summary(times: list[float | None]) -> dict[str, Any]:
+    known = sorted(item for item in times if item is not None)
+    summary: dict[str, Any] = {"taps": len(times), "missed": len(times) - len(known), "median": None, "p95": None}
+    if known:
+        summary["median"] = round(statistics.median(known), 2)
+        summary["p95"] = round(known[min(len(known) - 1, int(len(known) * 0.95))], 2)
+        summary["max"] = round(known[-1], 2)
+    return summary
+
+
+class _Station:
+    """One driver in its own process, with the Pi under it."""
+
+    def __init__(self, pi: VirtualPi, driver: str) -> None:
+        self._pi = pi
+        self._serial = 0
+        self._child = pi.spawn(
+            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader", driver],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._hear()
+
+    def _listen(self) -> None:
+        if self._child.stdout:
+            for line in self._child.stdout:
+                self._said.put(json.loads(line))
+
+    def _say(self, word: str) -> None:
+        if self._child.stdin:
+            self._child.stdin.write(word + "\n")
+            self._child.stdin.flush()
+
+    def _hear(self) -> dict[str, Any]:
+        return self._said.get(timeout=_ANSWER_SECONDS)
+
+    def count_empty_polls(self, polls: int = 5) -> dict[str, Any]:
+        # The first look after a pause may carry the health check of the second.
+        self._say("poll 1")
+        self._hear()
+        before = self._pi.stats(_DEVICE)
+        self._say(f"poll {polls}")
+        spent = self._hear()
+        after = self._pi.stats(_DEVICE)
+        return {
+            "empty_poll_transfers": round((after["transfers"] - before["transfers"]) / polls, 1),
+            "empty_poll_calls": round((after["calls"] - before["calls"]) / polls, 1),
+            "empty_poll_ms": round(spent["wall"] / polls * 1000, 2),
+        }
+
+    def tap(self, count: int, dwell_ms: float, chance: random.Random) -> list[float | None]:
+        """Hold cards to the reader; gives milliseconds from entry to UID, None for a tap that was not read."""
+        self._say("watch")
+        self._hear()
+        times = [self._one_tap(dwell_ms / 1000, chance) for _ in range(count)]
+        self._say("stop")
+        while "stopped" not in self._hear():
+            pass
+        return times
+
+    def _one_tap(self, dwell_seconds: float, chance: random.Random) -> float | None:
+        self._serial += 1
+        uid = (0x5A000000 | self._serial).to_bytes(4, "big").hex()
+        time.sleep(chance.uniform(0.08, 0.12))
+        entered_ns = self._pi.enter(_DEVICE, "classic_1k", uid)
+        left = time.monotonic() + dwell_seconds
+        time.sleep(dwell_seconds)
+        self._pi.leave(_DEVICE)
+        # A slow driver may still be busy with what it saw before the card left.
+        end = left + 0.15
+        while (rest := end - time.monotonic()) > 0:
+            try:
+                said = self._said.get(timeout=rest)
+            except queue.Empty:
+                break
+            if said.get("uid", "")[:8] == uid:
+                return float(said["ns"] - entered_ns) / 1e6
+        return None
+
+    def processor_percent(self, seconds: float) -> float:
+        self._say(f"idle {seconds}")
+        spent = self._hear()
+        return float(spent["cpu"]) / float(spent["wall"]) * 100
+
+
+@contextlib.contextmanager
+def _station(driver: str, **costs: int) -> Iterator[_Station]:
+    with VirtualPi((_DEVICE,), **costs) as pi:
+        yield _Station(pi, driver)
+
+
+def _idle_cpu(seconds: float = 10.0) -> float:
+    # Here the cost of calls must not be imitated: it would be counted.
+    with _station(_OURS, ioctl_us=0, transfer_us=0) as station:
+        return round(station.processor_percent(seconds), 2)
+
+
+def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
+    wires = SimulatedTransports()
+    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), wires)
+    reader.open()
+    wire_field = wires.field(f"/dev/{_DEVICE}")
+    seen: dict[bytes, int] = {}
+    stop = threading.Event()
+
+    def own() -> None:
+        while not stop.is_set():
+            for event in reader.poll():
+                if isinstance(event, CardRead):
+                    seen[event.number.value] = event.seen_ns
+            time.sleep(reader.pause_seconds)
+
+    owner = threading.Thread(target=own)
+    owner.start()
+    ours: dict[str, Any] = {}
+    chance = random.Random(seed)
+    for dwell_ms in DWELLS_MS:
+        times: list[float | None] = []
+        for number in range(taps):
+            uid = (0x5A000000 | dwell_ms << 12 | number).to_bytes(4, "big")
+            time.sleep(chance.uniform(0.08, 0.12))
+            entered_ns = wire_field.enter(classic_1k(uid))
+            time.sleep(dwell_ms / 1000)
+            wire_field.leave()
+            times.append((seen[uid] - entered_ns) / 1e6 if uid in seen else None)
+        ours[f"dwell_{dwell_ms}_ms"] = _summary(times)
+    stop.set()
+    owner.join()
+    machine = _machine(f"chip in this process: the virtual Pi {reason}")
+    return {"name": "reader", "unit": "ms", "ours": ours, "peers": {}, "ratio": {}, "machine": machine}
+
+
+# What follows runs in the drivers' processes: `python -m gateway.commands.bench_reader DRIVER`, orders on stdin.
+
+_Look = Callable[[], bytes | None]
+
+
+def _say(**said: Any) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def _our_driver() -> tuple[_Look, Callable[[], float]]:
+    from gateway.transports.real import RealTransports  # noqa: PLC0415  # the peers' processes do not need it
+
+    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), RealTransports())
+    reader.open()
+
+    def look() -> bytes | None:
+        reads = [event for event in reader.poll() if isinstance(event, CardRead)]
+        return reads[-1].number.value if reads else None
+
+    return look, lambda: reader.pause_seconds
+
+
+def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
+    from mfrc522 import MFRC522  # noqa: PLC0415  # only the peer's process has it
+
+    chip = MFRC522(pin_mode=11, pin_rst=25)
+
+    def look() -> bytes | None:
+        status, _ = chip.MFRC522_Request(chip.PICC_REQIDL)
+        if status != chip.MI_OK:
+            return None
+        status, number = chip.MFRC522_Anticoll()
+        return bytes(number) if status == chip.MI_OK else None
+
+    return look, lambda: 0.0
+
+
+def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
+    import logging  # noqa: PLC0415
+
+    from pirc522 import RFID  # noqa: PLC0415  # only the peer's process has it
+    from RPi import GPIO  # noqa: PLC0415
+
+    logging.disable(logging.WARNING)
+    # Its interrupt needs /sys/class/gpio, so it polls, as its read_id does.
+    chip = RFID(pin_irq=None, pin_rst=25, pin_mode=GPIO.BCM)
+
+    def look() -> bytes | None:
+        number = chip.read_id()
+        return bytes(number) if number else None
+
+    return look, lambda: 0.0
+
+
+_DRIVERS = {_OURS: _our_driver, "mfrc522": _stock_mfrc522, "pi-rc522": _stock_pi_rc522}
+
+
+def _child(driver: str) -> None:
+    look, pause = _DRIVERS[driver]()
+    for _ in range(3):
+        look()
+    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            orders.put(line)
+        orders.put("end")
+
+    threading.Thread(target=listen, daemon=True).start()
+    _say(ready=True)
+    while (words := orders.get().split())[0] != "end":
+        begin, begin_cpu = time.monotonic(), time.process_time()
+        if words[0] == "poll":
+            for _ in range(int(words[1])):
+                look()
+        elif words[0] == "idle":
+            # The pace of a reader that has seen no card for a while sets in by itself.
+            _watch(look, pause, _after(11))
+            begin, begin_cpu = time.monotonic(), time.process_time()
+            _watch(look, pause, _after(float(words[1])))
+        else:
+            _say(watching=True)
+            _watch(look, pause, lambda: not orders.empty())
+            orders.get()
+            _say(stopped=True)
+            continue
+        _say(wall=time.monotonic() - begin, cpu=time.process_time() - begin_cpu)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
+    last: bytes | None = None
+    while not over():
+        number = look()
+        if number is not None and number != last:
+            _say(uid=number.hex(), ns=time.monotonic_ns())
+        last = number or last
+        if seconds := pause():
+            time.sleep(seconds)
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1])

@@ -1,0 +1,42 @@
+"""`tapgate check-config FILE`: every error of a configuration at once, as `file:line: key: message`."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+
+from gateway.config import load_gateway, load_hub, read_site_key
+from gateway.edge.options import reader_options
+from gateway.readers.base import DRIVERS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own words."""
+    parser.add_argument("file", type=Path, help="a gateway.toml or hub.toml")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check the file; the errors come out as one ConfigError."""
+    path: Path = arguments.file
+    if _is_hub(path):
+        hub = load_hub(path)
+        hub.file.finish()
+        for site in hub.sites:
+            read_site_key(site.site_key_file)
+        print(f"{path}: good; {len(hub.sites)} sites.")
+        return 0
+    settings = load_gateway(path, tuple(DRIVERS))
+    reader_options(settings)
+    settings.file.finish()
+    read_site_key(settings.site_key_file)
+    print(f"{path}: good; {len(settings.readers)} readers at {len(settings.points)} points.")
+    return 0
+
+
+def _is_hub(path: Path) -> bool:
+    try:
+        root = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "gateway" not in root and "broker" in root.get("hub", {})

@@ -1,0 +1,25 @@
+"""`tapgate run`: the gateway daemon."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gateway.config import load_gateway
+from gateway.edge.app import Gateway
+from gateway.readers.base import DRIVERS
+from gateway.service import run_service
+from gateway.transports.real import RealTransports
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own words."""
+    parser.add_argument("--config", type=Path, default=Path("/etc/tapgate/gateway.toml"), help="the gateway.toml")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT."""
+    gateway = Gateway(load_gateway(arguments.config, tuple(DRIVERS)), RealTransports())
+    gateway.start()
+    run_service(gateway.beats, gateway.stop, gateway.status_line)
+    return 0

@@ -1,0 +1,217 @@
+"""What time it is on a Pi without a clock chip, how far to trust it, and the record that repairs earlier stamps.
+
+After a power cut the system time is that of the last shutdown, or 1970, until a time server answers. So every event
+carries the quality of the clock and the seconds since boot; when the clock is set for the first time in a boot one
+record tells what the boot's seconds mean (access.timeline does the sum). Nothing stamped before is rewritten.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.access.event import ClockQuality
+
+_TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
+_RTC_FOLDER = Path("/sys/class/rtc")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LOOK_SECONDS = 1.0
+_STEP_SECONDS = 0.5
+_TIME_ERROR = 5
+_STA_UNSYNC = 0x40
+# timesyncd keeps the kernel's error bound; without a kernel that says one, a second is an honest bound.
+_UNKNOWN_ERROR_MS = 1000
+
+
+class _Timex(ctypes.Structure):
+    # struct timex of adjtimex(2), as far as it is read here; the rest is room for what the kernel writes.
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_long * 32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelClock:
+    """What the kernel says of its own time; `error_ms` is its bound of the error."""
+
+    synchronised: bool
+    error_ms: int
+
+
+def read_kernel_clock() -> KernelClock:
+    """Ask adjtimex(2); a kernel that refuses counts as not synchronised."""
+    timex = _Timex()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    synchronised = 0 <= state != _TIME_ERROR and not timex.status & _STA_UNSYNC
+    return KernelClock(synchronised, max(1, timex.maxerror // 1000) if state >= 0 else _UNKNOWN_ERROR_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The three fields of time that every event carries."""
+
+    at: str
+    clock: ClockQuality
+    up: float
+
+
+class Clock:
+    """The clock of a gateway; may be asked from any thread.
+
+    Args:
+        floor: a time that is known to be past, such as the last trusted event or the making of the roster.
+        kernel: reads what the kernel says; tests give their own.
+        wall: seconds since 1970 as the system has them.
+        boottime: seconds since boot, suspended time included.
+    """
+
+    def __init__(
+        self,
+        floor: datetime | None = None,
+        *,
+        kernel: Callable[[], KernelClock] = read_kernel_clock,
+        wall: Callable[[], float] = time.time,
+        boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        timesync_mark: Path = _TIMESYNC_MARK,
+        rtc_folder: Path = _RTC_FOLDER,
+        boot_id: str | None = None,
+    ) -> None:
+        self._kernel = kernel
+        self._wall = wall
+        self._boottime = boottime
+        self._timesync_mark = timesync_mark
+        self._lock = threading.Lock()
+        self._has_rtc = _has_rtc(rtc_folder)
+        self.boot_id = boot_id or _read_boot_id()
+        self._quality: ClockQuality = "free"
+        self._error_ms = _UNKNOWN_ERROR_MS
+        self._looked_at = float("-inf")
+        self._floor = 0.0
+        self._floor_up = boottime()
+        self._recorded: float | None = None
+        self._announced = False
+        if floor:
+            self.raise_floor(floor)
+
+    def raise_floor(self, known_past: datetime) -> None:
+        """Note a time that is certainly past; while the clock is not set, time never reads as earlier."""
+        with self._lock:
+            moment, up = known_past.timestamp(), self._boottime()
+            if moment > self._floor + (up - self._floor_up):
+                self._floor, self._floor_up = moment, up
+
+    @property
+    def quality(self) -> ClockQuality:
+        """Say whose word the time is: a time server's, a clock chip's, or nobody's."""
+        with self._lock:
+            self._look()
+            return self._quality
+
+    @property
+    def error_ms(self) -> int:
+        """Give the kernel's bound of the error; means something only with quality `ntp`."""
+        with self._lock:
+            self._look()
+            return self._error_ms
+
+    def stamp(self) -> Stamp:
+        """Give the time fields of an event that happens now."""
+        with self._lock:
+            self._look()
+            up = self._boottime()
+            return Stamp(_text(self._seconds(up)), self._quality, round(up, 3))
+
+    def now(self) -> datetime:
+        """Give the time for decisions: the system's, but while the clock is not set never before what is known past."""
+        with self._lock:
+            self._look()
+            return datetime.fromtimestamp(self._seconds(self._boottime()), UTC)
+
+    def due_record(self) -> dict[str, Any] | None:
+        """Give the content of the `clock` event that should be journaled now, None when none is due.
+
+        One when a boot starts with a clock that nobody set, one when it is first synchronised, and one when
+        a synchronised clock jumped by more than half a second. Ask about once a second.
+        """
+        with self._lock:
+            self._look(fresh=True)
+            up, wall = self._boottime(), self._wall()
+            offset = wall - up
+            if self._quality != "ntp":
+                if self._announced or self._recorded is not None:
+                    return None
+                self._announced = True
+                return self._record(up, wall, synchronised=False)
+            step = 0.0 if self._recorded is None else offset - self._recorded
+            if self._recorded is not None and abs(step) <= _STEP_SECONDS:
+                # NTP slews; the slow drift between two looks is no jump.
+                self._recorded = offset
+                return None
+            self._recorded = offset
+            record = self._record(up, wall, synchronised=True)
+            if step:
+                record["stepped_ms"] = round(step * 1000)
+            return record
+
+    def _record(self, up: float, wall: float, *, synchronised: bool) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "boot_id": self.boot_id,
+            "up": round(up, 3),
+            "wall": _text(wall),
+            "synchronised": synchronised,
+        }
+        if synchronised:
+            record["error_ms"] = self._error_ms
+        return record
+
+    def _seconds(self, up: float) -> float:
+        wall = self._wall()
+        return wall if self._quality == "ntp" else max(wall, self._floor + up - self._floor_up)
+
+    def _look(self, *, fresh: bool = False) -> None:
+        up = self._boottime()
+        if not fresh and up - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = up
+        kernel = self._kernel()
+        self._error_ms = kernel.error_ms
+        if kernel.synchronised or self._timesync_mark.exists():
+            self._quality = "ntp"
+        else:
+            # A clock chip with a flat battery reads as long ago.
+            behind = self._wall() < self._floor + up - self._floor_up
+            self._quality = "rtc" if self._has_rtc and not behind else "free"
+
+
+def _has_rtc(folder: Path) -> bool:
+    # hctosys is 1 at the clock chip from which the kernel set its time.
+    for mark in folder.glob("rtc*/hctosys"):
+        try:
+            if mark.read_text(encoding="ascii").strip() == "1":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _read_boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip().replace("-", "")[:16]
+    except OSError:
+        return ""
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,224 @@
+"""Which events go next: a plain state machine without a connection, a clock or a thread of its own.
+
+Law of this file: an event leaves the outbox only when the hub's watermark covers it. Live before resent before
+backlog; at most WINDOW messages without the broker's confirmation; at most BACKLOG_MESSAGES of backlog without the
+hub's watermark, which is the pace; everything of a broken connection is backlog of the next one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.journal.journal import Journal
+from gateway.link.client import WINDOW
+from gateway.link.watermark import Coverage
+
+LIVE, BACKLOG = "live", "backlog"
+EVENTS_PER_MESSAGE = 50
+BACKLOG_MESSAGES = 8
+LIVE_MESSAGES = 200
+_LIVE_QUEUE_EVENTS = 2000
+_RESEND_MAX_SECONDS = 60.0
+_REFUSED_SECONDS = 5.0
+_AFTER_HUB_SECONDS = 2.0
+_BUSY_TICK_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Parcel:
+    """One message and its events, a closed range of numbers.
+
+    Attributes:
+        mid: the broker's confirmation is outstanding under this id.
+        due_at: when it is to be sent, or sent again.
+        forced: replayed at the hub's wish, whatever the watermark says.
+    """
+
+    kind: Literal["live", "backlog"]
+    first: int
+    last: int
+    due_at: float
+    mid: int | None = None
+    sent_at: float = 0.0
+    tries: int = 0
+    forced: bool = False
+    raws: list[bytes] | None = None
+
+
+class Outbox:
+    """What is waiting and what is under way; times are seconds of one monotonic clock, given by the caller."""
+
+    def __init__(self, journal: Journal, resend_seconds: float) -> None:
+        self._journal = journal
+        self._resend_seconds = resend_seconds
+        self._coverage = Coverage(journal.acked)
+        self._live: deque[tuple[int, bytes]] = deque()
+        self._parcels: list[Parcel] = []
+        self._by_mid: dict[int, Parcel] = {}
+        self._cursor = journal.acked + 1
+        self._backlog_end = journal.head
+        self._forced_end = 0
+        self._backlog_at = 0.0
+        self._refused_until = 0.0
+        self._refused_seconds = _REFUSED_SECONDS
+        self.refused: str | None = None
+        self.commit_ms: float | None = None
+        self.sent = 0
+        self.resent = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._by_mid)
+
+    @property
+    def backlog_waiting(self) -> int:
+        """Give how many events of the backlog were not sent yet over this connection."""
+        return max(0, self._backlog_end - self._cursor + 1)
+
+    @property
+    def live_done(self) -> bool:
+        return not self._live and not any(parcel.kind == LIVE for parcel in self._parcels)
+
+    def pause_seconds(self, now: float, idle_seconds: float) -> float:
+        """Give how long the owner may sleep when nothing comes in."""
+        if self._parcels or self._live or now < self._backlog_at < now + idle_seconds:
+            return _BUSY_TICK_SECONDS
+        return idle_seconds
+
+    # What happens to the connection.
+
+    def reconnected(self) -> None:
+        """Begin anew: everything that is in the journal now and not at the hub is backlog."""
+        self.disconnected()
+        self._cursor = self._coverage.next_missing(1)
+        self._backlog_end = self._journal.head
+
+    def disconnected(self) -> None:
+        """Forget what was under way; the journal has it."""
+        self._live.clear()
+        self._parcels.clear()
+        self._by_mid.clear()
+        self._forced_end = 0
+
+    def hold_backlog(self, until: float) -> None:
+        self._backlog_at = until
+
+    def hub_is_back(self, now: float) -> None:
+        """Let the hub's watermark arrive before anything is sent again."""
+        for parcel in self._parcels:
+            parcel.due_at = now + _AFTER_HUB_SECONDS
+
+    def live(self, seq: int, raw: bytes, *, connected: bool) -> None:
+        """Take in an event that just became durable."""
+        if not connected or seq <= self._backlog_end:
+            return
+        self._live.append((seq, raw))
+        if len(self._live) > _LIVE_QUEUE_EVENTS:
+            # Nobody takes them: they are history by the time somebody does.
+            self._backlog_end = self._live[-1][0]
+            self._live.clear()
+
+    def replay(self, first: int) -> None:
+        """Send everything from a number on again, also what the watermark covers."""
+        self._coverage = Coverage(min(self._coverage.upto, first - 1))
+        self._cursor = first
+        self._backlog_end = self._forced_end = max(self._journal.head, self._backlog_end)
+        self._live.clear()
+
+    # What goes next.
+
+    def next(self, now: float, *, hub_away: bool) -> Parcel | None:
+        """Give the message to send now; report it with `was_sent`, or it is given again."""
+        if len(self._by_mid) >= WINDOW or now < self._refused_until:
+            return None
+        live_out = backlog_out = 0
+        for parcel in self._parcels:
+            if parcel.mid is None and parcel.due_at <= now and not (hub_away and parcel.tries):
+                return parcel
+            if parcel.kind == LIVE:
+                live_out += 1
+            else:
+                backlog_out += 1
+        if self._live and live_out < LIVE_MESSAGES:
+            return self._next_live(now)
+        if hub_away or now < self._backlog_at or backlog_out >= BACKLOG_MESSAGES:
+            return None
+        return self._next_backlog(now)
+
+    def _next_live(self, now: float) -> Parcel:
+        seq, raw = self._live.popleft()
+        parcel = Parcel("live", seq, seq, now, raws=[raw])
+        assert parcel.raws is not None
+        while self._live and len(parcel.raws) < EVENTS_PER_MESSAGE:
+            parcel.last, raw = self._live.popleft()
+            parcel.raws.append(raw)
+        self._parcels.append(parcel)
+        return parcel
+
+    def _next_backlog(self, now: float) -> Parcel | None:
+        forced = self._cursor <= self._forced_end
+        first = self._cursor if forced else self._coverage.next_missing(self._cursor)
+        if first > self._backlog_end:
+            self._cursor = first
+            return None
+        last = min(first + EVENTS_PER_MESSAGE - 1, self._backlog_end)
+        known = None if forced else self._coverage.next_known(first)
+        if known is not None:
+            last = min(last, known - 1)
+        self._cursor = last + 1
+        parcel = Parcel("backlog", first, last, now, forced=forced)
+        self._parcels.append(parcel)
+        return parcel
+
+    def raws(self, parcel: Parcel) -> list[bytes]:
+        """Give the stored bytes of a message's events; none when the journal has forgotten them meanwhile."""
+        if parcel.raws is not None:
+            return parcel.raws
+        found = self._journal.after(parcel.first - 1, parcel.last - parcel.first + 1)
+        return [raw for seq, raw in found if seq <= parcel.last]
+
+    def was_sent(self, parcel: Parcel, mid: int, now: float) -> None:
+        """Note that a message is on its way; the broker will confirm it under `mid`."""
+        self.sent += 1
+        self.resent += parcel.tries > 0
+        parcel.mid, parcel.raws = mid, None
+        parcel.sent_at = now
+        parcel.due_at = now + min(self._resend_seconds * 2**parcel.tries, _RESEND_MAX_SECONDS)
+        parcel.tries += 1
+        self._by_mid[mid] = parcel
+
+    def drop(self, parcel: Parcel) -> None:
+        """Take out a message whose events are gone from the journal."""
+        self._parcels.remove(parcel)
+
+    # What comes back.
+
+    def published(self, mid: int, refused: str | None, now: float) -> float | None:
+        """Take in the broker's answer; gives the milliseconds it took, None for a message that is not ours."""
+        parcel = self._by_mid.pop(mid, None)
+        if parcel is None:
+            return None
+        parcel.mid = None
+        if refused:
+            self.refused = f"The broker refuses what this gateway sends: {refused}. Check its access rules."
+            self._refused_until = parcel.due_at = now + self._refused_seconds
+            self._refused_seconds = min(self._refused_seconds * 2, _RESEND_MAX_SECONDS)
+            return None
+        self.refused, self._refused_seconds = None, _REFUSED_SECONDS
+        if parcel.forced and self._coverage.covers(parcel.first, parcel.last) and parcel in self._parcels:
+            self._parcels.remove(parcel)
+        parcel.forced = False
+        return (now - parcel.sent_at) * 1000
+
+    def watermark(self, upto: int, have: list[tuple[int, int]], now: float) -> None:
+        """Take in what the hub has committed."""
+        self._coverage.merge(upto, have)
+        left: list[Parcel] = []
+        for parcel in self._parcels:
+            if parcel.forced or not self._coverage.covers(parcel.first, parcel.last):
+                left.append(parcel)
+            elif parcel.kind == LIVE and parcel.tries == 1:
+                self.commit_ms = (now - parcel.sent_at) * 1000
+        self._parcels = left

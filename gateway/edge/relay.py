@@ -1,0 +1,359 @@
+"""The relay: journal to MQTT, and what the hub sends back.
+
+One thread owns the connection. Law of this file: only the hub's watermark, sent after its commit, makes the journal
+forget; a confirmation by the broker frees a place in the window and nothing more. Live taps go first. What was there
+when the link came up is backlog: it goes on its own topic, many events a message, at the pace of the hub's watermark,
+and waits while the hub says that it is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway import __version__
+from gateway.access.event import Event, join_events
+from gateway.config import BrokerSettings
+from gateway.edge.commands import CommandDesk, CommandHandler
+from gateway.edge.outbox import LIVE, Outbox
+from gateway.errors import BadMessage, RefusedError, TapgateError
+from gateway.journal.journal import Journal
+from gateway.link import messages
+from gateway.link.client import Arrived, Connected, Disconnected, Link, Published, Will
+from gateway.link.messages import GatewayState, HubState, Watermark
+from gateway.link.topics import HUB_STATE, GatewayTopics
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+_SETTLE_SECONDS = 0.5
+_STOP_SECONDS = 5.0
+_REPLY_EXPIRY_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """How the relay does, for the status page.
+
+    Attributes:
+        link: `online`, `reconnecting` (short interruptions are not worth a word) or `offline`.
+        hub: `ready`, `lost`, or `unknown` when the broker holds no word of the hub.
+        waiting: events that the hub does not have.
+        rtt_ms: the last time between sending and the broker's confirmation.
+        commit_ms: the last time between sending a live tap and the hub's watermark over it.
+        refused: why the broker refuses what is sent, None when it does not.
+        last_error: why the connection ended last.
+    """
+
+    link: str
+    hub: str
+    waiting: int
+    backlog: int
+    in_flight: int
+    oldest_waiting_seconds: float | None
+    rtt_ms: float | None
+    commit_ms: float | None
+    refused: str | None
+    last_error: str | None
+    sent: int
+    resent: int
+    last_beat: float
+
+
+@dataclass(frozen=True, slots=True)
+class _LiveEvent:
+    seq: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    run: Callable[[], None]
+
+
+class Relay:
+    """Keeps the hub supplied; `start` and `stop` once each, everything else from any thread.
+
+    Args:
+        roster_version: gives the generation of the roster in force for the birth message.
+        now: the time when it is trusted, None while the clock is not set.
+        resend_seconds: after which a message without watermark is sent again; doubles up to a minute.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        broker: BrokerSettings,
+        *,
+        gateway_id: str,
+        site: str,
+        offline_after_seconds: float = 24.0,
+        roster_version: Callable[[], int | None] = lambda: None,
+        now: Callable[[], datetime | None] = lambda: None,
+        resend_seconds: float = 10.0,
+    ) -> None:
+        self._journal = journal
+        self._topics = GatewayTopics(site, gateway_id)
+        self._roster_version = roster_version
+        self._offline_after_seconds = offline_after_seconds
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        will = GatewayState("lost", journal.boot)
+        self._link = Link(broker, gateway_id, will=Will(self._topics.state, messages.encode(will)), inbox=self._inbox)
+        self._outbox = Outbox(journal, resend_seconds)
+        self._desk = CommandDesk(journal.tinydb.table("commands"), now)
+        self._desk.register("replay", self._replay, repeatable=True)
+        self._desk.register("rebirth", self._rebirth, repeatable=True)
+        self._handlers: dict[str, Callable[[Arrived], None]] = {}
+        self._kept: dict[str, bytes] = {}
+        self._hub = "unknown"
+        self._connected = False
+        self._disconnected_at = time.monotonic()
+        self._last_error: str | None = None
+        self._rtt_ms: float | None = None
+        self._beat = time.monotonic()
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def start(self) -> None:
+        """Connect in the background and go on trying for ever."""
+        self._journal.subscribe(self._on_event)
+        self._thread.start()
+
+    def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
+        """Wait a moment for the hub to have the live taps, say goodbye and end."""
+        self._inbox.put(_Call(lambda: self._begin_stop(grace_seconds)))
+        self._thread.join(grace_seconds + 10)
+        self._journal.unsubscribe(self._on_event)
+
+    def on(self, topic: str, handler: Callable[[Arrived], None]) -> None:
+        """Subscribe to one exact topic over this connection.
+
+        The handler runs on the relay's thread and must be quick; a TapgateError from it is logged.
+        """
+        self._inbox.put(_Call(lambda: self._subscribe(topic, handler)))
+
+    def off(self, topic: str) -> None:
+        """End the subscription of `on`."""
+        self._inbox.put(_Call(lambda: self._unsubscribe(topic)))
+
+    def on_command(self, name: str, handler: CommandHandler) -> None:
+        """Have commands of a name done on the relay's thread.
+
+        The handler gets the command's arguments and gives the result for the reply; a TapgateError becomes its error.
+        """
+        self._inbox.put(_Call(lambda: self._desk.register(name, handler)))
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send a message that is no event.
+
+        A retained one is kept and sent at every connection; another is dropped while there is none.
+        """
+        self._inbox.put(_Call(lambda: self._publish(topic, payload, retain)))
+
+    def announce(self) -> None:
+        """Publish the birth message again, for instance because another roster is in force."""
+        self._inbox.put(_Call(self._birth))
+
+    def status(self) -> RelayStatus:
+        stats = self._journal.stats()
+        outbox = self._outbox
+        return RelayStatus(
+            link=self._link_state(),
+            hub=self._hub,
+            waiting=stats.waiting,
+            backlog=outbox.backlog_waiting,
+            in_flight=outbox.in_flight,
+            oldest_waiting_seconds=stats.oldest_waiting_seconds,
+            rtt_ms=self._rtt_ms,
+            commit_ms=outbox.commit_ms,
+            refused=outbox.refused,
+            last_error=self._last_error,
+            sent=outbox.sent,
+            resent=outbox.resent,
+            last_beat=self._beat,
+        )
+
+    def _link_state(self) -> str:
+        if self._connected:
+            return "online"
+        away = time.monotonic() - self._disconnected_at
+        return "reconnecting" if away < self._offline_after_seconds else "offline"
+
+    # From here on everything runs on the relay's thread, but for the journal's callback.
+
+    def _on_event(self, seq: int, raw: bytes, _event: Event) -> None:
+        self._inbox.put(_LiveEvent(seq, raw))
+
+    def _run(self) -> None:
+        self._link.start()
+        while not self._stopped():
+            now = time.monotonic()
+            self._beat = now
+            try:
+                item = self._inbox.get(timeout=self._outbox.pause_seconds(now, _TICK_SECONDS))
+            except queue.Empty:
+                item = None
+            try:
+                while item is not None:
+                    self._take(item)
+                    item = None if self._inbox.empty() else self._inbox.get()
+                self._pump()
+            except Exception:
+                log.exception("the relay met a fault of its own; it goes on")
+                time.sleep(0.1)
+        self._link.close(Will(self._topics.state, messages.encode(self._state("closed"))))
+
+    def _stopped(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return time.monotonic() >= self._stop_at or not self._connected or self._outbox.live_done
+
+    def _begin_stop(self, grace_seconds: float) -> None:
+        self._stop_at = time.monotonic() + grace_seconds
+        self._outbox.hold_backlog(float("inf"))
+
+    def _take(self, item: Any) -> None:
+        match item:
+            case _LiveEvent(seq, raw):
+                self._outbox.live(seq, raw, connected=self._connected)
+            case Published(mid, refused):
+                rtt_ms = self._outbox.published(mid, refused, time.monotonic())
+                self._rtt_ms = rtt_ms if rtt_ms is not None else self._rtt_ms
+            case Arrived():
+                self._arrived(item)
+            case _Call(run):
+                run()
+            case Connected():
+                self._on_connected()
+            case Disconnected(why):
+                self._on_disconnected(why)
+
+    def _on_connected(self) -> None:
+        log.info("connected to the broker")
+        self._connected = True
+        self._hub = "unknown"
+        topics = [self._topics.ack, self._topics.command, HUB_STATE, *self._handlers]
+        self._link.subscribe(topics)
+        self._birth()
+        for topic, payload in self._kept.items():
+            self._link.publish(topic, payload, retain=True)
+        # The retained watermark and the hub's state come first; the backlog waits for them a moment.
+        self._outbox.reconnected()
+        self._outbox.hold_backlog(time.monotonic() + _SETTLE_SECONDS)
+
+    def _on_disconnected(self, why: str) -> None:
+        if self._connected or why != self._last_error:
+            log.warning("%s", why)
+        if self._connected:
+            self._disconnected_at = time.monotonic()
+        self._connected = False
+        self._last_error = why
+        self._outbox.disconnected()
+
+    def _pump(self) -> None:
+        if not self._connected:
+            return
+        while parcel := self._outbox.next(time.monotonic(), hub_away=self._hub == "lost"):
+            topic = self._topics.taps if parcel.kind == LIVE else self._topics.backlog
+            raws = self._outbox.raws(parcel)
+            if not raws:
+                self._outbox.drop(parcel)
+                continue
+            mid = self._link.publish(topic, join_events(raws))
+            if mid is None:
+                return
+            self._outbox.was_sent(parcel, mid, time.monotonic())
+
+    def _arrived(self, message: Arrived) -> None:
+        if message.topic == self._topics.ack:
+            self._on_watermark(message)
+        elif message.topic == self._topics.command:
+            self._on_command(message)
+        elif message.topic == HUB_STATE:
+            self._on_hub_state(message)
+        elif handler := self._handlers.get(message.topic):
+            try:
+                handler(message)
+            except TapgateError as error:
+                log.warning("a message on %s was not used: %s", message.topic, error)
+
+    def _on_watermark(self, message: Arrived) -> None:
+        if not message.payload:
+            return
+        try:
+            mark = messages.decode(message.payload, Watermark)
+        except BadMessage as error:
+            log.warning("a watermark was ignored: %s", error)
+            return
+        if mark.epoch != self._journal.epoch:
+            log.info("a watermark of another journal (epoch %s) was left alone", mark.epoch)
+            return
+        for rejected in mark.rejected:
+            log.warning("the hub set event %s aside: %s", rejected.seq, rejected.why)
+        self._outbox.watermark(mark.upto, mark.have, time.monotonic())
+        self._journal.acknowledge(mark.upto, mark.have)
+
+    def _on_hub_state(self, message: Arrived) -> None:
+        if not message.payload:
+            self._hub = "unknown"
+            return
+        try:
+            state = messages.decode(message.payload, HubState).state
+        except BadMessage as error:
+            log.warning("the hub's state was ignored: %s", error)
+            return
+        if state == "ready" and self._hub == "lost":
+            self._outbox.hub_is_back(time.monotonic())
+        self._hub = state
+
+    def _on_command(self, message: Arrived) -> None:
+        reply = self._desk.handle(message)
+        if reply is not None:
+            self._link.publish(
+                message.response_topic or self._topics.reply,
+                messages.encode(reply),
+                correlation=message.correlation,
+                expiry_seconds=_REPLY_EXPIRY_SECONDS,
+            )
+
+    def _replay(self, args: dict[str, Any]) -> dict[str, Any]:
+        first = args.get("from")
+        if type(first) is not int or first < 1:
+            raise RefusedError("replay needs `from`, the number of the first event wanted.")
+        first = max(first, self._journal.oldest)
+        self._outbox.replay(first)
+        return {"from": first, "to": self._journal.head}
+
+    def _rebirth(self, _args: dict[str, Any]) -> None:
+        self._birth()
+
+    def _birth(self) -> None:
+        if self._connected:
+            self._link.publish(self._topics.state, messages.encode(self._state("ready")), retain=True)
+
+    def _state(self, word: Any) -> GatewayState:
+        journal = self._journal
+        return GatewayState(
+            word, journal.boot, journal.epoch, journal.head, journal.acked, __version__, self._roster_version()
+        )
+
+    def _subscribe(self, topic: str, handler: Callable[[Arrived], None]) -> None:
+        self._handlers[topic] = handler
+        if self._connected:
+            self._link.subscribe([topic])
+
+    def _unsubscribe(self, topic: str) -> None:
+        if self._handlers.pop(topic, None) and self._connected:
+            self._link.unsubscribe([topic])
+
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        if retain:
+            self._kept[topic] = payload
+        if self._connected:
+            self._link.publish(topic, payload, retain=retain)

@@ -1,0 +1,162 @@
+"""Prove that nothing in a journal was dropped, doubled, edited or put in another order, or name what was.
+
+Reads the folder as it is, also while a gateway writes to it; changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from gateway.access.event import Event, decode_event
+from gateway.errors import BadMessage
+from gateway.journal.catalog import Catalog
+from gateway.journal.chain import link_of
+from gateway.journal.face import JournalReader
+from gateway.journal.frames import BadBytes, FrameKind, scan
+from gateway.journal.segments import DATA_START, segment_path
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong.
+
+    Attributes:
+        kind: `torn` (the end of what was being written at a power cut), `damage` (bytes that are no record), `missing`
+            (events that cannot be read), `chain` (an event does not follow from the one before it), `order` (a number
+            twice, or out of order), `foreign` (an event of another gateway or epoch), `form` (no event).
+        first: first event concerned, 0 when it is about bytes only; `last` likewise.
+    """
+
+    kind: str
+    text: str
+    first: int = 0
+    last: int = 0
+    segment: int = 0
+
+
+class Report(msgspec.Struct):
+    """What `verify` found; `events` were read and are good unless a finding names them."""
+
+    directory: str
+    gateway: str = ""
+    epoch: str = ""
+    boot: int = 0
+    first: int = 0
+    head: int = 0
+    acked: int = 0
+    events: int = 0
+    segments: int = 0
+    findings: list[Finding] = []
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The chain so far; `before` is None behind an event that cannot be read."""
+
+    gateway: str
+    epoch: str
+    before: bytes | None = None
+    expected: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def take(self, seq: int, raw: bytes) -> None:
+        try:
+            event = decode_event(raw)
+        except BadMessage as error:
+            self.findings.append(Finding("form", f"event {seq}: {error}", seq, seq))
+            self.before, self.expected = raw, link_of(raw).hex()
+            return
+        self._check(seq, event)
+        self.before, self.expected = raw, link_of(raw).hex()
+
+    def _check(self, seq: int, event: Event) -> None:
+        if (event.gw, event.epoch) != (self.gateway, self.epoch):
+            text = f"event {seq} is of gateway {event.gw!r}, epoch {event.epoch}"
+            self.findings.append(Finding("foreign", text, seq, seq))
+        if event.seq != seq:
+            text = f"event {event.seq} stands in the place of event {seq}"
+            self.findings.append(Finding("order", text, min(seq, event.seq), max(seq, event.seq)))
+        if self.expected is not None and event.prev != self.expected:
+            first = seq - 1 if self.before is not None else seq
+            text = f"event {seq} does not follow from the one before it: one of them was edited or replaced"
+            self.findings.append(Finding("chain", text, first, seq))
+
+    def miss(self, first: int, last: int, *, acked: int) -> None:
+        known = "the hub has them" if last <= acked else "the hub may not have them"
+        named = f"event {first}" if first == last else f"events {first} to {last}"
+        text = f"{named} cannot be read; {known.replace('them', 'it') if first == last else known}"
+        self.findings.append(Finding("missing", text, first, last))
+        self.before = self.expected = None
+
+
+def verify(directory: Path) -> Report:
+    """Check every record and the whole chain of a journal folder.
+
+    Raises:
+        BadRecord: a later version of this software wrote there.
+        OSError: the folder cannot be read.
+    """
+    reader = JournalReader.open(directory)
+    catalog = reader.catalog
+    report = Report(str(directory), reader.gateway, reader.epoch, reader.boot, head=reader.head, acked=reader.acked)
+    report.segments = len(catalog.entries) + len(catalog.unreadable)
+    for damage in reader.damage():
+        if damage.end or not damage.missing:
+            kind = "torn" if damage.torn else "damage"
+            report.findings.append(Finding(kind, damage.what, segment=damage.segment))
+    for place in range(len(catalog.entries)):
+        report.findings += _check_order(catalog, place)
+    _check_chain(reader, report)
+    return report
+
+
+def _check_order(catalog: Catalog, place: int) -> list[Finding]:
+    entry = catalog.entries[place]
+    try:
+        data = segment_path(catalog.directory, entry.number).read_bytes()
+    except FileNotFoundError:
+        return []
+    end_seq = catalog.end_seq(place)
+    found: list[Finding] = []
+    highest = entry.header.first_seq - 1
+    for frame in scan(data, entry.header.seed, DATA_START):
+        if isinstance(frame, BadBytes) or frame.kind is not FrameKind.EVENT:
+            continue
+        if end_seq is not None and frame.number >= end_seq:
+            continue
+        if frame.number <= highest:
+            text = f"event {frame.number} stands behind event {highest}"
+            found.append(Finding("order", text, frame.number, highest, entry.number))
+        highest = max(highest, frame.number)
+    return found
+
+
+def _check_chain(reader: JournalReader, report: Report) -> None:
+    catalog = reader.catalog
+    if not catalog.entries:
+        return
+    first_header = catalog.entries[0].header
+    walk = _Walk(report.gateway, report.epoch, expected=first_header.prev.hex())
+    oldest = first_header.first_seq
+    if oldest > reader.acked + 1:
+        walk.miss(reader.acked + 1, oldest - 1, acked=reader.acked)
+    report.first = oldest
+    missing: list[int] = []
+    for seq, raw in catalog.events(oldest, reader.head):
+        if raw is None:
+            missing.append(seq)
+            continue
+        if missing:
+            walk.miss(missing[0], missing[-1], acked=reader.acked)
+            missing = []
+        walk.take(seq, raw)
+        report.events += 1
+    if missing:
+        walk.miss(missing[0], missing[-1], acked=reader.acked)
+    report.findings += walk.findings

@@ -1,0 +1,286 @@
+/*
+ * Preloaded into an unmodified process, gives it the devices of a Raspberry Pi that has none.
+ *
+ *   /dev/spidevB.D           SPI at ioctl level (linux/spi/spidev.h), carried over a SOCK_SEQPACKET socket
+ *                            $VIRTUAL_PI_DIR/spidevB.D.sock to the process that emulates the chip
+ *   /dev/gpiomem             $VIRTUAL_PI_DIR/gpiomem, 4096 bytes that the process maps as GPIO registers
+ *   /proc/cpuinfo, /proc/device-tree/system/linux,revision
+ *                            $VIRTUAL_PI_DIR/cpuinfo, and nothing
+ *
+ * VIRTUAL_PI_IOCTL_US and VIRTUAL_PI_TRANSFER_US make a call and a transfer cost processor time, as they do on a Pi.
+ * Delays inside a message are slept here, as the kernel does.
+ *
+ * Request datagram: u32 flags (1 = first of its call), u32 count, then per transfer u32 length, u32 speed_hz, bytes.
+ * Answer datagram: i32 errno (0 = done), then the received bytes of all transfers in order.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/spi/spidev.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_FD 4096
+#define MAX_DATAGRAM 65536
+
+static int links[MAX_FD]; /* socket of an open spidev, plus one; 0 = not ours */
+static uint8_t modes[MAX_FD];
+static uint8_t word_bits[MAX_FD];
+static uint32_t speeds[MAX_FD];
+static long ioctl_us, transfer_us;
+static const char *folder;
+
+static int (*real_open)(const char *, int, ...);
+static int (*real_open64)(const char *, int, ...);
+static FILE *(*real_fopen)(const char *, const char *);
+static FILE *(*real_fopen64)(const char *, const char *);
+static int (*real_close)(int);
+static int (*real_ioctl)(int, unsigned long, ...);
+static ssize_t (*real_read)(int, void *, size_t);
+static ssize_t (*real_write)(int, const void *, size_t);
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *text;
+    real_open = dlsym(RTLD_NEXT, "open");
+    real_open64 = dlsym(RTLD_NEXT, "open64");
+    real_fopen = dlsym(RTLD_NEXT, "fopen");
+    real_fopen64 = dlsym(RTLD_NEXT, "fopen64");
+    real_close = dlsym(RTLD_NEXT, "close");
+    real_ioctl = dlsym(RTLD_NEXT, "ioctl");
+    real_read = dlsym(RTLD_NEXT, "read");
+    real_write = dlsym(RTLD_NEXT, "write");
+    folder = getenv("VIRTUAL_PI_DIR");
+    ioctl_us = (text = getenv("VIRTUAL_PI_IOCTL_US")) ? atol(text) : 0;
+    transfer_us = (text = getenv("VIRTUAL_PI_TRANSFER_US")) ? atol(text) : 0;
+}
+
+static int ours(int fd) { return fd >= 0 && fd < MAX_FD && links[fd]; }
+
+static void spin(long microseconds)
+{
+    struct timespec begin, now;
+    if (microseconds <= 0)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - begin.tv_sec) * 1000000000L + now.tv_nsec - begin.tv_nsec < microseconds * 1000L);
+}
+
+static int open_spi(const char *path, int flags)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char lock[256];
+    int fd, link;
+    const char *name = path + 5; /* after "/dev/" */
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/%s.sock", folder, name);
+    link = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (link < 0)
+        return -1;
+    if (connect(link, (struct sockaddr *)&address, sizeof address) < 0) {
+        real_close(link);
+        errno = ENOENT;
+        return -1;
+    }
+    /* The descriptor handed out is a file of its own, so that flock works between processes as on a device. */
+    snprintf(lock, sizeof lock, "%s/%s.lock", folder, name);
+    fd = real_open(lock, O_RDWR | O_CREAT | (flags & O_CLOEXEC), 0600);
+    if (fd < 0 || fd >= MAX_FD) {
+        real_close(link);
+        return -1;
+    }
+    links[fd] = link + 1;
+    modes[fd] = 0;
+    word_bits[fd] = 8;
+    speeds[fd] = 500000;
+    return fd;
+}
+
+/* Gives the path to open instead, path itself when it is not one of ours, NULL when it must not exist. */
+static const char *redirect(const char *path, char *buffer, size_t size)
+{
+    if (!folder || !path)
+        return path;
+    if (!strcmp(path, "/dev/gpiomem"))
+        snprintf(buffer, size, "%s/gpiomem", folder);
+    else if (!strcmp(path, "/proc/cpuinfo"))
+        snprintf(buffer, size, "%s/cpuinfo", folder);
+    else if (!strncmp(path, "/proc/device-tree/", 18) || !strcmp(path, "/dev/mem"))
+        return NULL;
+    else
+        return path;
+    return buffer;
+}
+
+static int open_any(int (*how)(const char *, int, ...), const char *path, int flags, mode_t mode)
+{
+    char buffer[256];
+    if (folder && path && !strncmp(path, "/dev/spidev", 11))
+        return open_spi(path, flags);
+    path = redirect(path, buffer, sizeof buffer);
+    if (!path) {
+        errno = ENOENT;
+        return -1;
+    }
+    return how(path, flags, mode);
+}
+
+#define OPEN(name)                                                                                                     \
+    int name(const char *path, int flags, ...)                                                                         \
+    {                                                                                                                  \
+        mode_t mode = 0;                                                                                               \
+        if (flags & (O_CREAT | __O_TMPFILE)) {                                                                         \
+            va_list rest;                                                                                              \
+            va_start(rest, flags);                                                                                     \
+            mode = va_arg(rest, mode_t);                                                                               \
+            va_end(rest);                                                                                              \
+        }                                                                                                              \
+        return open_any(real_##name, path, flags, mode);                                                               \
+    }
+
+OPEN(open)
+OPEN(open64)
+
+#define FOPEN(name)                                                                                                    \
+    FILE *name(const char *path, const char *mode)                                                                     \
+    {                                                                                                                  \
+        char buffer[256];                                                                                              \
+        path = redirect(path, buffer, sizeof buffer);                                                                  \
+        if (!path) {                                                                                                   \
+            errno = ENOENT;                                                                                            \
+            return NULL;                                                                                               \
+        }                                                                                                              \
+        return real_##name(path, mode);                                                                                \
+    }
+
+FOPEN(fopen)
+FOPEN(fopen64)
+
+int close(int fd)
+{
+    if (ours(fd)) {
+        real_close(links[fd] - 1);
+        links[fd] = 0;
+    }
+    return real_close(fd);
+}
+
+/* Sends transfers [from, to) in one datagram and fills their receive buffers. */
+static int exchange(int fd, struct spi_ioc_transfer *items, int from, int to)
+{
+    static __thread uint8_t datagram[MAX_DATAGRAM];
+    uint32_t head[2] = {from == 0, (uint32_t)(to - from)};
+    size_t used = sizeof head, wanted = 4, place = 4;
+    int32_t status;
+    ssize_t got;
+    int i;
+    memcpy(datagram, head, sizeof head);
+    for (i = from; i < to; i++) {
+        uint32_t entry[2] = {items[i].len, items[i].speed_hz ? items[i].speed_hz : speeds[fd]};
+        if (used + sizeof entry + items[i].len > sizeof datagram) {
+            errno = EMSGSIZE;
+            return -1;
+        }
+        memcpy(datagram + used, entry, sizeof entry);
+        used += sizeof entry;
+        if (items[i].tx_buf)
+            memcpy(datagram + used, (void *)(uintptr_t)items[i].tx_buf, items[i].len);
+        else
+            memset(datagram + used, 0, items[i].len);
+        used += items[i].len;
+        wanted += items[i].len;
+        spin(transfer_us);
+    }
+    if (send(links[fd] - 1, datagram, used, MSG_NOSIGNAL) < 0 ||
+        (got = recv(links[fd] - 1, datagram, sizeof datagram, 0)) < 4) {
+        errno = ENODEV;
+        return -1;
+    }
+    memcpy(&status, datagram, sizeof status);
+    if (status || (size_t)got != wanted) {
+        errno = status ? status : EIO;
+        return -1;
+    }
+    for (i = from; i < to; i++) {
+        if (items[i].rx_buf)
+            memcpy((void *)(uintptr_t)items[i].rx_buf, datagram + place, items[i].len);
+        place += items[i].len;
+    }
+    return 0;
+}
+
+static int message(int fd, struct spi_ioc_transfer *items, int count)
+{
+    int from = 0, i, total = 0;
+    spin(ioctl_us);
+    for (i = 0; i < count; i++) {
+        total += items[i].len;
+        if (!items[i].delay_usecs && i + 1 < count)
+            continue;
+        if (exchange(fd, items, from, i + 1) < 0)
+            return -1;
+        from = i + 1;
+        if (items[i].delay_usecs) {
+            struct timespec wait = {0, items[i].delay_usecs * 1000L};
+            nanosleep(&wait, NULL);
+        }
+    }
+    return total;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list rest;
+    void *argument;
+    va_start(rest, request);
+    argument = va_arg(rest, void *);
+    va_end(rest);
+    if (!ours(fd))
+        return real_ioctl(fd, request, argument);
+    request &= 0xFFFFFFFFUL;
+    if (_IOC_TYPE(request) != SPI_IOC_MAGIC) {
+        errno = ENOTTY;
+        return -1;
+    }
+    switch (request) {
+    case SPI_IOC_RD_MODE: *(uint8_t *)argument = modes[fd]; return 0;
+    case SPI_IOC_WR_MODE: modes[fd] = *(uint8_t *)argument; return 0;
+    case SPI_IOC_RD_MODE32: *(uint32_t *)argument = modes[fd]; return 0;
+    case SPI_IOC_WR_MODE32: modes[fd] = (uint8_t) * (uint32_t *)argument; return 0;
+    case SPI_IOC_RD_LSB_FIRST: *(uint8_t *)argument = 0; return 0;
+    case SPI_IOC_WR_LSB_FIRST: return 0;
+    case SPI_IOC_RD_BITS_PER_WORD: *(uint8_t *)argument = word_bits[fd]; return 0;
+    case SPI_IOC_WR_BITS_PER_WORD: word_bits[fd] = *(uint8_t *)argument; return 0;
+    case SPI_IOC_RD_MAX_SPEED_HZ: *(uint32_t *)argument = speeds[fd]; return 0;
+    case SPI_IOC_WR_MAX_SPEED_HZ: speeds[fd] = *(uint32_t *)argument; return 0;
+    default: break;
+    }
+    if (_IOC_NR(request) != 0 || _IOC_SIZE(request) % sizeof(struct spi_ioc_transfer)) {
+        errno = ENOTTY;
+        return -1;
+    }
+    return message(fd, argument, (int)(_IOC_SIZE(request) / sizeof(struct spi_ioc_transfer)));
+}
+
+ssize_t read(int fd, void *buffer, size_t size)
+{
+    struct spi_ioc_transfer item = {.rx_buf = (uintptr_t)buffer, .len = (uint32_t)size};
+    return ours(fd) ? message(fd, &item, 1) : real_read(fd, buffer, size);
+}
+
+ssize_t write(int fd, const void *buffer, size_t size)
+{
+    struct spi_ioc_transfer item = {.tx_buf = (uintptr_t)buffer, .len = (uint32_t)size};
+    return ours(fd) ? message(fd, &item, 1) : real_write(fd, buffer, size);
+}

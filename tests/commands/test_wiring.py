@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from gateway.commands.wiring import BOARDS, make_plan, profiles_folder
+from gateway.config import SettingsFile
+from gateway.errors import ConfigError
+
+PROFILES = sorted(profiles_folder().glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_that_ships_fits_every_board_it_names(path: Path) -> None:
+    boards = SettingsFile(path).root["boards"]
+    assert boards
+    for board in boards:
+        assert make_plan(path, board).config_lines
+
+
+def test_two_readers_on_spi0_need_one_line_and_the_watchdog() -> None:
+    plan = make_plan(profiles_folder() / "two-rc522.toml", "pi4")
+    assert plan.config_lines == ["dtparam=spi=on", "dtparam=watchdog=on"]
+    assert 'port = "/dev/spidev0.1"' in plan.gateway_lines
+
+
+def test_the_header_uart_is_freed_of_bluetooth_and_console_on_a_pi_4() -> None:
+    plan = make_plan(profiles_folder() / "rc522-uart-door.toml", "pi4")
+    assert {"enable_uart=1", "dtoverlay=disable-bt", "dtoverlay=i2c-rtc,ds3231"} <= set(plan.config_lines)
+    assert "remove console=serial0,115200" in plan.cmdline
+
+
+def test_a_third_reader_brings_spi1_with_as_many_selects_as_needed() -> None:
+    assert "dtoverlay=spi1-1cs" in make_plan(profiles_folder() / "pi5-three-rc522.toml", "pi5").config_lines
+
+
+def _problems(tmp_path: Path, text: str, board: str = "pi4") -> list[str]:
+    path = tmp_path / "harness.toml"
+    path.write_text(f'schema = 1\nname = "x"\nboards = {sorted(BOARDS)}\n' + text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        make_plan(path, board)
+    return [problem.replace(str(path), "f") for problem in caught.value.problems]
+
+
+def test_a_pin_wanted_twice_names_both(tmp_path: Path) -> None:
+    text = """
+[[reader]]
+id = "lane-1"
+kind = "rc522"
+reset_gpio = 25
+[[reader]]
+id = "lane-2"
+kind = "rc522"
+spi_cs = 1
+reset_gpio = 25
+"""
+    assert _problems(tmp_path, text) == [
+        "f:13: reader.1.reset_gpio: GPIO 25 is wanted by lane-2 reset_gpio and held by lane-1 reset_gpio"
+    ]
+
+
+def test_the_console_pins_cannot_also_be_an_interrupt(tmp_path: Path) -> None:
+    text = """
+[[reader]]
+id = "front"
+kind = "serial-line"
+uart = 0
+[[reader]]
+id = "lane"
+kind = "rc522"
+irq_gpio = 14
+"""
+    assert "GPIO 14 is wanted by lane irq_gpio and held by front UART0 TXD" in _problems(tmp_path, text)[0]
+
+
+def test_uart4_of_a_pi_4_collides_with_spi0(tmp_path: Path) -> None:
+    text = """
+[[reader]]
+id = "lane"
+kind = "rc522"
+[[reader]]
+id = "front"
+kind = "serial-line"
+uart = 4
+"""
+    assert any(
+        "GPIO 9 is wanted by front UART4 RXD and held by SPI0 MISO" in item for item in _problems(tmp_path, text)
+    )
+
+
+def test_a_board_without_that_uart_or_clock_is_told(tmp_path: Path) -> None:
+    text = '[[reader]]\nid = "front"\nkind = "serial-line"\nuart = 2\n[clock]\nchip = "built-in"\n'
+    first, second = _problems(tmp_path, text, "zero2w")
+    assert "has no UART 2" in first
+    assert "fit a ds3231" in second
+
+
+def test_what_a_profile_does_not_know_is_an_error(tmp_path: Path) -> None:
+    found = _problems(tmp_path, '[[reader]]\nid = "x"\nkind = "rc522"\nspeed_hz = 20000000\nspi_cs = 2\ncolour = 1\n')
+    assert ["speed_hz" in found[0], "spi_cs" in found[1], "colour" in found[2]] == [True, True, True]
+
+
+def test_the_verb_shows_what_to_write_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wiring", "show", "two-rc522", "--board", "pi3"]) == 0
+    shown = capsys.readouterr().out
+    assert "dtparam=spi=on" in shown
+    assert "/boot/firmware/config.txt" in shown
