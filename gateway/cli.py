@@ -28,7 +28,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
     "hub": Verb("gateway.commands.hub", "run the hub daemon"),
-    "mis": Verb("gateway.commands.mis", "check, preview or sync a source of people"),
+    "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
     "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
     "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),

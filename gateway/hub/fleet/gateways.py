@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, update
 
 from gateway.hub.ingest.commit import ensure_gateway
+from gateway.hub.ingest.marks import stored_watermarks
 from gateway.hub.store import tables
 from gateway.link.messages import GatewayState
 
@@ -56,11 +57,11 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
 
 def list_gateways(connection: Connection) -> list[GatewayView]:
     """Give every gateway with what it holds back and which roster it has."""
-    table, mark, roster = tables.gateway, tables.mark, tables.roster_generation
+    table, roster = tables.gateway, tables.roster_generation
+    marks = {(topics.site, topics.gateway): mark.upto for topics, mark in stored_watermarks(connection)}
     newest = select(roster.c.site, func.max(roster.c.version).label("version")).group_by(roster.c.site).subquery()
     wanted = (
-        select(table, mark.c.upto, newest.c.version)
-        .outerjoin(mark, (mark.c.gateway == table.c.id) & (mark.c.epoch == table.c.epoch))
+        select(table, newest.c.version)
         .outerjoin(newest, newest.c.site == table.c.site)
         .order_by(table.c.site, table.c.name)
     )
@@ -72,8 +73,8 @@ def list_gateways(connection: Connection) -> list[GatewayView]:
             boot=row.boot,
             epoch=row.epoch,
             software=row.software,
-            waiting=max(0, row.head - (row.upto or 0)),
-            upto=row.upto or 0,
+            waiting=max(0, row.head - marks.get((row.site, row.name), 0)),
+            upto=marks.get((row.site, row.name), 0),
             roster=row.roster,
             roster_wanted=row.version,
             seen_ms=row.seen_ms,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
 BATCH_MESSAGES = 500
 BATCH_BYTES = 512 * 1024
+BACKLOG_BYTES = 192 * 1024
 LIVE_WINDOW = 1000
 BACKLOG_WINDOW = 40
 _IDLE_SECONDS = 1.0
@@ -77,6 +79,7 @@ class MqttShare:
             for label, window in (("live", LIVE_WINDOW), ("backlog", BACKLOG_WINDOW))
         }
         self._topics = {"live": LIVE_SHARE + ALL_TAPS, "backlog": BACKLOG_SHARE + ALL_BACKLOG}
+        self._waiting: dict[str, deque[Arrived]] = {label: deque() for label in self._links}
         self._unsent: dict[str, bytes] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
@@ -105,27 +108,38 @@ class MqttShare:
                 self._commit(batch)
 
     def _collect(self) -> list[tuple[str, Arrived]]:
+        # A broker may send more than the receive maximum when it resumes a session (mosquitto 2.0 does), so the order
+        # of arrival is not trusted: live messages first, then as much backlog as keeps the next commit short.
+        self._take_all(_IDLE_SECONDS if not any(self._waiting.values()) else 0)
         batch: list[tuple[str, Arrived]] = []
         size = 0
+        for label, limit in (("live", BATCH_BYTES), ("backlog", BACKLOG_BYTES)):
+            waiting = self._waiting[label]
+            while waiting and len(batch) < BATCH_MESSAGES and size < limit:
+                item = waiting.popleft()
+                batch.append((label, item))
+                size += len(item.payload)
+        return batch
+
+    def _take_all(self, wait_seconds: float) -> None:
         try:
-            label, item = self._inbox.get(timeout=_IDLE_SECONDS)
+            label, item = self._inbox.get(timeout=wait_seconds) if wait_seconds else self._inbox.get_nowait()
             while True:
                 if isinstance(item, Arrived):
-                    batch.append((label, item))
-                    size += len(item.payload)
-                    if len(batch) >= BATCH_MESSAGES or size >= BATCH_BYTES:
-                        return batch
+                    self._waiting[label].append(item)
                 else:
                     self._on_link(label, item)
                 label, item = self._inbox.get_nowait()
         except queue.Empty:
-            return batch
+            return
 
     def _on_link(self, label: str, item: Connected | Disconnected | Published) -> None:
         if isinstance(item, Connected):
             self._links[label].subscribe([self._topics[label]])
             self._flush()
         elif isinstance(item, Disconnected):
+            # What was not acknowledged comes again; holding it here would only grow.
+            self._waiting[label].clear()
             log.warning("ingest %s: %s", label, item.why)
         elif item.refused:
             log.error("the broker refused a watermark (%s); check the hub's rights on .../ack", item.refused)

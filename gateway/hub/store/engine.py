@@ -7,13 +7,12 @@ that it never fails half-way for want of it. Any trouble of the connection comes
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
@@ -70,6 +69,11 @@ class Store:
 
     def migrate(self) -> None:
         """Bring the tables to the form of this software; safe to call from several processes at once."""
+        # It logs every plug-in it loads, and only this call needs it.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.write() as connection:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RefusedError, RetryError, SourceRefused, TapgateError
 from gateway.hub.directory.journal import Audit, last_change
+from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.sites import Source, connect
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -155,7 +156,8 @@ def _compare(connection: Connection, source: Source, feed: Feed, connector: Conn
 
 def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:
     if not operations:
-        return 0
+        # A tap that was committed while the last run applied its links is found now.
+        return match_taps(connection, now_ms())
     audit = Audit(origin_of(source.id), source.site, now_ms(), run)
     return Applier(connection, source.site, source.id, audit, source.new_card_state).apply(operations)
 

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from gateway.commands import mis
+from gateway.errors import ConfigError, RefusedError, SourceRefused
+from gateway.hub.directory.sites import list_sources
+from gateway.hub.settings import prepare_store, read_settings
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store
+from gateway.hub.store.locks import exclusive
+from gateway.hub.sync.run import Overlap, approve_hold, sync
+from gateway.hub.web.queries import list_holds, list_runs
+from gateway.simulator.school import sample_school
+
+TOML = """
+[hub]
+state_dir = "state"
+broker = "mqtt://127.0.0.1:1883"
+[[site]]
+id = "st-marys"
+name = "St Mary's"
+site_key_file = "site.key"
+[[site.source]]
+name = "mis"
+kind = "csv"
+path = "people.csv"
+columns = { person_key = "Student ID", card = "Card", role = "Type", groups = "Form" }
+"""
+
+
+class Office:
+    """A hub.toml with its CSV file, and the verb as people call it."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        self.config = folder / "hub.toml"
+        self.config.write_text(TOML)
+        (folder / "site.key").write_text(bytes(range(32)).hex())
+        sample_school(300).write_csv(folder / "people.csv")
+
+    def verb(self, *words: str) -> tuple[int, dict[str, Any], str]:
+        parser = argparse.ArgumentParser()
+        mis.add_arguments(parser)
+        known = ["--config", str(self.config), "--site", "st-marys", "--source", "mis", "--json"]
+        code = mis.run(parser.parse_args([words[0], *known, *words[1:]]))
+        out = self._capsys.readouterr().out
+        return code, json.loads(out.splitlines()[-1]), out
+
+    def store(self) -> Store:
+        return prepare_store(read_settings(self.config))
+
+    def lines(self) -> list[str]:
+        return (self.folder / "people.csv").read_text(encoding="utf-8-sig").splitlines(keepends=True)
+
+    def write(self, lines: list[str]) -> None:
+        (self.folder / "people.csv").write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def office(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Office:
+    return Office(tmp_path, capsys)
+
+
+def test_preview_writes_nothing_sync_applies_it_and_a_second_sync_has_nothing_to_do(office: Office) -> None:
+    _, found, _ = office.verb("preview")
+    assert (found["run"], found["applied"], found["complete"]) == (None, 0, True)
+    assert found["create"] == found["read"] == 318
+    _, done, out = office.verb("sync")
+    assert done["create"] == 318
+    assert done["applied"] == done["create"] + done["cards"]["link"]
+    assert done["conflicts"] == 6
+    assert "card_shared" in out
+    _, again, _ = office.verb("sync")
+    assert (again["create"], again["update"], again["remove"], again["applied"], again["held"]) == (0, 0, 0, 0, 0)
+    assert again["run"] == done["run"] + 1
+
+
+def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approved_hash_lets_it_pass(
+    office: Office,
+) -> None:
+    office.verb("sync")
+    lines = office.lines()
+    office.write([*lines[:200], "N1,student,New,Comer,7B,04A1B2C3D4E5F6\n"])
+    code, held, out = office.verb("sync")
+    assert code == 1
+    # A shared card goes to the one who still claims it, so a few links come with the newcomer.
+    assert (held["held"], held["create"]) == (101, 1)
+    assert held["applied"] == 1 + held["cards"]["link"]
+    assert f"--approve {held['plan']}" in out
+    code, wrong, out = office.verb("sync", "--approve", "0" * 16)
+    assert (code, wrong["applied"], wrong["plan"]) == (1, 0, held["plan"])
+    assert "not the one that is held now" in out
+    _, done, _ = office.verb("sync", "--approve", held["plan"])
+    assert (done["applied"], done["held"]) == (101, 0)
+    store = office.store()
+    with store.read() as connection:
+        assert list_holds(connection) == []
+    store.close()
+
+
+def test_an_approval_on_the_page_is_for_one_plan_and_one_use(office: Office) -> None:
+    office.verb("sync")
+    lines = office.lines()
+    office.write(lines[:200])
+    _, held, _ = office.verb("sync")
+    store = office.store()
+    with store.read() as connection:
+        (hold,) = list_holds(connection)
+    assert hold.plan == held["plan"]
+    with pytest.raises(RefusedError):
+        approve_hold(store, hold.source_id, "f" * 16, "person:head")
+    approve_hold(store, hold.source_id, hold.plan, "person:head")
+    _, done, _ = office.verb("sync")
+    assert done["applied"] == 101
+    office.write(lines)
+    office.verb("sync")
+    office.write(lines[:200])
+    _, again, _ = office.verb("sync")
+    assert (again["plan"], again["held"], again["applied"]) == (held["plan"], 101, 0)
+    store.close()
+
+
+def test_unreadable_rows_are_named_by_line_and_the_rest_applied(office: Office) -> None:
+    lines = office.lines()
+    lines[5] = "only,three,cells\n"
+    office.write(lines)
+    code, done, out = office.verb("sync")
+    assert code == 1
+    assert "line 6: This row has 3 columns" in out
+    assert (done["create"], done["unreadable"], done["read"]) == (317, 1, 318)
+
+
+def test_a_failing_source_keeps_the_last_good_data_and_its_failure_is_in_the_history(office: Office) -> None:
+    office.verb("sync")
+    office.write(["Nr,Name\n", "1,Ann\n"])
+    code, found, _ = office.verb("sync")
+    assert (code, found) == (3, {"ok": False, "failure": "column_missing", "detail": found["detail"]})
+    code, checked, _ = office.verb("check")
+    assert (code, checked["ok"], checked["failure"]) == (3, False, "column_missing")
+    store = office.store()
+    with store.read() as connection:
+        newest = list_runs(connection)[0]
+        active = connection.scalars(select(tables.person.c.ref).where(tables.person.c.active)).all()
+    assert newest.result == "failed"
+    assert (newest.error or "").startswith("column_missing: ")
+    assert len(active) == 318
+    store.close()
+
+
+def test_a_missing_file_is_told_apart_from_a_missing_column(office: Office) -> None:
+    (office.folder / "people.csv").unlink()
+    assert office.verb("check")[1]["failure"] == "object_missing"
+    store = office.store()
+    with store.read() as connection:
+        (source,) = list_sources(connection)
+    with pytest.raises(SourceRefused):
+        sync(store, source, office.folder)
+    store.close()
+
+
+def test_two_runs_of_one_source_never_overlap(office: Office) -> None:
+    store = office.store()
+    with store.read() as connection:
+        (source,) = list_sources(connection)
+    other = office.store()
+    with exclusive(other, f"sync-{source.id}") as held:
+        assert held is not None
+        with pytest.raises(Overlap):
+            sync(store, source, office.folder)
+    assert sync(store, source, office.folder).applied
+    store.close()
+    other.close()
+
+
+def test_problems_with_a_source_are_named_by_line_and_key(office: Office) -> None:
+    office.config.write_text(TOML.replace('path = "people.csv"', 'paht = "people.csv"\nhold_removals_percent = 120'))
+    with pytest.raises(ConfigError) as caught:
+        read_settings(office.config)
+    text = "\n".join(caught.value.problems)
+    assert "hub.toml:12: site.0.source.0.paht" in text
+    assert "hub.toml:13: site.0.source.0.hold_removals_percent" in text
+    assert "path: is missing" in text
+
+
+def test_an_unknown_source_is_a_configuration_error_that_names_the_known_ones(office: Office) -> None:
+    parser = argparse.ArgumentParser()
+    mis.add_arguments(parser)
+    words = ["check", "--config", str(office.config), "--site", "st-marys", "--source", "sims"]
+    with pytest.raises(ConfigError, match="st-marys/mis"):
+        mis.run(parser.parse_args(words))
+
+
+def test_the_file_is_followed_until_somebody_edits_the_row(office: Office) -> None:
+    office.verb("sync")
+    office.config.write_text(TOML.replace("St Mary's", "St Mary's Academy"))
+    store = office.store()
+    with store.write() as connection:
+        assert connection.scalar(select(tables.site.c.name)) == "St Mary's Academy"
+        connection.execute(tables.site.update().values(name="By hand", edited=True))
+    store.close()
+    store = office.store()
+    with store.read() as connection:
+        assert connection.scalar(select(tables.site.c.name)) == "By hand"
+    store.close()
+
+
+def test_a_hundredth_of_the_people_changing_is_applied_as_exactly_those_changes(office: Office) -> None:
+    office.verb("sync")
+    lines = office.lines()
+    for place in (3, 4, 5):
+        lines[place] = lines[place].rsplit(",", 1)[0] + f",04AABBCCDDEE0{place}\n"
+    office.write(lines)
+    _, done, _ = office.verb("sync")
+    cards = done["cards"]
+    assert cards["replace"] + cards["link"] == 3
+    assert done["applied"] == 3

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import insert, select
+from sqlalchemy.exc import OperationalError
+
+from gateway.errors import FatalError
+from gateway.hub.ingest.commit import Committer
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store
+from gateway.hub.web.app import Daemon, build_office, check_host
+from gateway.hub.web.live import LogFeed
+from gateway.webkit.events import Broadcaster
+from gateway.webkit.site import POLICY
+from tests.hub.samples import SITE, message, tap
+
+KEY = "ab" * 16
+REF = "p_" + "1" * 16
+PAGES = ("/", "/gateways", "/people", "/syncs", "/quarantine")
+
+
+@pytest.fixture
+def client(store: Store) -> TestClient:
+    with store.write() as connection:
+        row = {"ref": REF, "site": SITE, "person_key": "00017", "role": "student", "given_name": "Zoë <b>"}
+        rest = {"family_name": "O'Brien", "groups": ["7B"], "active": True, "created_ms": 0, "changed_ms": 0}
+        connection.execute(insert(tables.person).values(**row, **rest))
+        made = {"site": SITE, "key": KEY, "tail": "E5F6", "projection": "uid", "person": REF, "state": "active"}
+        by = {"state_by": "source:1", "origin": "source:1", "created_ms": 0, "changed_ms": 0}
+        connection.execute(insert(tables.card).values(id=1, **made, **by))
+        connection.execute(insert(tables.holding).values(card=1, person=REF))
+    committer = Committer(store)
+    denied = tap(2).replace(b'"point":"lane-1"', b'"point":"front-door"')
+    committer.commit([message(tap(1, key=KEY), denied), message(tap(3), last="backlog")])
+    committer.commit([message(b'{"v":1,"kind":"dance"}')])
+    site = build_office(store, Daemon(list, lambda: True, lambda: {"fresh": 3}), Broadcaster())
+    return TestClient(site.app)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_whole_html_under_the_strict_policy_and_without_scripts_inside(
+    client: TestClient, path: str
+) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert "</html>" in answer.text
+    assert not re.search(r"<script(?![^>]*src=)|\son\w+=|style=", answer.text)
+
+
+def test_no_page_and_no_answer_shows_a_card_key_or_unescaped_name(client: TestClient) -> None:
+    for path in (*PAGES, "/v1/events", "/v1/people", "/v1/gateways", "/v1/syncs", "/v1/quarantine"):
+        text = client.get(path).text
+        assert KEY not in text, path
+        assert "<b>" not in text or "json" in client.get(path).headers["content-type"], path
+    assert "E5F6" in client.get("/people").text
+
+
+def test_the_logbook_names_the_person_and_says_what_was_found_later_or_sent_later(client: TestClient) -> None:
+    text = client.get("/").text
+    assert "O&#39;Brien" in text
+    assert "matched later" in text
+    assert "sent later" in text
+
+
+def test_the_logbook_is_narrowed_by_point_decision_person_and_day(client: TestClient) -> None:
+    def seqs(**asked: str) -> list[int]:
+        return [row["seq"] for row in client.get("/v1/events", params=asked).json()["events"]]
+
+    assert seqs() == [3, 2, 1]
+    assert seqs(point="front-door") == [2]
+    assert seqs(decision="granted") == [1]
+    assert seqs(person="brien") == [1]
+    assert seqs(person="00017") == [1]
+    assert seqs(person="nobody") == []
+    assert seqs(day="2026-11-22") == [3, 2, 1]
+    assert seqs(day="2026-11-21") == []
+    assert seqs(kind="door") == []
+    assert client.get("/v1/events", params={"day": "2026-13-01"}).status_code == 422
+    assert client.get("/v1/events", params={"page": -1}).status_code == 422
+
+
+def test_people_are_found_by_part_of_a_name_and_by_id_with_wildcards_taken_to_the_letter(client: TestClient) -> None:
+    def total(text: str) -> int:
+        return int(client.get("/v1/people", params={"text": text}).json()["total"])
+
+    assert (total("zo o'b"), total("00017"), total("17"), total("%"), total("")) == (1, 1, 0, 0, 1)
+
+
+def test_the_state_of_a_card_is_changed_with_its_audit(client: TestClient, store: Store) -> None:
+    assert client.post("/v1/cards/1/state", json={"state": "lost"}).json() == {"card": 1, "state": "lost"}
+    with store.read() as connection:
+        card = connection.execute(select(tables.card)).one()
+        line = connection.execute(select(tables.audit)).one()
+    assert (card.state, card.state_by) == ("lost", "person:office")
+    assert (line.operation, line.subject) == ("card_state", REF)
+    assert line.detail == {"tail": "E5F6", "old": "active", "new": "lost"}
+    assert client.post("/v1/cards/1/state", json={"state": "eaten"}).status_code == 422
+    refused = client.post("/v1/cards/99/state", json={"state": "lost"})
+    assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
+
+
+def test_another_sites_page_cannot_change_a_card(client: TestClient, store: Store) -> None:
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert client.post("/cards/1/state", data={"state": "lost"}, headers=headers).status_code == 403
+    with store.read() as connection:
+        assert connection.scalar(select(tables.card.c.state)) == "active"
+
+
+def test_the_quarantine_shows_the_bytes_as_text_that_cannot_run(client: TestClient) -> None:
+    assert "dance" in client.get("/quarantine").text
+
+
+def test_health_and_figures_are_told(client: TestClient) -> None:
+    assert client.get("/health/live").json() == {"live": True, "hanging": []}
+    assert client.get("/health/ready").json() == {"ready": True, "database": True, "broker": True}
+    metrics = client.get("/metrics").text
+    assert 'tapgate_gateway_watermark{site="st-marys",gateway="gw-canteen"} 3' in metrics
+    assert "tapgate_hub_quarantine 1" in metrics
+
+
+def test_a_database_that_is_away_is_an_honest_503(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> object:
+        raise OperationalError("SELECT 1", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(store.engine, "connect", away)
+    assert client.get("/health/ready").json() == {"ready": False, "database": False, "broker": True}
+    answer = client.get("/v1/events")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "hub.school.lan", "::"])
+def test_names_are_not_shown_to_a_network_without_a_sign_in(host: str) -> None:
+    with pytest.raises(FatalError, match="sign-in"):
+        check_host(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_this_machine_may_see_the_pages(host: str) -> None:
+    check_host(host)
+
+
+def test_a_new_tap_reaches_open_logbook_pages(store: Store) -> None:
+    live = Broadcaster()
+    said: list[str] = []
+    live.publish = lambda event: said.append(f"{event}")  # type: ignore[method-assign]
+    site = build_office(store, Daemon(list, lambda: None, dict), live)
+    feed = LogFeed(store, site, live)
+    committer = Committer(store)
+    committer.commit([message(tap(1))])
+    feed._look()
+    assert said == []
+    committer.commit([message(tap(2), tap(3))])
+    feed._look()
+    assert len(said) == 2
+    assert "card unknown" in said[0]
+    feed._look()
+    assert len(said) == 2

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.cards.identity import CardNumber, card_key
+from gateway.cards.uid import Uid
+from gateway.errors import FatalError, SourceRefused
+from gateway.mis.base import Complete, Connector, FeedItem, Notice, Options, Record, Unreadable, build_connector
+
+SITE_KEY = bytes(range(32))
+HEADER = "Student ID,First,Last,Form,Card\n"
+
+
+def _source(folder: Path, content: str | bytes, **options: object) -> Connector:
+    path = folder / "people.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    problems: list[tuple[str, str]] = []
+    values = {"path": "people.csv", **options}
+    connector = build_connector("csv", Options(values, folder, SITE_KEY, lambda key, why: problems.append((key, why))))
+    assert problems == []
+    return connector
+
+
+def _read(folder: Path, content: str | bytes, **options: object) -> list[FeedItem]:
+    return list(_source(folder, content, **options).fetch(None))
+
+
+def _records(items: list[FeedItem]) -> list[Record]:
+    return [item for item in items if isinstance(item, Record)]
+
+
+def _faults(items: list[FeedItem]) -> list[tuple[str, str | None]]:
+    return [(item.place, item.person_key) for item in items if isinstance(item, Unreadable)]
+
+
+def test_a_row_becomes_a_record_with_a_card_key_and_no_card_number(tmp_path: Path) -> None:
+    items = _read(tmp_path, HEADER + "000123,Zoë,O'Brien,7B,04:a1:b2:c3:d4:e5:f6\n")
+    (record,) = _records(items)
+    assert (record.person_key, record.given_name, record.family_name) == ("000123", "Zoë", "O'Brien")
+    assert record.groups == ("7B",)
+    assert record.cards is not None
+    expected = card_key(SITE_KEY, CardNumber.of_uid(Uid(bytes.fromhex("04a1b2c3d4e5f6")))).hex()
+    assert [(claim.key, claim.tail) for claim in record.cards] == [(expected, "E5F6")]
+    assert "04a1b2c3" not in repr(items).lower()
+    assert items[-1] == Complete(1)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found_by_itself(tmp_path: Path, delimiter: str) -> None:
+    text = (HEADER + "1,Ann,Smith,7B,04A1B2C3\n").replace(",", delimiter)
+    assert len(_records(_read(tmp_path, text))) == 1
+
+
+def test_utf8_with_its_mark_and_windows_1252_are_both_read_the_second_with_a_notice(tmp_path: Path) -> None:
+    text = HEADER + "1,Zoë,Brontë,7B,\n"
+    assert _records(_read(tmp_path, text.encode("utf-8-sig")))[0].given_name == "Zoë"
+    items = _read(tmp_path, text.encode("cp1252"))
+    assert isinstance(items[0], Notice)
+    assert _records(items)[0].family_name == "Brontë"
+
+
+def test_an_unreadable_row_is_named_by_its_line_and_the_others_are_used(tmp_path: Path) -> None:
+    rows = [
+        "1,Ann,Smith,7B,04A1B2C3",
+        '2,"Bro"ken,Quote,7B,',
+        "3,Short",
+        ",No,Key,7B,",
+        '5,"Never closed,Smith,7B,',
+        "6,Six,Smith,7B,",
+        '7,"Two\nlines",Smith,7B,',
+        "8,Eight,Smith,7B,,,",
+    ]
+    items = _read(tmp_path, HEADER + "\n".join(rows) + "\n")
+    assert [record.person_key for record in _records(items)] == ["1", "6", "7", "8"]
+    assert [place for place, _ in _faults(items)] == ["line 3", "line 4", "line 5", "line 6"]
+    assert items[-1] == Complete(8)
+
+
+def test_an_unusable_card_costs_the_card_and_keeps_the_person(tmp_path: Path) -> None:
+    items = _read(tmp_path, HEADER + "1,Ann,Smith,7B,4.7E+08\n2,Bob,Smith,7B,08A1B2C3\n3,Cat,Smith,7B,00000000\n")
+    assert [record.cards for record in _records(items)] == [None, None, None]
+    assert _faults(items) == [("line 2", "1"), ("line 3", "2"), ("line 4", "3")]
+
+
+def test_an_empty_card_cell_says_no_card_and_a_missing_column_says_nothing(tmp_path: Path) -> None:
+    assert _records(_read(tmp_path, HEADER + "1,Ann,Smith,7B,\n"))[0].cards == ()
+    assert _records(_read(tmp_path, "Student ID,Last\n1,Smith\n"))[0].cards is None
+
+
+def test_mapped_columns_are_used_and_a_missing_one_is_refused_by_name(tmp_path: Path) -> None:
+    columns = {"person_key": "Nr", "card": "Chip", "family_name": "Wer"}
+    items = _read(tmp_path, "Nr;Wer;Chip\n7;Ann;04A1B2C3\n", columns=columns)
+    assert _records(items)[0].person_key == "7"
+    source = _source(tmp_path, "Nr;Wer\n7;Ann\n", columns=columns)
+    with pytest.raises(SourceRefused, match="Chip") as caught:
+        list(source.fetch(None))
+    assert caught.value.failure == "column_missing"
+    assert source.check().failure == "column_missing"
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceRefused) as caught:
+        _read(tmp_path, "Student ID,Last,Card,card\n1,Smith,04A1B2C3,04A1B2C4\n")
+    assert caught.value.failure == "column_twice"
+
+
+def test_a_missing_file_and_an_empty_one_fail_in_their_own_words(tmp_path: Path) -> None:
+    source = _source(tmp_path, "")
+    assert source.check().failure == "empty"
+    (tmp_path / "people.csv").unlink()
+    assert source.check().failure == "object_missing"
+
+
+def test_a_file_with_headings_only_is_complete_and_empty(tmp_path: Path) -> None:
+    assert _read(tmp_path, HEADER) == [Complete(0)]
+
+
+def test_the_check_counts_what_a_sync_would_meet(tmp_path: Path) -> None:
+    result = _source(tmp_path, HEADER + "1,Ann,Smith,7B,04A1B2C3\n2,Bob,Smith,7B,xyz\n").check()
+    assert result.ok
+    assert result.detail == "2 people can be read, 1 with a card; 1 faults."
+
+
+def test_settings_that_no_csv_source_has_are_named(tmp_path: Path) -> None:
+    problems: dict[str, str] = {}
+    values = {"path": "x.csv", "colums": {}, "card_encoding": "hex-msbb", "columns": {"cart": "Card"}, "role": "king"}
+    build_connector("csv", Options(values, tmp_path, SITE_KEY, problems.__setitem__))
+    assert set(problems) == {"colums", "card_encoding", "columns", "role"}
+
+
+def test_a_kind_that_does_not_exist_is_fatal(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="csv"):
+        build_connector("fax", Options({}, tmp_path, SITE_KEY, lambda _key, _why: None))
