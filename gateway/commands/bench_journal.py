@@ -176,5 +176,5 @@ def _run(folder: Path, waiting: int) -> dict[str, Any]:
         },
         "peers": {f"tinydb {version('tinydb')} JSONStorage": peer | {"open": _opened(_OPEN_STOCK, stock_file)}},
         "ratio": round(peer["p50_us"] / mine["p50_us"]),
-        "machine": f"{platform.machine()} {platform.release()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
     }
