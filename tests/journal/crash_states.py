@@ -97,6 +97,11 @@ class Disk:
     def play(self, name: str, arguments: str, result: int) -> None:
         """Take in one finished call; `said` collects what was written to standard output."""
         if result < 0:
+            if name in {"fsync", "fdatasync"} and (match := _FD.match(arguments)):
+                # Linux marks the pages clean when it could not write them: they will never reach the disk.
+                failed = self._open.get(int(match[1]), (None, 0))[0]
+                if failed is not None:
+                    failed.pending.clear()
             return
         texts = [bytes.fromhex(hexed.replace("\\x", "")) for hexed, _ in _HEX.findall(arguments)]
         descriptor = int(match[1]) if (match := _FD.match(arguments)) else -1
@@ -187,10 +192,17 @@ class Disk:
         return {name: inode.after_crash(roll) for name, inode in names.items()}
 
 
-def trace(script: str, folder: Path, log: Path, *arguments: str) -> list[tuple[str, str, int]]:
-    """Run a script under strace and give its calls in the order in which they finished."""
+def trace(
+    script: str, folder: Path, log: Path, *arguments: str, inject: str | None = None
+) -> list[tuple[str, str, int]]:
+    """Run a script under strace and give its calls in the order in which they finished.
+
+    Args:
+        inject: an error to inject, as strace's `-e inject=` takes it.
+    """
     command = [
         *("strace", "-f", "-xx", "-s", "400000", "-e", f"trace={_CALLS}", "-e", "signal=none", "-o", str(log)),
+        *(("-e", f"inject={inject}") if inject else ()),
         *(sys.executable, "-c", script, str(folder), *arguments),
     ]
     subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL)
