@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.access.rules import Reason
-from gateway.cards.identity import CardNumber
 from gateway.cards.iso14443 import card_type
-from gateway.cards.uid import Uid, UidKind
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.protocols.mfrc522 import CHIPS, Health
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, ReaderEvent, Transports, Vitals
+from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
 
@@ -162,12 +160,7 @@ class Rc522Reader:
             return
         self.vitals.presentations += 1
         self.vitals.last_read_ns = now_ns
-        uid = Uid(raw)
-        if uid.kind is UidKind.RANDOM:
-            detail = "The card draws a new number at every tap, as phones do; it cannot stand for a person."
-            events.append(CardRefused(self.name, Reason.CARD_RANDOM_UID, detail, now_ns))
-        else:
-            events.append(CardRead(self.name, CardNumber.of_uid(uid), kind, now_ns))
+        events.append(judge_uid(self.name, raw, kind, now_ns))
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> None:
         cards = self._presence.cards
