@@ -158,6 +158,10 @@ DRIVERS: dict[str, Driver] = {
     "rc522": Driver("gateway.readers.rc522", spi_bus),
     "mfrc522": Driver("gateway.readers.mfrc522_library", spi_bus),
     "serial-line": Driver("gateway.readers.serial_line"),
+    "stx-etx": Driver("gateway.readers.stx_etx"),
+    "twn4": Driver("gateway.readers.twn4"),
+    "pn532": Driver("gateway.readers.pn532"),
+    "sl500": Driver("gateway.readers.sl500"),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field
-from gateway.simulator.line_readers import LineReader
+from gateway.simulator.line_readers import LineReader, PtyEnd
 from gateway.transports.memory import MemorySpi
 from gateway.transports.serial import SerialPort
 
@@ -18,7 +18,7 @@ from gateway.transports.serial import SerialPort
 class _PluggedPort(SerialPort):
     """A serial port whose device path may change while it is unplugged, as behind /dev/serial/by-id."""
 
-    def __init__(self, name: str, line: LineReader, baud: int) -> None:
+    def __init__(self, name: str, line: PtyEnd, baud: int) -> None:
         super().__init__(name, baud)
         self._line = line
 
@@ -44,7 +44,7 @@ class SimulatedTransports:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or RealClock()
         self._chips: dict[str, Mfrc522Chip] = {}
-        self._lines: dict[str, LineReader] = {}
+        self._ends: dict[str, PtyEnd] = {}
         self._reset_pins: list[tuple[int, str]] = []
 
     def spi(self, port: str, speed_hz: int) -> MemorySpi:
@@ -53,7 +53,11 @@ class SimulatedTransports:
         return wire
 
     def serial(self, port: str, baud: int) -> SerialPort:
-        return _PluggedPort(port, self.line(port), baud)
+        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud)
+
+    def attach(self, port: str, device: PtyEnd) -> None:
+        """Put a device of asked_readers at a port, in place of a line reader."""
+        self._ends[port] = device
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)
@@ -77,10 +81,13 @@ class SimulatedTransports:
 
     def line(self, port: str) -> LineReader:
         """Give the line reader at a port; set its encoding to what the configuration expects."""
-        if port not in self._lines:
-            self._lines[port] = LineReader()
-        return self._lines[port]
+        if port not in self._ends:
+            self._ends[port] = LineReader()
+        end = self._ends[port]
+        if not isinstance(end, LineReader):
+            raise KeyError(f"at {port} is another kind of reader")
+        return end
 
     def close(self) -> None:
-        for line in self._lines.values():
-            line.close()
+        for end in self._ends.values():
+            end.close()
