@@ -162,6 +162,7 @@ DRIVERS: dict[str, Driver] = {
     "twn4": Driver("gateway.readers.twn4"),
     "pn532": Driver("gateway.readers.pn532"),
     "sl500": Driver("gateway.readers.sl500"),
+    "osdp": Driver("gateway.readers.osdp"),
 }
 
 
