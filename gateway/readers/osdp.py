@@ -162,7 +162,9 @@ class OsdpReader:
             if time.monotonic_ns() - began_ns > _START_SECONDS * 1e9:
                 port = self._transport.port
                 if key and self._channel.heard_ns != heard_before:
-                    raise ReaderOffline(f"The OSDP reader on {port} does not accept the key of scbk_file.")
+                    raise ReaderOffline(
+                        f"The OSDP reader on {port} opens no Secure Channel; check the key in scbk_file."
+                    )
                 raise ReaderOffline(f"No OSDP reader answers on {port}; check address, baud and the two wires.")
             time.sleep(_REFRESH_SECONDS)
         self._channel.heard_ns = self._now_ns()

@@ -5,6 +5,7 @@ It is libosdp's own peripheral device, so the driver meets another's idea of the
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -79,7 +80,11 @@ class OsdpDevice(PtyEnd):
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            if not self.mute:
+            if self.mute:
+                # A hung reader hears nothing; it must not answer old questions later.
+                with contextlib.suppress(OSError):
+                    self.received()
+            else:
                 with self._lock:
                     self._device.ctx.refresh()
             time.sleep(_REFRESH_SECONDS)
