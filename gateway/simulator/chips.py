@@ -7,11 +7,12 @@ wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line fr
 
 from __future__ import annotations
 
+from gateway.protocols.wedge import EV_KEY, keys_of
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field
 from gateway.simulator.line_readers import LineReader, PtyEnd
-from gateway.transports.memory import MemorySpi
+from gateway.transports.memory import MemoryKeyboard, MemorySpi
 from gateway.transports.serial import SerialPort
 
 
@@ -45,6 +46,7 @@ class SimulatedTransports:
         self._clock = clock or RealClock()
         self._chips: dict[str, Mfrc522Chip] = {}
         self._ends: dict[str, PtyEnd] = {}
+        self._keyboards: dict[str, MemoryKeyboard] = {}
         self._reset_pins: list[tuple[int, str]] = []
 
     def spi(self, port: str, speed_hz: int) -> MemorySpi:
@@ -58,6 +60,18 @@ class SimulatedTransports:
     def attach(self, port: str, device: PtyEnd) -> None:
         """Put a device of asked_readers at a port, in place of a line reader."""
         self._ends[port] = device
+
+    def input_device(self, port: str) -> MemoryKeyboard:
+        return self.keyboard(port)
+
+    def keyboard(self, port: str) -> MemoryKeyboard:
+        """Give the keyboard-wedge reader at a port."""
+        return self._keyboards.setdefault(port, MemoryKeyboard(port))
+
+    def type_line(self, port: str, text: str) -> None:
+        """Let the keyboard-wedge reader at a port type a line."""
+        for code, value in keys_of(text):
+            self.keyboard(port).press(EV_KEY, code, value)
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)
