@@ -5,9 +5,9 @@
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
 
-Every cycle asks for cards and sends the one it found to HALT, so that a resting card answers again the next time and
-presence is a level. While cards rest in the field the cycles alternate: REQA, which only newcomers answer, and WUPA
-with a SELECT of one card that is known to be there.
+A card that was read is sent to HALT. While cards rest in the field most looks are REQA, which only newcomers answer;
+a few times within the rearm time a WUPA with the SELECT of a known card tells whether it still lies there, so that
+presence is a level.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Rc522Reader:
         self._presence = Presence(options.rearm_ms)
         self._next_health_ns = 0
         self._busy_until_ns = 0
-        self._look_for_new = False
+        # Often enough for three misses within the rearm time; the looks between are for newcomers, and cheap.
+        self._resting_ns = int(options.rearm_ms * 1e6) // 3
+        self._next_resting_ns = 0
         self._turn = 0
 
     def open(self) -> None:
@@ -130,13 +132,14 @@ class Rc522Reader:
             if answer is not None:
                 self._select_new(events, answer.data, only_new=False)
             return
-        self._look_for_new = not self._look_for_new
-        if self._look_for_new:
-            answer = self._chip.wake_up(only_new=True)
-            if answer is not None:
-                self._select_new(events, answer.data, only_new=True)
-        else:
+        now_ns = self._now_ns()
+        if now_ns >= self._next_resting_ns:
+            self._next_resting_ns = now_ns + self._resting_ns // len(self._presence)
             self._look_for_resting(events)
+            return
+        answer = self._chip.wake_up(only_new=True)
+        if answer is not None:
+            self._select_new(events, answer.data, only_new=True)
 
     def _select_new(self, events: list[ReaderEvent], atqa: bytes, *, only_new: bool) -> None:
         for tries_left in reversed(range(_TRIES)):
