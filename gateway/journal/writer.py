@@ -22,7 +22,7 @@ from gateway.errors import JournalFull, JournalMisuse, JournalWriteFailed
 from gateway.journal.catalog import Catalog, Damage, Entry
 from gateway.journal.chain import Chain, link_of, trusted_ms
 from gateway.journal.frames import HEAD_BYTES, Frame, FrameKind, pack_frame
-from gateway.journal.jobs import Acknowledge, Append, Change, Job, Stop, Ticket
+from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Job, Stop, Ticket
 from gateway.journal.recovery import MAX_GROUP, State
 from gateway.journal.segments import (
     DATA_START,
@@ -143,7 +143,7 @@ class Writer:
     def _refuse_open(self, jobs: list[Job], why: str) -> None:
         error = JournalWriteFailed(why)
         for job in jobs:
-            if isinstance(job, Append | Change) and not job.ticket.done:
+            if isinstance(job, Append | Change | Barrier) and not job.ticket.done:
                 job.ticket.fail(error)
 
     def _commit(self, jobs: list[Job]) -> None:
@@ -180,6 +180,9 @@ class Writer:
         if forget:
             self._forget(now=time.time())
         self._prepare_spare()
+        for job in jobs:
+            if isinstance(job, Barrier):
+                job.ticket.resolve(self.head)
 
     def _fits(self, size: int) -> bool:
         return self._segment is not None and size + HEAD_BYTES + RESERVE_BYTES <= self._segment.room
