@@ -62,7 +62,10 @@ class JournalMachine(RuleBasedStateMachine):
         ours, stock = self.tables(name)
         wanted = operation(stock)
         got = operation(ours)
-        assert got == wanted
+        # Ours gives documents by id, stock TinyDB in the order in which they came.
+        assert (sorted(got) if isinstance(got, list) else got) == (
+            sorted(wanted) if isinstance(wanted, list) else wanted
+        )
         return got
 
     @rule(count=st.integers(1, 60))
