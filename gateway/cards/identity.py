@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from gateway.cards.uid import Uid, UidKind
+from gateway.cards.uid import RANDOM_ID, Uid
 
 CARD_KEY_BYTES = 16
 UID_PROJECTION = "uid"
@@ -35,7 +35,9 @@ class CardNumber:
     @property
     def is_random(self) -> bool:
         """Tell whether this is a random UID, which must be refused and never stored."""
-        return self.projection == UID_PROJECTION and Uid(self.value).kind is UidKind.RANDOM
+        if self.projection != UID_PROJECTION or len(self.value) != 4:
+            return False
+        return self.value[0] == RANDOM_ID
 
     def __repr__(self) -> str:
         return f"CardNumber({self.projection}, {len(self.value)} bytes, tail {self.tail})"

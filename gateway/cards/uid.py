@@ -9,7 +9,7 @@ from gateway.errors import BadCardNumber
 
 UID_LENGTHS = (4, 7, 10)
 _CASCADE_TAG = 0x88
-_RANDOM_ID = 0x08
+RANDOM_ID = 0x08
 
 
 class UidKind(enum.Enum):
@@ -45,7 +45,7 @@ class Uid:
         """
         if len(self.raw) != 4:
             return UidKind.UNIQUE
-        return UidKind.RANDOM if self.raw[0] == _RANDOM_ID else UidKind.NOT_UNIQUE
+        return UidKind.RANDOM if self.raw[0] == RANDOM_ID else UidKind.NOT_UNIQUE
 
     @property
     def tail(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 BENCHES = {
     "reader": "gateway.commands.bench_reader",
     "journal": "gateway.commands.bench_journal",
+    "door": "gateway.commands.bench_door",
     "decision": "gateway.commands.bench_decision",
     "roster": "gateway.commands.bench_roster",
     "ingest": "gateway.commands.bench_ingest",

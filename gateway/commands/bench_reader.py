@@ -31,7 +31,7 @@ from gateway.simulator.iso14443_cards import classic_1k
 from gateway.simulator.virtual_pi import VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
-_DEVICE = "spidev0.0"
+_DEVICE, _NEIGHBOUR = "spidev0.0", "spidev0.1"
 _TURN = 10
 _ANSWER_SECONDS = 30.0
 _OURS = "rc522"
@@ -64,6 +64,7 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
         for (name, dwell_ms), times in reads.items():
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
+    results[_OURS]["two_on_one_bus"] = _two_readers(taps, seed)
     ours = results.pop(_OURS)
     named = {f"{name} {importlib.metadata.version(name)}": result for name, result in results.items()}
     return {
@@ -189,6 +190,14 @@ def _idle_cpu(seconds: float = 10.0) -> float:
         return round(station.processor_percent(seconds), 2)
 
 
+def _two_readers(taps: int, seed: int) -> dict[str, Any]:
+    """Tap at one of two readers that share a thread while a card rests at the other."""
+    with VirtualPi((_DEVICE, _NEIGHBOUR)) as pi:
+        station = _Station(pi, "rc522-pair")
+        pi.enter(_NEIGHBOUR, "classic_1k", "01020304")
+        return _summary(station.tap(taps, 100, random.Random(seed)))
+
+
 def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     wires = SimulatedTransports()
     reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), wires)
@@ -247,6 +256,22 @@ def _our_driver() -> tuple[_Look, Callable[[], float]]:
     return look, lambda: reader.pause_seconds
 
 
+def _our_pair() -> tuple[_Look, Callable[[], float]]:
+    from gateway.transports.real import RealTransports  # noqa: PLC0415
+
+    wires = RealTransports()
+    readers = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in (_DEVICE, _NEIGHBOUR)]
+    for reader in readers:
+        reader.open()
+
+    def look() -> bytes | None:
+        events = [event for reader in readers for event in reader.poll()]
+        reads = [event for event in events if isinstance(event, CardRead) and event.reader == _DEVICE]
+        return reads[-1].number.value if reads else None
+
+    return look, lambda: min(reader.pause_seconds for reader in readers)
+
+
 def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
     from mfrc522 import MFRC522  # noqa: PLC0415  # only the peer's process has it
 
@@ -279,7 +304,7 @@ def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
     return look, lambda: 0.0
 
 
-_DRIVERS = {_OURS: _our_driver, "mfrc522": _stock_mfrc522, "pi-rc522": _stock_pi_rc522}
+_DRIVERS = {_OURS: _our_driver, "rc522-pair": _our_pair, "mfrc522": _stock_mfrc522, "pi-rc522": _stock_pi_rc522}
 
 
 def _child(driver: str) -> None:

@@ -345,9 +345,11 @@ class Gateway:
             event = decode_event(raw)
             if event.kind != "movement" or not isinstance(event.movement, dict) or not isinstance(event.point, str):
                 continue
+            if not isinstance(event.person, str):
+                continue
             local = datetime.fromisoformat(event.at).astimezone(self.settings.timezone)
             if local.date() == today and event.point in kiosks:
-                kiosks[event.point].move(event.movement["person"], event.movement["direction"])
+                kiosks[event.point].move(event.person, event.movement["direction"])
 
 
 def _make_point(item: PointSettings) -> Point:

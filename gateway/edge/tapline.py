@@ -193,8 +193,10 @@ class Tapline:
         return failures
 
     def record(self, record: Record) -> Ticket:
-        """Write the event that a point asked for."""
-        return self._recorder.record(record.kind, point=record.point, **{record.kind: record.content})
+        """Write the event that a point asked for; a person in its content becomes the event's person."""
+        content = dict(record.content)
+        whose = {"person": content.pop("person")} if "person" in content else {}
+        return self._recorder.record(record.kind, point=record.point, **whose, **{record.kind: content})
 
     def _record_tap(
         self, point: str, event: CardRead | CardRefused, decision: Decision, card: CardRef | None

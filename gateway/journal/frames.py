@@ -65,14 +65,14 @@ class BadBytes:
     """Bytes that are no frame, from `offset` up to `end`.
 
     Attributes:
-        hint: the number of the highest event whose head can still be read in them, 0 when only other heads can, -1
-            when none can. No good CRC covers such a head, so this is a hint and no fact.
+        heads: offset, kind and number of each frame head that can still be read in them. No good CRC covers such a
+            head, so this is a hint and no fact.
         last: True when no good frame follows.
     """
 
     offset: int
     end: int
-    hint: int
+    heads: tuple[tuple[int, FrameKind, int], ...]
     last: bool
 
 
@@ -108,7 +108,7 @@ def scan(data: bytes, seed: int, start: int) -> Iterator[Frame | BadBytes]:
             return
         following = _next_frame(data, view, seed, offset + 1)
         end = following.offset if following else used_end
-        yield BadBytes(offset, end, _hint(data, offset, end), last=following is None)
+        yield BadBytes(offset, end, _heads(data, offset, end), last=following is None)
         if following is None:
             return
         offset = end
@@ -134,11 +134,11 @@ def _next_frame(data: bytes, view: memoryview, seed: int, offset: int) -> Frame 
     return None
 
 
-def _hint(data: bytes, offset: int, end: int) -> int:
-    highest = -1
+def _heads(data: bytes, offset: int, end: int) -> tuple[tuple[int, FrameKind, int], ...]:
+    found: list[tuple[int, FrameKind, int]] = []
     while 0 <= (offset := data.find(MAGIC, offset, end)) <= len(data) - HEAD_BYTES:
         _, _, word, number = HEAD.unpack_from(data, offset)
         if word >> _KIND_SHIFT in _KINDS:
-            highest = max(highest, number if word >> _KIND_SHIFT == FrameKind.EVENT else 0)
+            found.append((offset, FrameKind(word >> _KIND_SHIFT), number))
         offset += 1
-    return highest
+    return tuple(found)

@@ -33,6 +33,7 @@ from gateway.journal.writer import Subscriber, Writer
 log = logging.getLogger(__name__)
 
 MAX_PENDING = 20_000
+MAX_LEAP = 100_000
 QUARANTINE = "damage"
 _QUARANTINE_FILES = 16
 _TABLE_SECONDS = 30.0
@@ -145,7 +146,7 @@ class Journal(JournalFace):
 
     @property
     def acked(self) -> int:
-        return self._acked
+        return max(self._acked, self._writer.acked)
 
     @property
     def have(self) -> tuple[tuple[int, int], ...]:
@@ -207,12 +208,19 @@ class Journal(JournalFace):
     def acknowledge(self, upto: int, have: Sequence[tuple[int, int]] = ()) -> None:
         """Take in the hub's watermark; it only rises.
 
+        One above the head says that this folder is older than what the gateway already sent: the journal goes on
+        behind it and writes the events of this boot again under new numbers.
+
         The record of it goes to disk with the next event, or before anything behind it is unlinked, or at close:
         losing it costs a second sending, which the hub recognises, so it is not worth a sync of its own.
         """
-        upto = min(upto, self.head)
         self._have = tuple((first, last) for first, last in have if last > upto)
-        if upto > self._acked:
+        head = self.head
+        if upto > head + MAX_LEAP:
+            log.warning("a watermark of %s was ignored, this journal ends at %s", upto, head)
+        elif upto > head:
+            self._writer.jobs.put(Acknowledge(upto))
+        elif upto > self.acked:
             self._acked = upto
             self._writer.jobs.put(Acknowledge(upto))
 
@@ -231,8 +239,8 @@ class Journal(JournalFace):
         vitals = self._writer.vitals
         reason = vitals.alarm or vitals.space_alarm or ("" if self._writer.alive else "The journal's writer has ended.")
         if reason:
-            self._writer.jobs.put(Acknowledge(self._acked))
-        head, acked = self.head, self._acked
+            self._writer.jobs.put(Acknowledge(self.acked))
+        head, acked = self.head, self.acked
         space = os.statvfs(self.directory)
         recent = list(vitals.sync_ms)
         return JournalStats(

@@ -14,9 +14,13 @@ from gateway.errors import BadMessage
 from gateway.journal.catalog import Catalog, Damage, missing_ranges
 from gateway.journal.chain import NO_LINK, Chain, trusted_ms
 from gateway.journal.documents import Documents
+from gateway.journal.frames import BadBytes, FrameKind
+from gateway.journal.segments import DATA_START
 
 MAX_GROUP = 512
 _LOOK_BACK_EVENTS = 64
+_LEAST_EVENT_BYTES = 128
+_USUAL_EVENT_BYTES = 400
 
 
 @dataclass(slots=True)
@@ -89,12 +93,28 @@ def _head(catalog: Catalog, place: int) -> int:
         return end_seq - 1
     index = catalog.index_of(place)
     head = index.next_seq - 1
-    tail = next((bad for bad in index.bad if bad.last), None)
-    if tail is None:
+    tail = [bad for bad in index.bad if bad.offset >= index.events_end]
+    if not tail:
         return head
-    if tail.hint < 0:
-        return head + 1
-    return tail.hint if head < tail.hint <= head + MAX_GROUP else head
+    mean_bytes = (index.end - DATA_START) // len(index.offsets) if index.offsets else _USUAL_EVENT_BYTES
+    return _last_begun(tail, index.used_end, head, max(mean_bytes, _LEAST_EVENT_BYTES))
+
+
+def _last_begun(tail: list[BadBytes], used_end: int, head: int, mean_bytes: int) -> int:
+    # A head's number is believed when that many events could lie before it in the torn bytes; where no head is left,
+    # the room says how many there may have been, a quarter of one more or less.
+    start = tail[0].offset
+    heads = [head for bad in tail for head in bad.heads]
+    begun = [
+        number
+        for offset, kind, number in heads
+        if kind is FrameKind.EVENT and head < number <= head + 1 + (offset - start) // _LEAST_EVENT_BYTES
+    ]
+    first_kind = next((kind for offset, kind, _ in heads if offset == start), FrameKind.EVENT)
+    if first_kind is not FrameKind.EVENT and not begun:
+        return head
+    by_room = -((start - used_end + mean_bytes // 4) // mean_bytes)
+    return max([head + max(by_room, 1), *begun])
 
 
 def _last_trusted_ms(catalog: Catalog, place: int) -> int:

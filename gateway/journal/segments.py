@@ -138,6 +138,7 @@ class SegmentIndex:
         watermark: the highest watermark record, 0 for none.
         tables: payloads of table changes in their order.
         used_end: behind the last byte that is not zero.
+        events_end: behind the event with the highest number.
     """
 
     header: SegmentHeader
@@ -147,6 +148,7 @@ class SegmentIndex:
     tables: list[bytes] = field(default_factory=list)
     bad: list[BadBytes] = field(default_factory=list)
     used_end: int = DATA_START
+    events_end: int = DATA_START
 
     @property
     def first_seq(self) -> int:
@@ -158,7 +160,7 @@ class SegmentIndex:
         return self.header.first_seq + len(self.offsets)
 
     def add(self, frame: Frame) -> None:
-        """Take in one event frame; a second one with the same number wins, as the later write."""
+        """Take in one event frame; of two with the same number the first counts."""
         place = frame.number - self.header.first_seq
         if place < 0:
             return
@@ -166,7 +168,8 @@ class SegmentIndex:
             self.offsets.extend([0] * (place - len(self.offsets)))
         if place == len(self.offsets):
             self.offsets.append(frame.offset)
-        else:
+            self.events_end = frame.end
+        elif not self.offsets[place]:
             self.offsets[place] = frame.offset
 
 

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.access.event import Event, encode_event
+from gateway.access.event import Event, decode_event, encode_event
 from gateway.errors import JournalFull, JournalMisuse, JournalWriteFailed
-from gateway.journal.catalog import Catalog, Entry
-from gateway.journal.chain import link_of, trusted_ms
+from gateway.journal.catalog import Catalog, Damage, Entry
+from gateway.journal.chain import Chain, link_of, trusted_ms
 from gateway.journal.frames import HEAD_BYTES, Frame, FrameKind, pack_frame
-from gateway.journal.jobs import Acknowledge, Append, Change, Job, Stop
+from gateway.journal.jobs import Acknowledge, Append, Change, Job, Stop, Ticket
 from gateway.journal.recovery import MAX_GROUP, State
 from gateway.journal.segments import (
     DATA_START,
@@ -44,6 +44,7 @@ MAX_EVENT_BYTES = 16 * 1024
 # The end of a segment is kept for watermarks: without them a full journal could never be emptied.
 RESERVE_BYTES = 4096
 _RETRY_SECONDS = 0.5
+_LEAP_GROUP = 64
 _CLOCK_IS_SET = 1_704_067_200.0  # 2024-01-01; a file dated before that was closed by a clock that had not been set.
 _DAY_SECONDS = 86400.0
 
@@ -91,6 +92,7 @@ class Writer:
         self._keep_seconds = keep_days * _DAY_SECONDS
         self._link = state.link
         self._durable_acked = state.acked
+        self._first_of_boot = state.head + 1
         self._segment: SegmentWriter | None = None
         self._index: SegmentIndex | None = None
         self._last_number = max((entry.number for entry in catalog.entries), default=0)
@@ -150,6 +152,8 @@ class Writer:
         forget = False
         for job in jobs:
             if isinstance(job, Acknowledge):
+                if job.upto > self.head:
+                    self._leap(job.upto)
                 if job.upto > self.acked:
                     self.acked = min(job.upto, self.head)
                     # There may be room again now; no need to wait with the next try.
@@ -197,6 +201,40 @@ class Writer:
             job.ticket.fail(JournalMisuse(f"An event may have {MAX_EVENT_BYTES} bytes; this one has {len(raw)}."))
             return None
         return _Record(FrameKind.EVENT, event.seq, raw, job)
+
+    def _leap(self, upto: int) -> None:
+        """Go on behind what the hub already has: this folder is older than the gateway's last run.
+
+        The card was restored from a copy, or lost its newest sectors. Numbers that the hub knows are never given
+        again; events of this boot that got such numbers are written again under new ones.
+        """
+        first_lost, head = self._first_of_boot, self.head
+        again = [decode_event(raw) for _, raw in self._catalog.events(first_lost, head) if raw is not None]
+        text = f"the hub has events up to {upto} and this journal only up to {first_lost - 1}: its card is older"
+        log.warning("journal: %s; %d events of this boot get new numbers", text, len(again))
+        number = self._last_number
+        before = self.acked, self._link
+        self._link = Chain(self._catalog).link_after(upto)
+        self.head = self.acked = upto
+        try:
+            self._roll()
+        except (JournalFull, JournalWriteFailed):
+            self.head = head
+            self.acked, self._link = before
+            return
+        self._first_of_boot = upto + 1
+        self._state.damage.append(Damage(number, 0, 0, ((first_lost, upto),), torn=False, what=text))
+        self._flush_all([Append(event, Ticket()) for event in again])
+
+    def _flush_all(self, jobs: list[Append]) -> None:
+        group: list[_Record] = []
+        for job in jobs:
+            if (record := self._record(job, group)) is not None:
+                group.append(record)
+            if len(group) == _LEAP_GROUP:
+                self._flush(group)
+                group = []
+        self._flush(group)
 
     def _refuse(self, job: Append | Change, error: JournalFull | JournalWriteFailed) -> None:
         self.vitals.refused += 1

@@ -124,7 +124,7 @@ class Reader(Protocol):
 class Transports(Protocol):
     """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
 
-    The results keep transports.spi.SpiTransport, transports.serial.SerialTransport and transports.reset_line.ResetLine.
+    The results keep the Protocol classes of transports.spi, serial, reset_line and input_events.
     """
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
@@ -132,6 +132,8 @@ class Transports(Protocol):
     def serial(self, port: str, baud: int) -> Any: ...
 
     def reset_line(self, gpio: int) -> Any: ...
+
+    def input_device(self, port: str) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,13 @@ DRIVERS: dict[str, Driver] = {
     "rc522": Driver("gateway.readers.rc522", spi_bus),
     "mfrc522": Driver("gateway.readers.mfrc522_library", spi_bus),
     "serial-line": Driver("gateway.readers.serial_line"),
+    "stx-etx": Driver("gateway.readers.stx_etx"),
+    "twn4": Driver("gateway.readers.twn4"),
+    "pn532": Driver("gateway.readers.pn532"),
+    "sl500": Driver("gateway.readers.sl500"),
+    "osdp": Driver("gateway.readers.osdp"),
+    "wedge": Driver("gateway.readers.wedge"),
+    "pcsc": Driver("gateway.readers.pcsc"),
 }
 
 

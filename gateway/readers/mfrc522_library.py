@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gateway.access.rules import Reason
-from gateway.cards.identity import CardNumber
 from gateway.cards.iso14443 import CASCADE_TAG, UNKNOWN_TYPE, bcc
-from gateway.cards.uid import Uid, UidKind
 from gateway.errors import ConfigError, MissingExtra, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 
 _PORT = re.compile(r".*spidev(\d+)\.(\d+)")
@@ -152,11 +151,7 @@ class Mfrc522LibraryReader:
         if level[0] == CASCADE_TAG:
             detail = "The mfrc522 library reads only the first bytes of 7-byte cards; use driver rc522."
             return CardRefused(self.name, Reason.CARD_FORMAT, detail, now_ns)
-        uid = Uid(level)
-        if uid.kind is UidKind.RANDOM:
-            detail = "The card draws a new number at every tap, as phones do; it cannot stand for a person."
-            return CardRefused(self.name, Reason.CARD_RANDOM_UID, detail, now_ns)
-        return CardRead(self.name, CardNumber.of_uid(uid), UNKNOWN_TYPE, now_ns)
+        return judge_uid(self.name, level, UNKNOWN_TYPE, now_ns)
 
     def signal(self, signal: Signal) -> bool:  # noqa: ARG002  # the chip has no lamp
         return False

@@ -5,9 +5,9 @@
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
 
-Every cycle asks for cards and sends the one it found to HALT, so that a resting card answers again the next time and
-presence is a level. While cards rest in the field the cycles alternate: REQA, which only newcomers answer, and WUPA
-with a SELECT of one card that is known to be there.
+A card that was read is sent to HALT. While cards rest in the field most looks are REQA, which only newcomers answer;
+a few times within the rearm time a WUPA with the SELECT of a known card tells whether it still lies there, so that
+presence is a level.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.access.rules import Reason
-from gateway.cards.identity import CardNumber
 from gateway.cards.iso14443 import card_type
-from gateway.cards.uid import Uid, UidKind
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.protocols.mfrc522 import CHIPS, Health
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, ReaderEvent, Transports, Vitals
+from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
 
@@ -86,7 +84,9 @@ class Rc522Reader:
         self._presence = Presence(options.rearm_ms)
         self._next_health_ns = 0
         self._busy_until_ns = 0
-        self._look_for_new = False
+        # Often enough for three misses within the rearm time; the looks between are for newcomers, and cheap.
+        self._resting_ns = int(options.rearm_ms * 1e6) // 3
+        self._next_resting_ns = 0
         self._turn = 0
 
     def open(self) -> None:
@@ -132,13 +132,14 @@ class Rc522Reader:
             if answer is not None:
                 self._select_new(events, answer.data, only_new=False)
             return
-        self._look_for_new = not self._look_for_new
-        if self._look_for_new:
-            answer = self._chip.wake_up(only_new=True)
-            if answer is not None:
-                self._select_new(events, answer.data, only_new=True)
-        else:
+        now_ns = self._now_ns()
+        if now_ns >= self._next_resting_ns:
+            self._next_resting_ns = now_ns + self._resting_ns // len(self._presence)
             self._look_for_resting(events)
+            return
+        answer = self._chip.wake_up(only_new=True)
+        if answer is not None:
+            self._select_new(events, answer.data, only_new=True)
 
     def _select_new(self, events: list[ReaderEvent], atqa: bytes, *, only_new: bool) -> None:
         for tries_left in reversed(range(_TRIES)):
@@ -162,12 +163,7 @@ class Rc522Reader:
             return
         self.vitals.presentations += 1
         self.vitals.last_read_ns = now_ns
-        uid = Uid(raw)
-        if uid.kind is UidKind.RANDOM:
-            detail = "The card draws a new number at every tap, as phones do; it cannot stand for a person."
-            events.append(CardRefused(self.name, Reason.CARD_RANDOM_UID, detail, now_ns))
-        else:
-            events.append(CardRead(self.name, CardNumber.of_uid(uid), kind, now_ns))
+        events.append(judge_uid(self.name, raw, kind, now_ns))
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> None:
         cards = self._presence.cards

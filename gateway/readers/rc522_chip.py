@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from gateway.cards.iso14443 import cascade_levels
 from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522
-from gateway.protocols.mfrc522 import Answer, Command, Frame, Health, Register, Selection, Step
+from gateway.protocols.mfrc522 import Answer, Command, Frame, Health, Register, Step
+from gateway.protocols.selection import Selection
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.spi import SpiMessage, SpiTransport, Transfer
 

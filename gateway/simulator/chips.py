@@ -7,18 +7,19 @@ wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line fr
 
 from __future__ import annotations
 
+from gateway.protocols.wedge import EV_KEY, keys_of
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field
-from gateway.simulator.line_readers import LineReader
-from gateway.transports.memory import MemorySpi
+from gateway.simulator.line_readers import LineReader, PtyEnd
+from gateway.transports.memory import MemoryKeyboard, MemorySpi
 from gateway.transports.serial import SerialPort
 
 
 class _PluggedPort(SerialPort):
     """A serial port whose device path may change while it is unplugged, as behind /dev/serial/by-id."""
 
-    def __init__(self, name: str, line: LineReader, baud: int) -> None:
+    def __init__(self, name: str, line: PtyEnd, baud: int) -> None:
         super().__init__(name, baud)
         self._line = line
 
@@ -44,7 +45,8 @@ class SimulatedTransports:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or RealClock()
         self._chips: dict[str, Mfrc522Chip] = {}
-        self._lines: dict[str, LineReader] = {}
+        self._ends: dict[str, PtyEnd] = {}
+        self._keyboards: dict[str, MemoryKeyboard] = {}
         self._reset_pins: list[tuple[int, str]] = []
 
     def spi(self, port: str, speed_hz: int) -> MemorySpi:
@@ -53,7 +55,23 @@ class SimulatedTransports:
         return wire
 
     def serial(self, port: str, baud: int) -> SerialPort:
-        return _PluggedPort(port, self.line(port), baud)
+        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud)
+
+    def attach(self, port: str, device: PtyEnd) -> None:
+        """Put a device of asked_readers at a port, in place of a line reader."""
+        self._ends[port] = device
+
+    def input_device(self, port: str) -> MemoryKeyboard:
+        return self.keyboard(port)
+
+    def keyboard(self, port: str) -> MemoryKeyboard:
+        """Give the keyboard-wedge reader at a port."""
+        return self._keyboards.setdefault(port, MemoryKeyboard(port))
+
+    def type_line(self, port: str, text: str) -> None:
+        """Let the keyboard-wedge reader at a port type a line."""
+        for code, value in keys_of(text):
+            self.keyboard(port).press(EV_KEY, code, value)
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)
@@ -77,10 +95,13 @@ class SimulatedTransports:
 
     def line(self, port: str) -> LineReader:
         """Give the line reader at a port; set its encoding to what the configuration expects."""
-        if port not in self._lines:
-            self._lines[port] = LineReader()
-        return self._lines[port]
+        if port not in self._ends:
+            self._ends[port] = LineReader()
+        end = self._ends[port]
+        if not isinstance(end, LineReader):
+            raise KeyError(f"at {port} is another kind of reader")
+        return end
 
     def close(self) -> None:
-        for line in self._lines.values():
-            line.close()
+        for end in self._ends.values():
+            end.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import threading
 import time
 import tty
@@ -16,19 +17,10 @@ from gateway.cards.encodings import encode
 from gateway.cards.uid import Uid
 
 
-class LineReader:
-    """One reader with a serial line.
+class PtyEnd:
+    """The far end of a pseudo terminal that can be pulled out."""
 
-    Args:
-        encoding: how it prints a UID (see cards.encodings).
-        prefix: bytes before the number, such as an STX.
-        suffix: bytes after it.
-    """
-
-    def __init__(self, encoding: str = "hex-msb", prefix: bytes = b"", suffix: bytes = b"\r") -> None:
-        self.encoding = encoding
-        self.prefix = prefix
-        self.suffix = suffix
+    def __init__(self) -> None:
         self._far = -1
         self._near = -1
         self.path = ""
@@ -43,21 +35,13 @@ class LineReader:
 
     def unplug(self) -> None:
         """Pull the cable: the near end reads end of file or an error."""
-        for end in (self._far, self._near):
+        ends, self._far, self._near = (self._far, self._near), -1, -1
+        for end in ends:
             if end >= 0:
                 os.close(end)
-        self._far = self._near = -1
-
-    def line(self, uid: bytes) -> bytes:
-        """Give what this reader prints for a card."""
-        return self.prefix + encode(Uid(uid), self.encoding).encode() + self.suffix
-
-    def tap(self, uid: bytes) -> int:
-        """Hold a card to the reader; gives CLOCK_MONOTONIC nanoseconds before the first byte."""
-        return self.send(self.line(uid))
 
     def send(self, data: bytes) -> int:
-        """Print raw bytes: banners, garbage, whatever the fault needs."""
+        """Print raw bytes: banners, garbage, whatever the fault needs; gives CLOCK_MONOTONIC nanoseconds before it."""
         now_ns = time.monotonic_ns()
         os.write(self._far, data)
         return now_ns
@@ -69,13 +53,36 @@ class LineReader:
             self.send(piece)
             wait.wait(pause_seconds)
 
-    def received(self) -> bytes:
-        """Give what the driver has sent, without waiting."""
-        os.set_blocking(self._far, False)
-        try:
-            return os.read(self._far, 4096)
-        except BlockingIOError:
+    def received(self, timeout_seconds: float = 0.0) -> bytes:
+        """Give what the driver has sent."""
+        far = self._far
+        if far < 0 or not select.select([far], [], [], timeout_seconds)[0]:
             return b""
+        return os.read(far, 4096)
 
     def close(self) -> None:
         self.unplug()
+
+
+class LineReader(PtyEnd):
+    """One reader with a serial line.
+
+    Args:
+        encoding: how it prints a UID (see cards.encodings).
+        prefix: bytes before the number, such as an STX.
+        suffix: bytes after it.
+    """
+
+    def __init__(self, encoding: str = "hex-msb", prefix: bytes = b"", suffix: bytes = b"\r") -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.prefix = prefix
+        self.suffix = suffix
+
+    def line(self, uid: bytes) -> bytes:
+        """Give what this reader prints for a card."""
+        return self.prefix + encode(Uid(uid), self.encoding).encode() + self.suffix
+
+    def tap(self, uid: bytes) -> int:
+        """Hold a card to the reader; gives CLOCK_MONOTONIC nanoseconds before the first byte."""
+        return self.send(self.line(uid))

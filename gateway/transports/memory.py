@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -77,6 +78,49 @@ class MemorySpi:
         answer = self._chip.transfer(b"".join(sent.tobytes() for sent in message.tx))
         for received in message.rx:
             received[:], answer = array.array("B", answer[: len(received)]), answer[len(received) :]
+
+    def close(self) -> None:
+        self._open = False
+
+
+class MemoryKeyboard:
+    """InputTransport whose far end types."""
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self._events: queue.SimpleQueue[tuple[int, int, int] | None] = queue.SimpleQueue()
+        self._plugged = True
+        self._open = False
+
+    def open(self) -> None:
+        if not self._plugged:
+            raise ReaderOffline(f"{self.port} cannot be taken (No such file or directory).")
+        while not self._events.empty():
+            self._events.get()
+        self._open = True
+
+    def read(self, timeout_seconds: float) -> list[tuple[int, int, int]]:
+        arrived: list[tuple[int, int, int]] = []
+        try:
+            event = self._events.get(timeout=timeout_seconds) if self._open and self._plugged else None
+            while event is not None:
+                arrived.append(event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return arrived
+        raise ReaderOffline(f"{self.port} is gone.")
+
+    def press(self, kind: int, code: int, value: int) -> None:
+        """Send one event from the far end."""
+        self._events.put((kind, code, value))
+
+    def unplug(self) -> None:
+        self._plugged = False
+        self._events.put(None)
+
+    def plug(self) -> None:
+        self._plugged = True
+        self._open = False
 
     def close(self) -> None:
         self._open = False

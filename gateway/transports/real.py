@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.transports.input_events import InputDevice
 from gateway.transports.reset_line import GpioResetLine
 from gateway.transports.serial import SerialPort
 from gateway.transports.spi import SpiDevice
@@ -15,6 +16,9 @@ class RealTransports:
 
     def serial(self, port: str, baud: int) -> SerialPort:
         return SerialPort(port, baud)
+
+    def input_device(self, port: str) -> InputDevice:
+        return InputDevice(port)
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.cards.iso14443 import bcc, with_crc
 from gateway.protocols import mfrc522
-from gateway.protocols.mfrc522 import Answer, Health, Register, Selection
+from gateway.protocols.mfrc522 import Answer, Health, Register
+from gateway.protocols.selection import Selection
 
 RX = mfrc522.IRQ_RX | mfrc522.IRQ_TX
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.errors import ReaderOffline
-from gateway.protocols.mfrc522 import Selection
+from gateway.protocols.selection import Selection
 from gateway.readers import rc522
 from gateway.readers.base import CardRead
 from gateway.readers.presence import Presence

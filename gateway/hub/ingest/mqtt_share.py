@@ -25,7 +25,8 @@ from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
 
 log = logging.getLogger(__name__)
 
-GROUP = "$share/hub/"
+# One share name a filter: rumqttd keeps one queue a name, and spins when its members want different filters.
+LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
 BATCH_MESSAGES = 500
 BATCH_BYTES = 512 * 1024
 BACKLOG_BYTES = 192 * 1024
@@ -77,7 +78,7 @@ class MqttShare:
             )
             for label, window in (("live", LIVE_WINDOW), ("backlog", BACKLOG_WINDOW))
         }
-        self._topics = {"live": GROUP + ALL_TAPS, "backlog": GROUP + ALL_BACKLOG}
+        self._topics = {"live": LIVE_SHARE + ALL_TAPS, "backlog": BACKLOG_SHARE + ALL_BACKLOG}
         self._waiting: dict[str, deque[Arrived]] = {label: deque() for label in self._links}
         self._unsent: dict[str, bytes] = {}
         self._stopping = threading.Event()

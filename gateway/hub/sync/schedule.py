@@ -73,6 +73,7 @@ class Schedule:
     def _due(self) -> list[Source]:
         run = tables.sync_run
         with self._store.read() as connection:
-            last = dict(connection.execute(select(run.c.source, func.max(run.c.started_ms)).group_by(run.c.source)))
+            newest = select(run.c.source, func.max(run.c.started_ms)).group_by(run.c.source)
+            last = {row[0]: row[1] for row in connection.execute(newest)}
             sources = list_sources(connection)
         return [source for source in sources if now_ms() - last.get(source.id, 0) >= source.every_seconds * 1000]

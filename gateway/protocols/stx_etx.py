@@ -1,0 +1,98 @@
+"""125 kHz readers that frame ten hex digits between STX and ETX: ID-2/12/20, RDM6300 and their copies.
+
+    02 | version, 2 hex digits | tag, 8 hex digits | checksum, 2 hex digits | [0D 0A] | 03
+
+The checksum is the exclusive or of the five bytes. Upper and lower case both occur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.cards.iso14443 import bcc
+
+_STX, _ETX = 0x02, 0x03
+_LINE_ENDS = frozenset(b"\r\n")
+_HEX = frozenset(b"0123456789ABCDEFabcdef")
+_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One EM4100 tag: its version byte and the four bytes that are printed on it as ten decimal digits."""
+
+    version: int
+    number: bytes
+
+    def __repr__(self) -> str:
+        return f"Tag({len(self.number)} bytes, tail {self.number[-2:].hex().upper()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Bytes that were no tag; `why` is one phrase without the bytes."""
+
+    why: str
+    length: int
+
+
+class StxEtxParser:
+    """Incremental; an STX always starts anew, so a broken frame costs itself only."""
+
+    def __init__(self) -> None:
+        self._digits = bytearray()
+        self._inside = False
+        self._length = 0
+
+    @property
+    def waiting(self) -> bool:
+        return self._length > 0
+
+    def feed(self, data: bytes) -> list[Tag | Dropped]:
+        events: list[Tag | Dropped] = []
+        for byte in data:
+            if byte == _STX:
+                events += self._drop("frame cut short" if self._inside else "bytes outside of a frame")
+                self._inside = True
+                self._length = 1
+                continue
+            self._length += 1
+            if not self._inside:
+                continue
+            if byte == _ETX:
+                events.append(self._end())
+            elif byte in _HEX and len(self._digits) < _DIGITS:
+                self._digits.append(byte)
+            elif byte not in _LINE_ENDS:
+                # No hex digit, or one too many: wait for the next STX.
+                self._inside = False
+        return events
+
+    def idle(self) -> list[Tag | Dropped]:
+        return self._drop("frame cut short" if self._inside else "bytes outside of a frame")
+
+    def reset(self) -> None:
+        self._digits.clear()
+        self._inside = False
+        self._length = 0
+
+    def _drop(self, why: str) -> list[Tag | Dropped]:
+        length = self._length
+        self.reset()
+        return [Dropped(why, length)] if length else []
+
+    def _end(self) -> Tag | Dropped:
+        digits, length = self._digits.decode("ascii"), self._length
+        self.reset()
+        if len(digits) != _DIGITS:
+            return Dropped("wrong length", length)
+        raw = bytes.fromhex(digits)
+        if bcc(raw[:5]) != raw[5]:
+            return Dropped("wrong checksum", length)
+        return Tag(raw[0], raw[1:5])
+
+
+def encode(version: int, number: bytes) -> bytes:
+    """Give the frame an ID-12 sends for a tag."""
+    body = bytes([version]) + number
+    return b"\x02" + (body + bytes([bcc(body)])).hex().upper().encode() + b"\r\n\x03"

@@ -1,0 +1,248 @@
+"""What readers on serial lines have in common: those that speak when a card comes, and those that must be asked.
+
+Law of this file: bytes that are no frame are counted and dropped; a partial frame is dropped when the line falls
+silent; whatever arrives after its owner has stalled for a second is dropped, since nobody knows how old it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from gateway.errors import ReaderOffline, RetryError
+from gateway.points.actions import Signal
+from gateway.readers.base import CardGone, ReaderEvent, Vitals
+from gateway.readers.judge import judge_uid
+from gateway.readers.presence import Presence
+from gateway.transports.serial import SerialTransport
+
+WAIT_SECONDS = 0.05
+STALE_NS = 1_000_000_000
+BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
+
+_Event = TypeVar("_Event")
+_Frame_co = TypeVar("_Frame_co", covariant=True)
+
+
+def option_problems(options: Any, bounds: dict[str, tuple[float, float]]) -> list[str]:
+    """Check baud and ranges of an Options object; gives `key: message` lines."""
+    problems = []
+    if options.baud not in BAUDS:
+        problems.append(f"baud: must be one of {', '.join(map(str, BAUDS))}")
+    for key, (low, high) in bounds.items():
+        if not low <= getattr(options, key) <= high:
+            problems.append(f"{key}: must be from {low:g} to {high:g}")
+    return problems
+
+
+class SerialReader:
+    """The line, the vital signs and the life of a reader on it."""
+
+    def __init__(self, name: str, transport: SerialTransport, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.name = name
+        self.vitals = Vitals()
+        self.pause_seconds = 0.0
+        self._transport = transport
+        self._now_ns = now_ns
+
+    def open(self) -> None:
+        again = self.vitals.state != "starting"
+        try:
+            self._transport.open()
+            self._begin()
+        except ReaderOffline as error:
+            self._transport.close()
+            self.vitals.state, self.vitals.detail = "offline", str(error)
+            raise
+        self.vitals.reopens += again
+        self.vitals.state = "ready"
+
+    def _begin(self) -> None:
+        """Bring the opened reader to its polling state; sets vitals.detail."""
+        raise NotImplementedError
+
+    def poll(self) -> list[ReaderEvent]:
+        self.vitals.polls += 1
+        try:
+            return self._cycle()
+        except ReaderOffline as error:
+            self.vitals.state, self.vitals.detail = "offline", str(error)
+            raise
+
+    def _cycle(self) -> list[ReaderEvent]:
+        raise NotImplementedError
+
+    def _count(self, name: str) -> None:
+        self.vitals.counters[name] = self.vitals.counters.get(name, 0) + 1
+
+    def _drop(self, why: str, length: int) -> None:
+        self.vitals.errors += 1
+        self.vitals.detail = f"Dropped {length} bytes: {why}."
+        self._count(why)
+
+    def signal(self, signal: Signal) -> bool:
+        del signal
+        return False
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class TalkParser(Protocol[_Frame_co]):
+    """A parser of protocols for readers that speak on their own."""
+
+    @property
+    def waiting(self) -> bool: ...
+
+    def feed(self, data: bytes) -> Sequence[_Frame_co]: ...
+
+    def idle(self) -> Sequence[_Frame_co]: ...
+
+    def reset(self) -> None: ...
+
+
+class TalkingReader(SerialReader, Generic[_Event]):
+    """A reader that sends something for each card without being asked."""
+
+    def __init__(
+        self,
+        name: str,
+        transport: SerialTransport,
+        parser: TalkParser[_Event],
+        idle_gap_ms: float,
+        repeat_ms: float,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(name, transport, now_ns)
+        self._parser = parser
+        self._idle_gap_ns = int(idle_gap_ms * 1e6)
+        self._repeat_ns = int(repeat_ms * 1e6)
+        self._last_byte_ns = 0
+        self._last_poll_ns = 0
+        self._last: tuple[object, int] = (None, 0)
+
+    def _begin(self) -> None:
+        self._parser.reset()
+        self._last_poll_ns = self._now_ns()
+        self.vitals.detail = "listening"
+
+    def _cycle(self) -> list[ReaderEvent]:
+        stalled = self._now_ns() - self._last_poll_ns > STALE_NS
+        wait = min(WAIT_SECONDS, self._idle_gap_ns / 1e9) if self._parser.waiting else WAIT_SECONDS
+        data = self._transport.read(wait)
+        now_ns = self._last_poll_ns = self._now_ns()
+        if stalled and data:
+            # A late tap could open a door or charge the wrong child.
+            self._parser.reset()
+            self._count("stale")
+            return []
+        frames: list[_Event] = []
+        if now_ns - self._last_byte_ns > self._idle_gap_ns:
+            frames += self._parser.idle()
+        if data:
+            self._last_byte_ns = now_ns
+            frames += self._parser.feed(data)
+        return [event for frame in frames for event in self._judge(frame, now_ns)]
+
+    def _judge(self, frame: _Event, now_ns: int) -> Iterable[ReaderEvent]:
+        raise NotImplementedError
+
+    def _is_repeat(self, number: object, now_ns: int) -> bool:
+        """Tell whether the reader only repeats itself while a card rests; every sight starts the time anew."""
+        last, last_ns = self._last
+        self._last = (number, now_ns)
+        repeat = number == last and now_ns - last_ns < self._repeat_ns
+        if not repeat:
+            self.vitals.presentations += 1
+            self.vitals.last_read_ns = now_ns
+        return repeat
+
+
+class NoAnswer(RetryError):
+    """The reader did not answer one question in time."""
+
+
+class AskedReader(SerialReader):
+    """A reader that is asked for cards again and again; presence is a level, as with an antenna of our own.
+
+    Args:
+        silences: how many questions in a row may stay unanswered before the reader counts as gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: SerialTransport,
+        rearm_ms: float,
+        poll_ms: float,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        silences: int = 3,
+    ) -> None:
+        super().__init__(name, transport, now_ns)
+        self.pause_seconds = poll_ms / 1000
+        self._presence = Presence(rearm_ms)
+        self._silences = silences
+        self._silent = 0
+
+    def _begin(self) -> None:
+        self._silent = 0
+        try:
+            self._start()
+        except NoAnswer:
+            raise ReaderOffline(
+                f"The reader on {self._transport.port} does not answer; check baud and model."
+            ) from None
+
+    def _start(self) -> None:
+        """Wake the reader, set it up and set vitals.firmware; may raise NoAnswer."""
+        raise NotImplementedError
+
+    def _look(self) -> tuple[bytes, str] | None:
+        """Ask once for a card: its UID and type; may raise NoAnswer."""
+        raise NotImplementedError
+
+    def _cycle(self) -> list[ReaderEvent]:
+        try:
+            found = self._look()
+        except NoAnswer:
+            self._silent += 1
+            self.vitals.retries += 1
+            if self._silent >= self._silences:
+                raise ReaderOffline(f"The reader on {self._transport.port} has stopped answering.") from None
+            return []
+        self._silent = 0
+        now_ns = self._now_ns()
+        events: list[ReaderEvent] = []
+        # Phones draw a new number whenever the field flickers; together they are one presence.
+        key = found and (b"\x08" if len(found[0]) == 4 and found[0][0] == 0x08 else found[0])
+        if found and key and self._presence.seen(key, now_ns):
+            self.vitals.presentations += 1
+            self.vitals.last_read_ns = now_ns
+            events.append(judge_uid(self.name, *found, now_ns))
+        events += [
+            CardGone(self.name, now_ns)
+            for card in self._presence.cards
+            if card != key and self._presence.missed(card, now_ns)
+        ]
+        return events
+
+    def _ask(self, request: bytes, accept: Callable[[bytes], _Event | None], timeout_seconds: float) -> _Event:
+        """Send a request and give what `accept` makes of the bytes that come back.
+
+        Raises:
+            NoAnswer: nothing acceptable came in time; whatever still comes is drained before the next request.
+        """
+        self._transport.write(request)
+        end = time.monotonic() + timeout_seconds
+        while (rest := end - time.monotonic()) > 0:
+            data = self._transport.read(rest)
+            answer = accept(data) if data else None
+            if answer is not None:
+                return answer
+        self._drain()
+        raise NoAnswer
+
+    def _drain(self) -> None:
+        while self._transport.read(0):
+            self._count("late bytes")

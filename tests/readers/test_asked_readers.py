@@ -1,0 +1,140 @@
+"""TWN4, PN532 and SL500: one contract, and the faults such readers show in the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.access.rules import Reason
+from gateway.errors import ConfigError, ReaderOffline
+from gateway.points.actions import Signal
+from gateway.readers import pn532, sl500, twn4
+from gateway.readers.base import CardGone, CardRead, CardRefused
+from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
+from gateway.simulator.iso14443_cards import DESFIRE
+from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, taps
+from tests.readers.serial_bench import AskedBench
+
+
+def built(driver: str, **options: object) -> AskedBench:
+    device = {"twn4": Twn4Device, "pn532": Pn532Device, "sl500": Sl500Device}[driver]()
+    return AskedBench(driver, device, rearm_ms=100, **options)
+
+
+@pytest.fixture(params=["twn4", "pn532", "sl500"])
+def bench(request: pytest.FixtureRequest) -> Iterator[AskedBench]:
+    made = built(request.param)
+    made.reader.open()
+    yield made
+    made.close()
+
+
+class TestTwn4Contract(ReaderContract):
+    @pytest.fixture
+    def bench(self) -> Iterator[AskedBench]:
+        made = built("twn4")
+        yield made
+        made.close()
+
+
+class TestPn532Contract(ReaderContract):
+    @pytest.fixture
+    def bench(self) -> Iterator[AskedBench]:
+        made = built("pn532")
+        yield made
+        made.close()
+
+
+class TestSl500Contract(ReaderContract):
+    reads_seven_bytes = False
+
+    @pytest.fixture
+    def bench(self) -> Iterator[AskedBench]:
+        made = built("sl500")
+        yield made
+        made.close()
+
+
+def test_answers_in_two_pieces_are_read(bench: AskedBench) -> None:
+    bench.device.split_seconds = 0.005
+    bench.enter(FOUR)
+    assert len(taps(bench.run(400))) == 1
+
+
+def test_noise_before_an_answer_neither_makes_a_card_nor_kills_the_reader(bench: AskedBench) -> None:
+    for noise in (b"\x00", b"\xaa\xbb\x30", b"\x00\xff\x30\xd0", b"\xff\xfe\x80"):
+        bench.device.noise = noise
+        assert bench.run(150) == []
+    bench.enter(OTHER)
+    [read] = taps(bench.run(400))
+    assert isinstance(read, CardRead)
+    assert read.number.value == OTHER
+
+
+def test_a_reader_that_is_stuck_is_offline_and_taken_up_again_when_it_answers(bench: AskedBench) -> None:
+    bench.device.mute = True
+    with pytest.raises(ReaderOffline, match="stopped answering"):
+        bench.run(5000)
+    bench.reader.close()
+    with pytest.raises(ReaderOffline, match="does not answer"):
+        bench.reader.open()
+    bench.device.mute = False
+    bench.reader.open()
+    bench.enter(FOUR)
+    assert len(taps(bench.run(400))) == 1
+
+
+@pytest.mark.parametrize("driver", ["twn4", "sl500"])
+def test_a_signal_is_shown_by_the_reader_with_its_next_looks(driver: str) -> None:
+    bench = built(driver)
+    bench.reader.open()
+    bench.run(100)
+    bench.device.shown.clear()
+    assert bench.reader.signal(Signal.DENIED)
+    bench.run(500)
+    assert len(bench.device.shown) >= 4
+    bench.close()
+
+
+def test_a_pn532_left_in_the_middle_of_a_search_by_a_killed_program_is_aborted() -> None:
+    bench = built("pn532")
+    bench.device.awake = bench.device.busy = True
+    bench.reader.open()
+    assert bench.reader.vitals.firmware == "PN532 v1.6"
+    bench.enter(SEVEN)
+    assert len(taps(bench.run(300))) == 1
+    bench.close()
+
+
+def test_a_pn532_card_that_answers_once_a_field_is_present_at_every_look() -> None:
+    bench = built("pn532")
+    bench.reader.open()
+    bench.device.enter(SEVEN, DESFIRE)
+    events = bench.run(1000)
+    assert [type(event) for event in events] == [CardRead]
+    assert events[0].card_type == "desfire"
+    bench.leave()
+    assert [type(event) for event in bench.run(500)] == [CardGone]
+    bench.close()
+
+
+def test_a_phone_whose_number_changes_with_the_field_is_refused_once() -> None:
+    bench = built("pn532")
+    bench.reader.open()
+    events = []
+    for number in range(5):
+        bench.leave()
+        bench.enter(bytes([0x08, 1, 2, number]))
+        events += bench.run(60)
+    [event] = taps(events)
+    assert isinstance(event, CardRefused)
+    assert event.reason == Reason.CARD_RANDOM_UID
+    bench.close()
+
+
+@pytest.mark.parametrize("options", [twn4.Options, pn532.Options, sl500.Options])
+def test_wrong_settings_are_named(options: type) -> None:
+    with pytest.raises(ConfigError) as caught:
+        options(baud=1, rearm_ms=1)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["baud", "rearm_ms"]

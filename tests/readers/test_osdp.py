@@ -1,0 +1,166 @@
+"""The OSDP driver against libosdp's own peripheral device over a pseudo terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.access.rules import Reason
+from gateway.cards.encodings import W26
+from gateway.errors import ConfigError, ReaderOffline
+from gateway.points.actions import Signal
+from gateway.readers.base import CardRead, CardRefused, ReaderEvent
+from gateway.simulator.chips import SimulatedTransports
+from tests.readers.contract import FOUR, SEVEN, ReaderContract
+
+pytest.importorskip("osdp_sys", reason="needs the extra osdp")
+
+from gateway.readers.osdp import Options, make
+from gateway.simulator.osdp_reader import OsdpDevice
+
+PORT = "/dev/serial/by-id/usb-rs485"
+KEY = bytes(range(16))
+
+
+class OsdpBench:
+    now_ns = staticmethod(time.monotonic_ns)
+
+    def __init__(self, key_file: Path | None = None, device_key: bytes | None = None, **options: object) -> None:
+        self.wires = SimulatedTransports()
+        self.device = OsdpDevice(101, device_key)
+        self.wires.attach(PORT, self.device)
+        self.options = Options(address=101, scbk_file=str(key_file or ""), **options)
+        self.reader = make("gate", PORT, self.options, self.wires)
+
+    def enter(self, uid: bytes) -> None:
+        self.device.tap(uid)
+
+    def leave(self) -> None:
+        """Such readers do not say so."""
+
+    def run(self, milliseconds: float) -> list[ReaderEvent]:
+        events: list[ReaderEvent] = []
+        end = time.monotonic() + milliseconds / 1000
+        while time.monotonic() < end:
+            events += self.reader.poll()
+            time.sleep(self.reader.pause_seconds)
+        return events
+
+    def kill(self) -> None:
+        self.device.unplug()
+
+    def revive(self) -> None:
+        self.device.plug()
+
+    def close(self) -> None:
+        self.reader.close()
+        self.wires.close()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "gate.scbk"
+    path.write_text(KEY.hex())
+    return path
+
+
+@pytest.fixture
+def secure(key_file: Path) -> Iterator[OsdpBench]:
+    made = OsdpBench(key_file, KEY)
+    yield made
+    made.close()
+
+
+class TestContract(ReaderContract):
+    says_gone = False
+
+    @pytest.fixture
+    def bench(self, key_file: Path) -> Iterator[OsdpBench]:
+        made = OsdpBench(key_file, KEY)
+        yield made
+        made.close()
+
+
+def test_secure_channel_carries_cards_and_is_named(secure: OsdpBench) -> None:
+    secure.reader.open()
+    assert secure.reader.vitals.detail == "Secure Channel"
+    secure.enter(SEVEN)
+    [read] = secure.run(400)
+    assert isinstance(read, CardRead)
+    assert read.number.value == SEVEN
+
+
+def test_a_reader_with_another_key_is_refused_with_that_reason(key_file: Path) -> None:
+    bench = OsdpBench(key_file, bytes(16))
+    with pytest.raises(ReaderOffline, match="no Secure Channel"):
+        bench.reader.open()
+    bench.close()
+
+
+def test_a_plain_line_works_and_says_that_it_is_plain() -> None:
+    bench = OsdpBench()
+    bench.reader.open()
+    assert "plain" in bench.reader.vitals.detail
+    bench.device.tap_wiegand(FOUR)
+    bench.device.tap_wiegand(FOUR[:3])
+    first, second = bench.run(500)
+    assert first.number.value == FOUR
+    assert (second.number.projection, second.number.value) == (W26, FOUR[:3])
+    bench.close()
+
+
+def test_a_word_of_unknown_length_is_refused_with_a_reason() -> None:
+    bench = OsdpBench()
+    bench.reader.open()
+    bench.device._report(b"\x12\x34\x56\x78\x90", 37)
+    [event] = bench.run(400)
+    assert isinstance(event, CardRefused)
+    assert event.reason == Reason.CARD_FORMAT
+    bench.close()
+
+
+def test_a_reader_that_sends_the_last_byte_first_is_turned_round() -> None:
+    bench = OsdpBench(bit_order="lsb")
+    bench.reader.open()
+    bench.device.tap(SEVEN[::-1])
+    [read] = bench.run(400)
+    assert read.number.value == SEVEN
+    bench.close()
+
+
+def test_signals_reach_led_and_buzzer(secure: OsdpBench) -> None:
+    secure.reader.open()
+    assert secure.reader.signal(Signal.GRANTED)
+    secure.run(600)
+    kinds = [command["command"] for command in secure.device.shown]
+    import osdp
+
+    assert osdp.Command.LED in kinds
+    assert osdp.Command.Buzzer in kinds
+
+
+def test_a_hung_reader_is_offline_within_two_seconds_and_back_at_once(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.device.mute = True
+    begin = time.monotonic()
+    with pytest.raises(ReaderOffline, match="stopped answering"):
+        secure.run(5000)
+    assert time.monotonic() - begin < 3
+    secure.reader.close()
+    secure.device.mute = False
+    secure.reader.open()
+    secure.enter(FOUR)
+    assert len(secure.run(400)) == 1
+
+
+def test_a_key_file_that_holds_something_else_is_a_configuration_error(tmp_path: Path) -> None:
+    path = tmp_path / "bad.scbk"
+    path.write_text("secret words")
+    bench = OsdpBench(path)
+    with pytest.raises(ConfigError) as caught:
+        bench.reader.open()
+    assert "secret" not in str(caught.value)
+    bench.close()
