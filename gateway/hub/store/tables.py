@@ -193,7 +193,8 @@ event = Table(
 )
 
 # The watermark: every seq up to `upto` is an event or quarantined; `have` holds the closed ranges above it (JSON),
-# `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them.
+# `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them. The hash chain was followed
+# up to `verified`; an epoch after a gateway's first waits for somebody to accept it.
 mark = Table(
     "mark",
     metadata,
@@ -203,6 +204,23 @@ mark = Table(
     Column("have", Text, nullable=False),
     Column("rejected", Text, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False, server_default="0"),
+    Column("verified", BigInteger, nullable=False, server_default="0"),
+    Column("accepted_ms", BigInteger),
+    Column("accepted_by", Text),
+)
+
+# Where the hash chain of a gateway does not hold: `missing` events `first`..`last` are nowhere, `broken` says that
+# `last` does not follow from `first` as it stands here.
+chain_fault = Table(
+    "chain_fault",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("what", String(15), nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
 )
 
 # Bytes that are not an event, once each (`digest`), with how often they came.
