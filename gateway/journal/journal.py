@@ -24,7 +24,7 @@ from gateway.journal.catalog import Catalog, Damage
 from gateway.journal.chain import NO_LINK
 from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
 from gateway.journal.face import JournalFace
-from gateway.journal.jobs import Acknowledge, Append, Change, Stop, Ticket
+from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Stop, Ticket
 from gateway.journal.recovery import State, recover
 from gateway.journal.segments import drop_spare, segment_path, sync_directory
 from gateway.journal.table import JournalDB
@@ -223,6 +223,16 @@ class Journal(JournalFace):
         elif upto > self.acked:
             self._acked = upto
             self._writer.jobs.put(Acknowledge(upto))
+
+    def settle(self, timeout_seconds: float = 30.0) -> int:
+        """Wait until everything handed over so far is done, watermarks included, and give the head.
+
+        Raises:
+            JournalWriteFailed: the disk did not answer in time.
+        """
+        ticket = Ticket()
+        self._writer.jobs.put(Barrier(ticket))
+        return ticket.wait(timeout_seconds)
 
     def subscribe(self, callback: Subscriber) -> None:
         """Have `callback(seq, raw, event)` called for each event when it is durable, from the writer's thread.

@@ -22,7 +22,7 @@ from gateway.errors import JournalFull, JournalMisuse, JournalWriteFailed
 from gateway.journal.catalog import Catalog, Damage, Entry
 from gateway.journal.chain import Chain, link_of, trusted_ms
 from gateway.journal.frames import HEAD_BYTES, Frame, FrameKind, pack_frame
-from gateway.journal.jobs import Acknowledge, Append, Change, Job, Stop, Ticket
+from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Job, Stop, Ticket
 from gateway.journal.recovery import MAX_GROUP, State
 from gateway.journal.segments import (
     DATA_START,
@@ -143,22 +143,14 @@ class Writer:
     def _refuse_open(self, jobs: list[Job], why: str) -> None:
         error = JournalWriteFailed(why)
         for job in jobs:
-            if isinstance(job, Append | Change) and not job.ticket.done:
+            if isinstance(job, Append | Change | Barrier) and not job.ticket.done:
                 job.ticket.fail(error)
 
     def _commit(self, jobs: list[Job]) -> None:
+        has_watermark = self._take_watermarks(jobs)
         group: list[_Record] = []
         size = 0
-        forget = False
         for job in jobs:
-            if isinstance(job, Acknowledge):
-                if job.upto > self.head:
-                    self._leap(job.upto)
-                if job.upto > self.acked:
-                    self.acked = min(job.upto, self.head)
-                    # There may be room again now; no need to wait with the next try.
-                    self._last_error = None
-                forget = True
             if not isinstance(job, Append | Change):
                 continue
             record = self._record(job, group)
@@ -177,9 +169,23 @@ class Writer:
                 group.append(record)
                 size += HEAD_BYTES + len(record.payload)
         self._flush(group)
-        if forget:
+        if has_watermark:
             self._forget(now=time.time())
         self._prepare_spare()
+        for job in jobs:
+            if isinstance(job, Barrier):
+                job.ticket.resolve(self.head)
+
+    def _take_watermarks(self, jobs: list[Job]) -> bool:
+        marks = [job.upto for job in jobs if isinstance(job, Acknowledge)]
+        for upto in marks:
+            if upto > self.head:
+                self._leap(upto)
+            if upto > self.acked:
+                self.acked = min(upto, self.head)
+                # There may be room again now; no need to wait with the next try.
+                self._last_error = None
+        return bool(marks)
 
     def _fits(self, size: int) -> bool:
         return self._segment is not None and size + HEAD_BYTES + RESERVE_BYTES <= self._segment.room
