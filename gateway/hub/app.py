@@ -16,8 +16,8 @@ from typing import Protocol
 
 from gateway.config import HubSettings
 from gateway.errors import StoreUnavailable
-from gateway.hub.fleet.chain import ChainWatch
 from gateway.hub.fleet.service import FleetService
+from gateway.hub.fleet.watch import Watch
 from gateway.hub.ingest.amqp_quorum import AmqpQuorum
 from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.engine import Ingest
@@ -121,7 +121,7 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
         beat = hub.beats.register("fleet", _LOOP_SECONDS)
         hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
         hub.parts.append(hub.fleet)
-        hub.parts.append(ChainWatch(store, beat=hub.beats.register("chain", _LOOP_SECONDS)))
+        hub.parts.append(Watch(store, beat=hub.beats.register("watch", _LOOP_SECONDS)))
         base = settings.file.path.parent
         hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
     if role in {"all", "ingest"}:

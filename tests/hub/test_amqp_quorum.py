@@ -99,7 +99,11 @@ class Rabbit:
         assert EPMD is not None
         # It refuses to go while it still believes the node to be there.
         stop = [EPMD, "-port", str(self.epmd_port), "-kill"]
-        wait_until(lambda: b"Killed" in subprocess.run(stop, capture_output=True, timeout=10).stdout, "epmd stays")
+        wait_until(lambda: b"Killed" in _answer(stop), "epmd stays")
+
+
+def _answer(command: list[str]) -> bytes:
+    return subprocess.run(command, check=False, capture_output=True, timeout=10).stdout
 
 
 def _client(name: str) -> paho.Client:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,17 +15,15 @@ import msgspec
 from sqlalchemy import Connection, select, update
 
 from gateway.access.event import FIRST_PREV
-from gateway.errors import RefusedError, StoreUnavailable
+from gateway.errors import RefusedError
 from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.hub.store.locks import exclusive
 from gateway.hub.store.rows import insert_if_new
 
 log = logging.getLogger(__name__)
 
 PAGE_EVENTS = 2000
-LOOK_SECONDS = 2.0
 
 
 class _Prev(msgspec.Struct):
@@ -188,34 +185,3 @@ def list_faults(connection: Connection) -> list[tuple[str, str, ChainFault]]:
         (f"{row.site} / {row.name}", row.epoch, ChainFault(row.what, row.first, row.last))
         for row in connection.execute(wanted)
     ]
-
-
-class ChainWatch:
-    """Follows the chains in a thread of its own, in one hub process at a time."""
-
-    def __init__(self, store: Store, *, beat: Callable[[], None] = lambda: None) -> None:
-        self._store, self._beat = store, beat
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chain", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(15)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._beat()
-            try:
-                with exclusive(self._store, "chain") as held:
-                    if held is not None:
-                        verify_all(self._store, self._pause)
-            except StoreUnavailable as error:
-                log.debug("the chain watch waits: %s", error)
-            self._stopping.wait(LOOK_SECONDS)
-
-    def _pause(self) -> bool:
-        self._beat()
-        return self._stopping.is_set()

@@ -151,7 +151,9 @@ gateway = Table(
 )
 
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
-# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours.
+# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours. `at_ms` is
+# when it happened as far as is known: `at_how` is `set`, `repaired`, `bounded` or `unknown` (see access.timeline), and
+# `at_error_ms` its bound, None where the clock was right or nothing bounds it.
 event = Table(
     "event",
     metadata,
@@ -173,6 +175,23 @@ event = Table(
     Column("decision", String(7)),
     Column("reason", String(31)),
     Column("raw", LargeBinary, nullable=False),
+    Column("at_how", String(8), nullable=False, server_default="set"),
+    Column("at_error_ms", BigInteger),
+    Index(
+        "ix_event_unrepaired",
+        "gateway",
+        "epoch",
+        "seq",
+        sqlite_where=text("at_how IN ('unknown', 'bounded')"),
+        postgresql_where=text("at_how IN ('unknown', 'bounded')"),
+    ),
+    Index(
+        "ix_event_clock",
+        "gateway",
+        "epoch",
+        sqlite_where=text("kind = 'clock'"),
+        postgresql_where=text("kind = 'clock'"),
+    ),
     Index("ix_event_site_at", "site", "at_ms"),
     Index(
         "ix_event_person_at",
