@@ -95,7 +95,7 @@ def _head(catalog: Catalog, place: int) -> int:
     tail = [bad for bad in index.bad if bad.offset >= index.events_end]
     if not tail:
         return head
-    mean_bytes = (index.end - DATA_START) // len(index.offsets) if index.offsets else _USUAL_EVENT_BYTES
+    mean_bytes = (index.events_end - DATA_START) // len(index.offsets) if index.offsets else _USUAL_EVENT_BYTES
     return _last_begun(tail, index.used_end, head, max(mean_bytes, _LEAST_EVENT_BYTES))
 
 
