@@ -215,6 +215,14 @@ class Rc522Reader:
         busy = self._now_ns() < self._busy_until_ns
         return (self._options.poll_ms if busy else self._options.idle_poll_ms) / 1000
 
+    def self_test(self) -> bool | None:
+        """Run the chip's digital self-test between two polls; None when its version has no published answer.
+
+        Raises:
+            ReaderOffline: the chip is gone.
+        """
+        return self._chip.self_test()
+
     def signal(self, signal: Signal) -> bool:  # noqa: ARG002  # the chip has no lamp
         return False
 
