@@ -19,7 +19,7 @@ from gateway.errors import BadCardNumber
 NEEDED_CARDS = 3
 _CHAINS = ("dec-msb|bcc-appended", "ascii-hex|hex-msb", "ascii-hex|hex-lsb", "ascii-hex|dec-msb", "ascii-hex|dec-lsb")
 # Of forms that say the same the first one is named: whole numbers before lossy ones, plain before chained.
-CANDIDATES = (*(name for name in ENCODINGS if name != "ascii-hex"), *_CHAINS)
+CANDIDATES = (*(name for name in ENCODINGS if name not in {"ascii-hex", "number"}), *_CHAINS)
 
 
 @dataclass(frozen=True, slots=True)
