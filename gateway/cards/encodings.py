@@ -16,6 +16,8 @@ from gateway.cards.identity import UID_PROJECTION, CardNumber
 from gateway.cards.uid import UID_LENGTHS, Uid
 from gateway.errors import BadCardNumber
 
+NUMBER = "number"
+"""Projection of a number that is stored on the card and has nothing to do with its UID."""
 W26 = "w26"
 LOW_24 = "24bit-dec"
 CT_TRUNCATED = "ct-truncated"
@@ -138,6 +140,10 @@ def _ct_truncated(value: _Value, _lengths: tuple[int, ...]) -> _Value:
     return _Value(raw=raw[1:], projection=CT_TRUNCATED)
 
 
+def _stored_number(value: _Value, _lengths: tuple[int, ...]) -> _Value:
+    return _Value(raw=str(_whole_number(value)).encode(), projection=NUMBER)
+
+
 _STEPS: dict[str, _Step] = {
     "hex-msb": _hex_msb,
     "hex-lsb": _hex_lsb,
@@ -151,6 +157,7 @@ _STEPS: dict[str, _Step] = {
     "bcc-appended": _bcc_appended,
     "ascii-hex": _ascii_hex,
     "ct-truncated": _ct_truncated,
+    "number": _stored_number,
 }
 ENCODINGS = tuple(_STEPS)
 _TEXT_TO_TEXT = {"ascii-hex"}

@@ -133,8 +133,8 @@ class Frame:
     read_at: int
 
 
-_ANSWER = (Register.COM_IRQ, Register.ERROR, Register.FIFO_LEVEL, Register.CONTROL, Register.COLL)
-_ANSWER_DATA = 1 + len(_ANSWER)
+ANSWER = (Register.COM_IRQ, Register.ERROR, Register.FIFO_LEVEL, Register.CONTROL, Register.COLL)
+_ANSWER_DATA = 1 + len(ANSWER)
 
 
 def transceive(
@@ -164,8 +164,7 @@ def transceive(
     if flush:
         steps.append((write(Register.FIFO_LEVEL, FLUSH_FIFO), 0))
     if timeout_ticks is not None:
-        steps.append((write(Register.T_RELOAD_HIGH, timeout_ticks >> 8), 0))
-        steps.append((write(Register.T_RELOAD_LOW, timeout_ticks & 0xFF), 0))
+        steps += timeout(timeout_ticks)
     data_at = len(steps)
     steps += [
         (write(Register.FIFO_DATA, *data), 0),
@@ -178,9 +177,14 @@ def transceive(
     return Frame(tuple(steps), data_at, len(steps) - 1)
 
 
+def timeout(ticks: int) -> tuple[Step, Step]:
+    """Give the writes that set the answer time-out, in ticks of TIMER_TICK_US."""
+    return (write(Register.T_RELOAD_HIGH, ticks >> 8), 0), (write(Register.T_RELOAD_LOW, ticks & 0xFF), 0)
+
+
 def read_answer(answer_bytes: int) -> bytes:
     """Give the gather read that `Answer.parse` understands."""
-    return gather((*_ANSWER, *[Register.FIFO_DATA] * answer_bytes))
+    return gather((*ANSWER, *[Register.FIFO_DATA] * answer_bytes))
 
 
 def one_by_one(frame: Frame) -> Frame:

@@ -1,7 +1,7 @@
 """One presentation is one tap: which cards lie in the field, as a level with hysteresis.
 
 Law of this file: a card fires when it is seen and was not present. It is gone after `misses` looks in a row that should
-have seen it and did not, and not before `rearm_ms` since it was last seen; then it may fire again. Another card fires
+have seen it and did not, and not before `rearm_ms` since the first of them; then it may fire again. Another card fires
 at once, whatever lies there.
 """
 
@@ -17,6 +17,7 @@ _NS_PER_MS = 1_000_000
 class _Present:
     last_seen_ns: int
     misses: int = 0
+    first_miss_ns: int = 0
 
 
 class Presence:
@@ -53,8 +54,10 @@ class Presence:
         present = self._cards.get(card)
         if present is None:
             return False
+        if not present.misses:
+            present.first_miss_ns = now_ns
         present.misses += 1
-        if present.misses < self._misses or now_ns - present.last_seen_ns < self._rearm_ns:
+        if present.misses < self._misses or now_ns - present.first_miss_ns < self._rearm_ns:
             return False
         del self._cards[card]
         return True

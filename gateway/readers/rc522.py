@@ -1,6 +1,7 @@
 """MFRC522 on SPI: our own driver, one system call a radio frame.
 
     4, 7 and 10-byte UIDs      yes, full cascade, BCC and CRC_A checked
+    numbers in the card        MIFARE Classic sectors, NTAG pages
     several cards at once      yes, one after the other
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
@@ -16,14 +17,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.access.rules import Reason
 from gateway.cards.iso14443 import card_type
-from gateway.errors import ConfigError, ReaderOffline
+from gateway.cards.mifare_classic import FACTORY_KEY
+from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.protocols.mfrc522 import CHIPS, Health
-from gateway.readers.base import CardGone, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
 from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
+from gateway.readers.rc522_content import Place, read_key, read_number
 
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
@@ -40,6 +44,9 @@ class Options:
         idle_poll_ms: pause between looks when no card was seen for ten seconds.
         rearm_ms: how long a card must be away before it counts again.
         reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
+        credential: what names the card: `uid`, or the number in a `classic-sector` or an `ntag-page`.
+        block: of the sector, or the NTAG's page; offset and length are bytes in the 16 read from there.
+        key_file: 12 hex digits; empty for the factory key.
     """
 
     speed_hz: int = 4_000_000
@@ -47,6 +54,14 @@ class Options:
     idle_poll_ms: float = 20.0
     rearm_ms: float = 60.0
     reset_gpio: int | None = field(default=None, metadata={"type": int})
+    credential: str = "uid"
+    sector: int = 1
+    block: int = 0
+    offset: int = 0
+    length: int = 8
+    number_form: str = "ascii"
+    key_type: str = "A"
+    key_file: str = ""
 
     def __post_init__(self) -> None:
         bounds = {
@@ -62,8 +77,15 @@ class Options:
         ]
         if self.reset_gpio is not None and not 0 <= self.reset_gpio <= 27:
             problems.append("reset_gpio: must be a BCM number from 0 to 27")
+        problems += self.place(FACTORY_KEY).problems()
         if problems:
             raise ConfigError(problems)
+
+    def place(self, key: bytes) -> Place:
+        """Give where the card's number stands."""
+        return Place(
+            self.credential, self.sector, self.block, self.offset, self.length, self.number_form, self.key_type, key
+        )
 
 
 class Rc522Reader:
@@ -81,6 +103,7 @@ class Rc522Reader:
         self._chip = chip
         self._options = options
         self._now_ns = now_ns
+        self._place: Place | None = None
         self._presence = Presence(options.rearm_ms)
         self._next_health_ns = 0
         self._busy_until_ns = 0
@@ -91,6 +114,9 @@ class Rc522Reader:
 
     def open(self) -> None:
         started_before = self.vitals.state != "starting"
+        if self._options.credential != "uid":
+            key = read_key(self._options.key_file) if self._options.key_file else FACTORY_KEY
+            self._place = self._options.place(key)
         try:
             health = self._chip.start()
         except ReaderOffline as error:
@@ -147,7 +173,7 @@ class Rc522Reader:
             if walk.collisions:
                 self._count("collisions")
             if walk.sak is not None:
-                self._found(walk.uid, card_type(atqa, walk.sak), events)
+                self._found(walk.uid, card_type(atqa, walk.sak), walk.sak, events)
                 return
             self.vitals.retries += 1
             # A card at the edge of the field often answers the second time.
@@ -156,14 +182,22 @@ class Rc522Reader:
                 return
             atqa = answer.data
 
-    def _found(self, raw: bytes, kind: str, events: list[ReaderEvent]) -> None:
+    def _found(self, raw: bytes, kind: str, sak: int, events: list[ReaderEvent]) -> None:
         now_ns = self._now_ns()
         self._busy_until_ns = now_ns + _BUSY_NS
         if not self._presence.seen(raw, now_ns):
             return
         self.vitals.presentations += 1
         self.vitals.last_read_ns = now_ns
-        events.append(judge_uid(self.name, raw, kind, now_ns))
+        if self._place is None:
+            events.append(judge_uid(self.name, raw, kind, now_ns))
+            return
+        try:
+            number = read_number(self._chip, self._place, raw, sak)
+        except BadCardNumber as error:
+            events.append(CardRefused(self.name, Reason.CARD_FORMAT, str(error), self._now_ns()))
+        else:
+            events.append(CardRead(self.name, number, kind, self._now_ns()))
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> None:
         cards = self._presence.cards
@@ -214,6 +248,14 @@ class Rc522Reader:
     def pause_seconds(self) -> float:
         busy = self._now_ns() < self._busy_until_ns
         return (self._options.poll_ms if busy else self._options.idle_poll_ms) / 1000
+
+    def self_test(self) -> bool | None:
+        """Run the chip's digital self-test between two polls; None when its version has no published answer.
+
+        Raises:
+            ReaderOffline: the chip is gone.
+        """
+        return self._chip.self_test()
 
     def signal(self, signal: Signal) -> bool:  # noqa: ARG002  # the chip has no lamp
         return False

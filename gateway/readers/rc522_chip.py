@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.cards.iso14443 import cascade_levels
+from gateway.cards.iso14443 import cascade_levels, has_good_crc
 from gateway.errors import ReaderOffline, RetryError
-from gateway.protocols import mfrc522
+from gateway.protocols import mfrc522, mfrc522_memory
 from gateway.protocols.mfrc522 import Answer, Command, Frame, Health, Register, Step
 from gateway.protocols.selection import Selection
 from gateway.transports.reset_line import ResetLine
@@ -26,6 +26,7 @@ _FIELD_RISE_SECONDS = 0.005  # ISO/IEC 14443-3: a card is ready at most 5 ms aft
 _SLOWEST_HZ = 250_000
 _READS = 4
 _READ_AGAIN_SECONDS = 50e-6
+_LONG_READ_AGAIN_SECONDS = 1.5e-3
 _PATTERNS = (0x55, 0xAA, 0x0F, 0xF0, 0x01, 0x80, 0x00, 0xFF)
 _PROBE_DELAY_US = 3000
 _PROBES = 3
@@ -278,17 +279,41 @@ class Rc522Chip:
         return self._select
 
     def _finish(self, prepared: Prepared) -> Answer:
+        return Answer.parse(self._settle(prepared, self._again, _READ_AGAIN_SECONDS))
+
+    def _settle(self, prepared: Prepared, again: Prepared, wait_seconds: float) -> Sequence[int]:
+        """Give the answer once it is complete, reading again while it is not."""
         for _ in range(_READS):
             received = prepared.received
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
                 raise ChipFault  # bits that no chip sets: the line reads FF
-            answer = Answer.parse(received)
-            if not answer.pending:
-                return answer
-            self._sleep(_READ_AGAIN_SECONDS)
-            prepared = self._again
+            if not Answer.parse(received).pending:
+                return received
+            self._sleep(wait_seconds)
+            prepared = again
             self._transport.exchange(prepared.message)
         raise ChipFault
+
+    def authenticate(self, kind: int, block: int, key: bytes, uid_part: bytes) -> bool:
+        """Open a MIFARE Classic sector of the selected card; False when it does not know the key."""
+        prepared = self._prepared(mfrc522_memory.authenticate(kind, block, key, uid_part))
+        again = self._prepared(Frame(((mfrc522_memory.read_authentication(), 0),), 0, 0))
+        self._transport.exchange(prepared.message)
+        return mfrc522_memory.is_authenticated(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS))
+
+    def read_block(self, block: int) -> bytes | None:
+        """Read 16 bytes of the selected card; None when it refuses or has left."""
+        prepared = self._prepared(mfrc522_memory.read_memory(block))
+        again = self._prepared(Frame(((mfrc522.read_answer(18), 0),), 0, 0))
+        self._transport.exchange(prepared.message)
+        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS))
+        self._fifo_clean = False
+        return answer.data[:-2] if answer.clean and len(answer.data) == 18 and has_good_crc(answer.data) else None
+
+    def end_session(self) -> None:
+        """Halt the card, switch the cipher off and go back to the short time-out."""
+        self._transport.exchange(message_of(mfrc522_memory.end_session().steps))
+        self._must_halt = False
 
     def close(self) -> None:
         """Give the line back; the field stays as it is."""

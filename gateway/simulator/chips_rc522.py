@@ -63,6 +63,7 @@ _CRC_IRQ = 0x04
 _ETU_NS = 9440  # 128 / 13.56 MHz
 _ANSWER_DELAY_NS = 91_200
 _START_UP_NS = 400_000
+_AUTHENTICATION_NS = 2_040_000
 _NEVER = 1 << 62
 
 
@@ -89,7 +90,7 @@ class Mfrc522Chip:
         self._fifo = bytearray()
         self._answer: FieldAnswer | None = None
         self._align = 0
-        self._due_tx = self._due_rx = self._due_timer = self._due_start = _NEVER
+        self._due_tx = self._due_rx = self._due_timer = self._due_start = self._due_authenticated = _NEVER
         self._next_due = _NEVER
         self._special: dict[int, Callable[[int], None]] = {
             Register.FIFO_DATA: self._write_fifo,
@@ -115,7 +116,7 @@ class Mfrc522Chip:
         self._registers[Register.VERSION] = self.version
         self._fifo.clear()
         self._answer = None
-        self._due_tx = self._due_rx = self._due_timer = _NEVER
+        self._due_tx = self._due_rx = self._due_timer = self._due_authenticated = _NEVER
         self._registers[Register.COMMAND] |= POWER_DOWN
         self._due_start = self._clock.now_ns() + _START_UP_NS
         self._next_due = self._due_start
@@ -195,7 +196,7 @@ class Mfrc522Chip:
         registers = self._registers
         registers[Register.COMMAND] = value & 0x3F
         # A new command ends the one before: nothing more is sent or received.
-        self._due_tx = self._due_rx = _NEVER
+        self._due_tx = self._due_rx = self._due_authenticated = _NEVER
         self._answer = None
         if command == Command.CALC_CRC:
             self._calculate_crc()
@@ -205,6 +206,8 @@ class Mfrc522Chip:
             self._send(listen=True)
         elif command == Command.MEM:
             self._end_command()
+        elif command == Command.MF_AUTHENT:
+            self._authenticate()
 
     def _calculate_crc(self) -> None:
         if self._registers[Register.AUTO_TEST] & 0x0F == AUTO_TEST_ON:
@@ -213,6 +216,17 @@ class Mfrc522Chip:
         self._registers[0x22], self._registers[0x21] = crc_a(bytes(self._fifo))
         self._fifo.clear()
         self._registers[Register.DIV_IRQ] |= _CRC_IRQ
+
+    def _authenticate(self) -> None:
+        # FIFO: kind, block, key, last four UID bytes. Only success ends the command; a wrong key runs into the timer.
+        kind, block, *rest = self._fifo[:12].ljust(12, b"\0")
+        self._fifo.clear()
+        now_ns = self._clock.now_ns()
+        self._due_timer = self._timer_from(now_ns + _AUTHENTICATION_NS // 3)
+        if self.field.authenticate(kind, block, bytes(rest[:6]), bytes(rest[6:])):
+            self._due_timer = _NEVER
+            self._due_authenticated = now_ns + _AUTHENTICATION_NS
+        self._next_due = min(self._due_timer, self._due_authenticated)
 
     def _end_command(self) -> None:
         self._registers[Register.COMMAND] &= 0xF0
@@ -232,12 +246,8 @@ class Mfrc522Chip:
         # Start and end of communication take a bit each; whole bytes carry a parity bit.
         self._due_tx = now_ns + (bits + bits // 8 + 2) * _ETU_NS
         self._due_rx = _NEVER
-        answer = self.field.ask(frame)
-        timer_ends = _NEVER
-        if registers[Register.T_MODE] & 0x80:
-            prescaler = (registers[Register.T_MODE] & 0x0F) << 8 | registers[Register.T_PRESCALER]
-            reload = registers[Register.T_RELOAD_HIGH] << 8 | registers[Register.T_RELOAD_LOW]
-            timer_ends = self._due_tx + (2 * prescaler + 1) * (reload + 1) * 1000 // 13_560 * 1000
+        answer = self.field.ask(frame, encrypted=bool(registers[Register.STATUS_2] & CRYPTO_ON))
+        timer_ends = self._timer_from(self._due_tx)
         if answer is not None and listen:
             self._answer = answer
             starts = self._due_tx + _ANSWER_DELAY_NS
@@ -246,6 +256,14 @@ class Mfrc522Chip:
                 timer_ends = _NEVER
         self._due_timer = timer_ends
         self._next_due = self._due_tx
+
+    def _timer_from(self, sent_ns: int) -> int:
+        registers = self._registers
+        if not registers[Register.T_MODE] & 0x80:
+            return _NEVER
+        prescaler = (registers[Register.T_MODE] & 0x0F) << 8 | registers[Register.T_PRESCALER]
+        reload = registers[Register.T_RELOAD_HIGH] << 8 | registers[Register.T_RELOAD_LOW]
+        return sent_ns + (2 * prescaler + 1) * (reload + 1) * 1000 // 13_560 * 1000
 
     def _settle(self) -> None:
         now_ns = self._clock.now_ns()
@@ -263,10 +281,14 @@ class Mfrc522Chip:
         if self._due_rx <= now_ns:
             self._due_rx = _NEVER
             self._receive()
+        if self._due_authenticated <= now_ns:
+            self._due_authenticated = _NEVER
+            registers[Register.STATUS_2] |= CRYPTO_ON
+            self._end_command()
         if self._due_timer <= now_ns:
             registers[Register.COM_IRQ] |= IRQ_TIMER
             self._due_timer = _NEVER
-        self._next_due = min(self._due_start, self._due_tx, self._due_rx, self._due_timer)
+        self._next_due = min(self._due_start, self._due_tx, self._due_rx, self._due_timer, self._due_authenticated)
 
     def _receive(self) -> None:
         answer, self._answer = self._answer, None

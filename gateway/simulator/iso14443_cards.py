@@ -74,6 +74,7 @@ class Card:
         self.kind = kind
         self.power_up_us = power_up_us
         self.state = State.IDLE
+        self.encrypted = False
         self._random = uid is None
         self.uid = uid if uid is not None else b""
         self._levels = cascade_levels(uid) if uid is not None else ()
@@ -100,7 +101,7 @@ class Card:
 
     def _request(self, value: int) -> RadioFrame | None:
         if self.state in {State.READY, State.ACTIVE}:
-            self._fall_back()
+            self.fall_back()
             return None
         if value == WUPA or (value == REQA and self.state is State.IDLE):
             self._rest = self.state
@@ -113,14 +114,14 @@ class Card:
         nvb = value >> 8 & 0xFF
         known_bits = ((nvb >> 4) - 2) * 8 + (nvb & 0x0F)
         if value & 0xFF != SEL_CODES[self._level] or known_bits < 0:
-            self._fall_back()
+            self.fall_back()
             return None
         part = self._levels[self._level]
         answer = int.from_bytes(part + bytes([bcc(part)]), "little")
         if nvb == 0x70:
             return self._select(value, bits, answer)
         if known_bits >= 40 or bits != 16 + known_bits:
-            self._fall_back()
+            self.fall_back()
             return None
         if (value >> 16 ^ answer) & (1 << known_bits) - 1:
             return None
@@ -129,7 +130,7 @@ class Card:
     def _select(self, value: int, bits: int, answer: int) -> RadioFrame | None:
         data = value.to_bytes(bits + 7 >> 3, "little")
         if bits != 72 or not has_good_crc(data) or int.from_bytes(data[2:7], "little") != answer:
-            self._fall_back()
+            self.fall_back()
             return None
         if self._level + 1 < len(self._levels):
             self._level += 1
@@ -140,27 +141,36 @@ class Card:
 
     def _active(self, value: int, bits: int) -> RadioFrame | None:
         if bits % 8:
-            self._fall_back()
+            self.fall_back()
             return None
         data = value.to_bytes(bits >> 3, "little")
         if data == with_crc(HLTA):
             self.state = self._rest = State.HALT
+            self.encrypted = False
             return None
         answer = self.command(data)
         if answer is None:
-            self._fall_back()
+            self.fall_back()
         return answer
 
     def activated(self) -> None:
         """Start a card's own protocol; a plain card has none."""
+
+    def authenticate(self, kind: int, block: int, key: bytes, uid_part: bytes) -> bool:
+        """Answer MFAuthent; a card without a cipher does not understand it."""
+        del kind, block, key, uid_part
+        self.fall_back()
+        return False
 
     def command(self, data: bytes) -> RadioFrame | None:
         """Answer a frame in ACTIVE; None sends the card back to where it came from."""
         del data
         return None
 
-    def _fall_back(self) -> None:
+    def fall_back(self) -> None:
+        """Leave READY or ACTIVE for where the card came from."""
         self.state = self._rest
+        self.encrypted = False
 
     def __repr__(self) -> str:
         return f"Card({self.kind.name}, {len(self.uid)} bytes, {self.state.value})"
@@ -238,17 +248,27 @@ class Field:
                 card.power_on()
         self.powered = on
 
-    def ask(self, frame: RadioFrame) -> FieldAnswer | None:
-        """Send one frame to all cards."""
+    def authenticate(self, kind: int, block: int, key: bytes, uid_part: bytes) -> bool:
+        """Run MFAuthent with the card in ACTIVE."""
+        active = [card for card in self.cards if self.powered and card.state is State.ACTIVE]
+        return any([card.authenticate(kind, block, key, uid_part) for card in active])  # noqa: C419  # each must hear it
+
+    def ask(self, frame: RadioFrame, *, encrypted: bool = False) -> FieldAnswer | None:
+        """Send one frame to all cards; one in a session takes only frames under its cipher, any other only plain."""
         cards = self._cards
         if not cards or not self.powered:
             return None
         now_ns = self._now_ns()
-        answers = [
-            (card, answer)
-            for card, ready_ns in cards
-            if now_ns >= ready_ns and (answer := card.receive(frame)) is not None
-        ]
+        answers = []
+        for card, ready_ns in cards:
+            if now_ns < ready_ns:
+                continue
+            if card.encrypted != encrypted and card.state is State.ACTIVE:
+                card.fall_back()
+                continue
+            answer = card.receive(frame)
+            if answer is not None:
+                answers.append((card, answer))
         if not answers:
             return None
         value, bits = answers[0][1]

@@ -1,6 +1,6 @@
 """The wires: things that move bytes and know nothing of cards.
 
-What lives here: SPI by ioctl, serial by pyserial, joined memory ends, record and replay.
+What lives here: SPI by ioctl, serial by pyserial, keyboards as input events, reset pins, joined memory ends.
 What it never imports: protocols and cards; wires carry bytes.
 Read first: spi.py.
 """

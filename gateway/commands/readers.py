@@ -1,0 +1,142 @@
+"""`tapgate readers list|test`: what is plugged in and configured, and one reader on the bench.
+
+Run `test` with the daemon stopped: a reader has one owner, and says so. Card numbers show their last two bytes only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gateway.config import GatewaySettings, load_gateway
+from gateway.edge.options import reader_options
+from gateway.errors import ConfigError, MissingExtra, ReaderOffline
+from gateway.readers.base import DRIVERS, CardGone, CardRead, Reader, ReaderEvent, make_reader
+from gateway.transports.real import RealTransports
+
+EXIT_GOOD, EXIT_FINDINGS, EXIT_FAILED = 0, 1, 3
+_PLACES = ("/dev/spidev*", "/dev/serial/by-id/*", "/dev/ttyAMA*", "/dev/serial[0-9]", "/dev/input/by-id/*-event-kbd")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own words."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="ports of this machine and readers of a configuration")
+    listing.add_argument("--config", type=Path, help="a gateway.toml")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    test = actions.add_parser("test", help="open one reader, show what it reads and how it does")
+    test.add_argument("reader", help="the reader's id in the configuration")
+    test.add_argument("--config", type=Path, required=True, help="a gateway.toml")
+    test.add_argument("--seconds", type=float, default=15.0, help="how long to wait for cards")
+    test.add_argument("--self-test", action="store_true", help="run the chip's own test as well, where it has one")
+    test.add_argument("--json", action="store_true", help="end with one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List or test; 1 when the reader works but has something to say."""
+    return _list(arguments) if arguments.action == "list" else _test(arguments)
+
+
+def _load(path: Path) -> tuple[GatewaySettings, dict[str, Any]]:
+    settings = load_gateway(path, tuple(DRIVERS))
+    options = reader_options(settings)
+    settings.file.finish()
+    return settings, options
+
+
+def _ports() -> list[str]:
+    found: set[str] = set()
+    for pattern in _PLACES:
+        folder, _, name = pattern.rpartition("/")
+        found.update(str(path) for path in Path(folder).glob(name))
+    return sorted(found)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    readers: list[dict[str, Any]] = []
+    if arguments.config:
+        settings, _ = _load(arguments.config)
+        readers = [
+            {
+                "id": item.id,
+                "driver": item.driver,
+                "port": item.port,
+                "point": item.point,
+                "present": not item.port.startswith("/") or Path(item.port).exists(),
+            }
+            for item in settings.readers
+        ]
+    drivers, ports = sorted(DRIVERS), _ports()
+    if arguments.json:
+        print(json.dumps({"drivers": drivers, "ports": ports, "readers": readers}))
+    else:
+        print("drivers:", ", ".join(drivers))
+        print("ports:  ", ", ".join(ports) or "none found")
+        for item in readers:
+            state = "" if item["present"] else "  (the port is missing)"
+            print(f"{item['id']:<20} {item['driver']:<12} {item['port']} -> {item['point']}{state}")
+    return EXIT_GOOD if all(item["present"] for item in readers) else EXIT_FINDINGS
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    settings, options = _load(arguments.config)
+    found = [item for item in settings.readers if item.id == arguments.reader]
+    if not found:
+        names = ", ".join(item.id for item in settings.readers) or "none"
+        raise ConfigError([f"{arguments.config}:1: reader: there is no reader {arguments.reader!r}; there are {names}"])
+    [item] = found
+    show = (lambda _text: None) if arguments.json else print
+    report: dict[str, Any] = {"reader": item.id, "driver": item.driver, "port": item.port, "reads": 0, "problem": None}
+    code = EXIT_GOOD
+    try:
+        reader = make_reader(item.driver, item.id, item.port, options[item.id], RealTransports())
+        code = _watch(reader, arguments, report, show)
+    except (ReaderOffline, MissingExtra) as error:
+        report["problem"] = str(error)
+        show(str(error))
+        code = EXIT_FAILED
+    if arguments.json:
+        print(json.dumps(report))
+    return code
+
+
+def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any], show: Callable[[str], object]) -> int:
+    try:
+        reader.open()
+        show(f"{reader.name} is ready: {reader.vitals.detail}")
+        if arguments.self_test:
+            report["self_test"] = passed = _self_test(reader)
+            words = {True: "passed", False: "FAILED", None: "has no published answer for this reader"}
+            show(f"self-test {words[passed]}")
+        show(f"hold a card to it; {arguments.seconds:g} s")
+        end = time.monotonic() + arguments.seconds
+        while time.monotonic() < end:
+            for event in reader.poll():
+                report["reads"] += isinstance(event, CardRead)
+                show(_sentence(event))
+            time.sleep(reader.pause_seconds)
+    finally:
+        reader.close()
+        report["vitals"] = asdict(reader.vitals)
+    vitals = reader.vitals
+    show(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    return EXIT_FINDINGS if vitals.errors or vitals.resets or report.get("self_test") is False else EXIT_GOOD
+
+
+def _self_test(reader: Reader) -> bool | None:
+    test: Callable[[], bool | None] | None = getattr(reader, "self_test", None)
+    return test() if test else None
+
+
+def _sentence(event: ReaderEvent) -> str:
+    if isinstance(event, CardRead):
+        number = event.number
+        return f"card read: {event.card_type}, {len(number.value)} bytes ({number.projection}), ends in {number.tail}"
+    if isinstance(event, CardGone):
+        return "card gone"
+    return f"card refused: {event.reason}: {event.detail}"
