@@ -106,6 +106,7 @@ class Rc522Reader:
         self._place: Place | None = None
         self._presence = Presence(options.rearm_ms)
         self._next_health_ns = 0
+        self._polled_ns = 0
         self._busy_until_ns = 0
         # Often enough for three misses within the rearm time; the looks between are for newcomers, and cheap.
         self._resting_ns = int(options.rearm_ms * 1e6) // 3
@@ -145,7 +146,8 @@ class Rc522Reader:
         self.vitals.polls += 1
         events: list[ReaderEvent] = []
         try:
-            if self._now_ns() >= self._next_health_ns:
+            self._polled_ns = self._now_ns()
+            if self._polled_ns >= self._next_health_ns:
                 self._check_health()
             self._look(events)
         except ChipFault:
@@ -246,7 +248,7 @@ class Rc522Reader:
 
     @property
     def pause_seconds(self) -> float:
-        busy = self._now_ns() < self._busy_until_ns
+        busy = self._polled_ns < self._busy_until_ns
         return (self._options.poll_ms if busy else self._options.idle_poll_ms) / 1000
 
     def self_test(self) -> bool | None:
@@ -266,4 +268,6 @@ class Rc522Reader:
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Rc522Reader:
     reset = None if options.reset_gpio is None else transports.reset_line(options.reset_gpio)
-    return Rc522Reader(name, Rc522Chip(transports.spi(port, options.speed_hz), options.speed_hz, reset), options)
+    wire = transports.spi(port, options.speed_hz)
+    chip = Rc522Chip(wire, options.speed_hz, reset, now_ns=transports.now_ns)
+    return Rc522Reader(name, chip, options, transports.now_ns)
