@@ -26,7 +26,7 @@ from gateway.edge.points_loop import DoorWiring, PointsLoop
 from gateway.edge.relay import Relay
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
-from gateway.errors import OutputFailed, RetryError
+from gateway.errors import FatalError, OutputFailed, RetryError
 from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
 from gateway.outputs.base import Strike, Switchboard
@@ -120,8 +120,15 @@ class Gateway:
             # Imported here, after the readers run: FastAPI takes most of a second to import.
             from gateway.edge.web.face import WebFace  # noqa: PLC0415
 
-            self.web = WebFace(self, self.settings.web)
-            self.web.start()
+            web = WebFace(self, self.settings.web)
+            try:
+                web.start()
+            except FatalError as error:
+                # A page that nobody can open is no reason to keep a door shut.
+                log.error("the pages are not served: %s", error)  # noqa: TRY400  # the sentence says it all
+                self.recorder.record("system", system={"what": "web_failed", "why": str(error)})
+            else:
+                self.web = web
 
     def stop(self) -> None:
         """Stop everything in the opposite order; what is recorded is durable before the journal closes."""

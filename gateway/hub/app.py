@@ -17,7 +17,10 @@ from typing import Protocol
 from gateway.config import HubSettings
 from gateway.errors import StoreUnavailable
 from gateway.hub.fleet.service import FleetService
+from gateway.hub.fleet.watch import Watch
+from gateway.hub.ingest.amqp_quorum import AmqpQuorum
 from gateway.hub.ingest.commit import Committed, Committer
+from gateway.hub.ingest.engine import Ingest
 from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
@@ -55,7 +58,7 @@ class Hub:
     beats: Beats
     parts: list[Part] = field(default_factory=list)
     web: WebServer | None = None
-    ingest: MqttShare | None = None
+    ingest: Ingest | None = None
     fleet: FleetService | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -118,15 +121,28 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
         beat = hub.beats.register("fleet", _LOOP_SECONDS)
         hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
         hub.parts.append(hub.fleet)
+        hub.parts.append(Watch(store, beat=hub.beats.register("watch", _LOOP_SECONDS)))
         base = settings.file.path.parent
         hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
     if role in {"all", "ingest"}:
         beat = hub.beats.register("ingest", _LOOP_SECONDS)
-        hub.ingest = MqttShare(settings.broker, settings.worker, Committer(store), beat=beat, on_commit=committed)
+        hub.ingest = _ingest(settings, Committer(store), beat, committed)
         hub.parts.append(hub.ingest)
     if hub.web is not None and feed is not None:
         hub.parts += [feed, hub.web]
     return hub
+
+
+def _ingest(
+    settings: HubSettings, committer: Committer, beat: Callable[[], None], committed: Callable[[Committed], None]
+) -> Ingest:
+    if settings.ingest == "mqtt-share":
+        return MqttShare(settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
+    if settings.amqp_url is None:
+        settings.file.problem("hub.amqp_url", "is missing; the ingest amqp-quorum needs it")
+        settings.file.finish()
+    url = settings.amqp_url or ""
+    return AmqpQuorum(url, settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
 
 
 def _patient_store(settings: HubSettings) -> Store:

@@ -72,4 +72,11 @@ class Stop:
     """Ends the thread after everything before it."""
 
 
-Job = Append | Change | Acknowledge | Stop
+@dataclass(slots=True)
+class Barrier:
+    """Resolves when everything before it is done, unlinking included."""
+
+    ticket: Ticket
+
+
+Job = Append | Change | Acknowledge | Barrier | Stop

@@ -24,10 +24,11 @@ from gateway.journal.catalog import Catalog, Damage
 from gateway.journal.chain import NO_LINK
 from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
 from gateway.journal.face import JournalFace
-from gateway.journal.jobs import Acknowledge, Append, Change, Stop, Ticket
+from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Stop, Ticket
 from gateway.journal.recovery import State, recover
 from gateway.journal.segments import drop_spare, segment_path, sync_directory
 from gateway.journal.table import JournalDB
+from gateway.journal.tail import Limits, Tail
 from gateway.journal.writer import Subscriber, Writer
 
 log = logging.getLogger(__name__)
@@ -70,14 +71,15 @@ class JournalStats:
 class Journal(JournalFace):
     """The writing end; `append`, `after`, `acknowledge` and `stats` may be called from any thread."""
 
-    def __init__(self, directory: Path, lock: int, state: State, catalog: Catalog, writer: Writer) -> None:
+    def __init__(self, directory: Path, lock: int, catalog: Catalog, tail: Tail, writer: Writer) -> None:
         super().__init__(directory, catalog)
         self._lock: int | None = lock
-        self._state = state
+        self._state = writer.state
+        self._tail = tail
         self._writer = writer
         self._closed = False
         self._have: tuple[tuple[int, int], ...] = ()
-        self._acked = state.acked
+        self._acked = writer.state.acked
         self._oldest_waiting: tuple[int, Event | None] = (0, None)
         self.tinydb = JournalDB(self)
 
@@ -115,21 +117,16 @@ class Journal(JournalFace):
             _tidy(catalog, state)
             state.boot += 1
             state.gateway = gateway_id
-            writer = Writer(
-                directory,
-                catalog,
-                state,
-                segment_bytes=min(segment_bytes, quota_bytes // 4),
-                quota_bytes=quota_bytes,
-                keep_days=keep_days,
-            )
+            limits = Limits(min(segment_bytes, quota_bytes // 4), quota_bytes, keep_days * 86400.0)
+            tail = Tail(directory, catalog, state, limits)
+            writer = Writer(catalog, state, tail)
             writer.start()
         except BaseException:
             os.close(lock)
             raise
         for damage in state.damage:
             log.warning("journal: %s; missing events: %s", damage.what, damage.missing or "none")
-        return cls(directory, lock, state, catalog, writer)
+        return cls(directory, lock, catalog, tail, writer)
 
     @property
     def epoch(self) -> str:
@@ -142,11 +139,11 @@ class Journal(JournalFace):
 
     @property
     def head(self) -> int:
-        return self._writer.head
+        return self._state.head
 
     @property
     def acked(self) -> int:
-        return max(self._acked, self._writer.acked)
+        return max(self._acked, self._state.acked)
 
     @property
     def have(self) -> tuple[tuple[int, int], ...]:
@@ -155,12 +152,12 @@ class Journal(JournalFace):
 
     @property
     def documents(self) -> Documents:
-        return self._writer.documents
+        return self._state.documents
 
     @property
     def wall_ms(self) -> int:
         """Give the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
-        return self._writer.wall_ms
+        return self._state.wall_ms
 
     def append(self, event: Event) -> Ticket:
         """Hand an event to the writer and return at once; the journal fills in `epoch`, `seq` and `prev`.
@@ -224,6 +221,16 @@ class Journal(JournalFace):
             self._acked = upto
             self._writer.jobs.put(Acknowledge(upto))
 
+    def settle(self, timeout_seconds: float = 30.0) -> int:
+        """Wait until everything handed over so far is done, watermarks included, and give the head.
+
+        Raises:
+            JournalWriteFailed: the disk did not answer in time.
+        """
+        ticket = Ticket()
+        self._writer.jobs.put(Barrier(ticket))
+        return ticket.wait(timeout_seconds)
+
     def subscribe(self, callback: Subscriber) -> None:
         """Have `callback(seq, raw, event)` called for each event when it is durable, from the writer's thread.
 
@@ -236,7 +243,7 @@ class Journal(JournalFace):
 
     def stats(self) -> JournalStats:
         """Give how the journal does now; while there is an alarm this also makes the writer try again."""
-        vitals = self._writer.vitals
+        vitals = self._tail.vitals
         reason = vitals.alarm or vitals.space_alarm or ("" if self._writer.alive else "The journal's writer has ended.")
         if reason:
             self._writer.jobs.put(Acknowledge(self.acked))
@@ -250,8 +257,8 @@ class Journal(JournalFace):
             acked=acked,
             waiting=head - acked - sum(min(last, head) - first + 1 for first, last in self._have if first <= head),
             oldest_waiting_seconds=self._oldest_waiting_seconds(acked, head),
-            bytes=self._writer.used_bytes(),
-            quota_bytes=self._writer.quota_bytes,
+            bytes=self._tail.used_bytes(),
+            quota_bytes=self._tail.quota_bytes,
             disk_free_bytes=space.f_bavail * space.f_frsize,
             sync_ms_p50=median(recent) if recent else 0.0,
             sync_ms_max=vitals.sync_ms_max,

@@ -87,16 +87,15 @@ def recover(catalog: Catalog) -> State | None:
 
 
 def _head(catalog: Catalog, place: int) -> int:
-    end_seq = catalog.end_seq(place)
-    if end_seq is not None:
-        # The segments behind this one hold no events; the first of them knows what was given away before it.
-        return end_seq - 1
+    if place + 1 < len(catalog.entries):
+        # The segments behind this one hold nothing; the newest knows what was given away, lost numbers included.
+        return catalog.entries[-1].header.first_seq - 1
     index = catalog.index_of(place)
     head = index.next_seq - 1
     tail = [bad for bad in index.bad if bad.offset >= index.events_end]
     if not tail:
         return head
-    mean_bytes = (index.end - DATA_START) // len(index.offsets) if index.offsets else _USUAL_EVENT_BYTES
+    mean_bytes = (index.events_end - DATA_START) // len(index.offsets) if index.offsets else _USUAL_EVENT_BYTES
     return _last_begun(tail, index.used_end, head, max(mean_bytes, _LEAST_EVENT_BYTES))
 
 
@@ -150,6 +149,8 @@ def damage_of(catalog: Catalog, place: int, next_seq: int) -> list[Damage]:
             text += "; they were being written when the power failed or the card gave up"
         found.append(Damage(entry.number, bad.offset, bad.end, missing if number == 0 else (), bad.last, text))
     if missing and not index.bad:
-        text = f"segment {entry.number} ends too early"
-        found.append(Damage(entry.number, index.end, entry.size, missing, torn=False, what=text))
+        # What is left of a torn tail after the writer cut it; or somebody else cut the file.
+        at_end = missing[-1][0] == index.next_seq
+        text = f"segment {entry.number} ends before events that had been begun"
+        found.append(Damage(entry.number, index.end, entry.size, missing, torn=at_end, what=text))
     return found

@@ -59,7 +59,8 @@ class TableDocuments(Mapping[str, dict[str, Any]]):
             raise KeyError(key) from None
 
     def __iter__(self) -> Iterator[str]:
-        return map(str, self._stored)
+        # By id: the order in which changes are replayed after a snapshot says nothing.
+        return map(str, sorted(self._stored))
 
     def __len__(self) -> int:
         return len(self._stored)

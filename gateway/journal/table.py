@@ -142,8 +142,7 @@ class _Draft(MutableMapping[int, dict[str, Any]]):
         return doc_id not in self._gone and (doc_id in self._seen or doc_id in self._stored)
 
     def __iter__(self) -> Iterator[int]:
-        yield from (doc_id for doc_id in self._stored if doc_id not in self._gone)
-        yield from (doc_id for doc_id in list(self._seen) if doc_id not in self._stored)
+        return iter(sorted((self._stored.keys() | self._seen.keys()) - self._gone))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.commands.demo import Tally, _result
-from gateway.commands.demo_site import HubRecord
+from gateway.commands.demo_site import GATEWAYS, HubRecord
+from gateway.simulator.school import sample_school
 from tests.brokers import MOSQUITTO, Mosquitto
 
 pytestmark = pytest.mark.timeout(240)
@@ -61,3 +62,21 @@ def test_the_count_would_see_a_lost_and_a_doubled_tap() -> None:
     result = _result(tapped, held, [])
     assert (result["taps"], result["committed"]) == (3, 3)
     assert (result["lost"], result["duplicated"]) == (1, 1)
+
+
+def test_no_uid_and_no_name_lies_in_the_files_of_a_gateway(tmp_path: Path) -> None:
+    folder = tmp_path / "school"
+    _demo("--seconds", "5", "--keep", str(folder))
+    school = sample_school(300)
+    uids = [uid for _, uid in school.cards()]
+    names = {person.family_name for person in school.people if len(person.family_name) > 6}
+    needles = [uid.raw for uid in uids]
+    needles += [form.encode() for uid in uids for form in (uid.raw.hex(), uid.raw.hex().upper(), uid.raw[::-1].hex())]
+    needles += [name.encode() for name in names]
+    stored = [path for gateway in GATEWAYS for path in (folder / gateway.id).rglob("*") if path.is_file()]
+    assert any(path.suffix == ".roster" for path in stored)
+    image = b"\0".join(path.read_bytes() for path in stored)
+    # The harness sees what is there: the keys of tapped cards are in the image, and the people's file holds the names.
+    assert b'"decision":"granted"' in image
+    assert any(name.encode() in (folder / "people.csv").read_bytes() for name in names)
+    assert [needle for needle in needles if needle in image] == []

@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import select
 
 from gateway.access.event import FIRST_PREV
-from gateway.errors import StoreUnavailable
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from tests.hub.samples import EPOCH, GATEWAY, SITE, message, tap
 
+BOTH_DATABASES = True
 KEY = "ab" * 16
 
 
@@ -184,17 +184,14 @@ def test_a_message_that_the_database_refuses_is_quarantined_alone(
     assert done.watermarks[-1][1].upto == 3
 
 
-def test_nothing_is_committed_while_the_database_is_locked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_events_than_one_copy_needs_are_stored_whole_and_again_once(store: Store) -> None:
+    raws = [tap(seq, key=KEY, reader=f"tab\t and \\ {seq}") for seq in range(1, 501)]
     committer = Committer(store)
-    with store.engine.connect() as other:
-        other.exec_driver_sql("PRAGMA busy_timeout=1")
-    store.engine.dispose()
-    monkeypatch.setattr("gateway.hub.store.engine._BUSY_SECONDS", 0)
-    with store.write() as blocker:
-        blocker.execute(select(1))
-        quick = Store(store.engine)
-        with quick.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA busy_timeout=10")
-        with pytest.raises(StoreUnavailable):
-            committer.commit([message(tap(1))])
-    assert committer.commit([message(tap(1))]).fresh == 1
+    assert committer.commit([message(*raws[:300])]).fresh == 300
+    again = committer.commit([message(*raws[100:])])
+    assert (again.fresh, again.again, again.quarantined) == (200, 200, 0)
+    event = tables.event
+    with store.read() as connection:
+        rows = connection.execute(select(event.c.raw, event.c.reader).order_by(event.c.seq)).all()
+    assert [bytes(row.raw) for row in rows] == raws
+    assert rows[0].reader == "tab\t and \\ 1"

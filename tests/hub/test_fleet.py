@@ -18,6 +18,7 @@ from gateway.cards.uid import Uid
 from gateway.config import BrokerSettings
 from gateway.hub.directory.cards import link_card, set_card_state
 from gateway.hub.directory.journal import Audit
+from gateway.hub.fleet.chain import ChainFault, list_faults, verify_all
 from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.fleet.rosters import refresh
 from gateway.hub.fleet.service import FleetService
@@ -25,7 +26,7 @@ from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.link.client import Arrived, Connected, Link, Will
-from gateway.link.messages import GatewayState, encode
+from gateway.link.messages import Command, GatewayState, Reply, decode, encode
 from gateway.link.topics import HUB_STATE, GatewayTopics, roster_chunk, roster_delta, roster_manifest
 from gateway.roster.publication import apply_delta, join_chunks, open_chunk, read_manifest
 from gateway.roster.signing import Signer, Trust
@@ -242,3 +243,35 @@ def test_only_one_of_two_hubs_publishes(broker: BrokerSettings, store: Store, se
     service.stop()
     wait_until(lambda: second.connected, "the second does not take over")
     second.stop()
+
+
+@pytest.mark.mosquitto
+def test_a_hub_that_was_restored_asks_for_what_it_lost_and_says_what_nobody_has(
+    broker: BrokerSettings, store: Store, service: FleetService
+) -> None:
+    Committer(store).commit([message(tap(1), tap(2))])
+    topics = GatewayTopics(SITE, GATEWAY)
+    gateway = Listener(broker, [topics.command])
+    birth = encode(GatewayState("ready", boot=5, epoch=EPOCH, head=9, acked=7))
+    wait_until(lambda: service.connected, "the fleet service does not connect")
+
+    def asked() -> bool:
+        gateway.link.publish(topics.state, birth, retain=True)
+        return gateway.last(topics.command) is not None
+
+    wait_until(asked, "the gateway is not asked")
+    assert decode(gateway.last(topics.command) or b"", Command).args == {"from": 3}
+    answer = encode(Reply("replay", 0, done=True, result={"from": 6, "to": 9}))
+    gateway.link.publish(topics.reply, answer, correlation=f"{EPOCH}:2".encode())
+    Committer(store).commit([message(*(tap(seq) for seq in range(6, 10)))])
+
+    def freed() -> bool:
+        with store.read() as connection:
+            return connection.scalar(select(tables.mark.c.upto)) == 9
+
+    wait_until(freed, "the mark is not freed")
+    verify_all(store)
+    with store.read() as connection:
+        assert [fault for _, _, fault in list_faults(connection) if fault.what == "missing"] == [
+            ChainFault("missing", 3, 5)
+        ]

@@ -21,6 +21,7 @@ from gateway.hub.sync.plan import Feed, gather, make_plan
 from gateway.mis.base import Capabilities, CardClaim, Complete, FeedItem, Record, Unreadable
 from tests.hub.samples import SITE, add_site
 
+BOTH_DATABASES = True
 CAN = Capabilities(removes_staff=True)
 
 
@@ -46,7 +47,7 @@ class Sync:
         self.at_ms = 1_000
         with store.write() as connection:
             row = {"site": SITE, "name": "mis", "kind": "csv", "options": {}}
-            self.source = connection.scalar(insert(tables.source).values(row).returning(tables.source.c.id))
+            self.source: int = connection.scalar(insert(tables.source).values(row).returning(tables.source.c.id))
 
     def plan(self, *items: FeedItem, complete: bool = True) -> Plan:
         with self.store.read() as connection:

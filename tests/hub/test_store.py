@@ -9,10 +9,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 
 from gateway.errors import ConfigError, StoreUnavailable
+from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, open_store
 from gateway.hub.store.locks import exclusive
 from gateway.hub.store.rows import insert_if_new
+from tests.hub.samples import message, tap
 
 
 def test_the_migrations_lead_to_exactly_the_tables_of_this_software(store: Store) -> None:
@@ -89,3 +91,15 @@ def test_a_lock_holds_against_another_process_and_ends_with_its_holder(store: St
             other.start()
             other.join(30)
         assert answers.get(timeout=5) is theirs
+
+
+def test_a_locked_database_is_unavailable_and_nothing_is_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.hub.store.engine._BUSY_SECONDS", 0.05)
+    impatient = open_store("sqlite:///hub.db", tmp_path)
+    committer = Committer(impatient)
+    with store.write(), pytest.raises(StoreUnavailable):
+        committer.commit([message(tap(1))])
+    assert committer.commit([message(tap(1))]).fresh == 1
+    impatient.close()

@@ -36,6 +36,12 @@ def linked(broker: Broker, name: str, **options: Any) -> Link:
     return link
 
 
+def pull_the_cable(link: Link) -> None:
+    connection = link._client.socket()
+    assert connection is not None
+    connection.shutdown(socket.SHUT_RDWR)
+
+
 def test_response_topic_and_correlation_travel_with_a_message(broker: Broker) -> None:
     link = linked(broker, "gw-a")
     link.subscribe(["a/command"])
@@ -58,7 +64,7 @@ def test_the_will_speaks_when_the_connection_breaks_and_the_farewell_when_it_is_
     watcher = linked(broker, "watcher")
     watcher.subscribe(["a/state"])
     link = linked(broker, "gw-a", will=Will("a/state", b"lost"))
-    link._client._sock_close()  # the cable is pulled
+    pull_the_cable(link)
     assert wait_for(watcher, Arrived).payload == b"lost"
     wait_for(link, Connected)
     link.close(Will("a/state", b"closed"))
@@ -72,7 +78,7 @@ def test_an_unacknowledged_message_comes_again_after_a_reconnect(broker: Broker)
     gateway = linked(broker, "gw-a")
     gateway.publish("a/taps", b"1")
     first = wait_for(hub, Arrived)
-    hub._client._sock_close()
+    pull_the_cable(hub)
     wait_for(hub, Connected)
     hub.ack(first)  # from before the reconnect: left alone
     again = wait_for(hub, Arrived)

@@ -117,6 +117,7 @@ def connect(source: Source, base: Path) -> Connector:
 def register(store: Store, settings: HubSettings) -> None:
     """Bring the sites and sources of hub.toml into the database."""
     with store.write() as connection:
+        store.one_at_a_time(connection)
         for wanted in settings.sites:
             _register_site(connection, wanted)
             for source in wanted.sources:

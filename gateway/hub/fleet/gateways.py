@@ -55,6 +55,12 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
     return number
 
 
+def find_gateway(connection: Connection, site: str, name: str) -> int | None:
+    """Give the number of a gateway that was heard before."""
+    table = tables.gateway
+    return connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))
+
+
 def list_gateways(connection: Connection) -> list[GatewayView]:
     """Give every gateway with what it holds back and which roster it has."""
     table, roster = tables.gateway, tables.roster_generation

@@ -19,20 +19,22 @@ from sqlalchemy import select
 from gateway.config import BrokerSettings
 from gateway.errors import BadMessage, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import last_change
-from gateway.hub.fleet.gateways import note_state
+from gateway.hub.fleet.gateways import find_gateway, note_state
 from gateway.hub.fleet.rosters import Published, refresh
 from gateway.hub.ingest.commit import quarantine
-from gateway.hub.ingest.marks import stored_watermarks
+from gateway.hub.ingest.marks import skip_lost, stored_watermarks
 from gateway.hub.ingest.parse import Fault
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
 from gateway.link.client import Published as Answered
-from gateway.link.messages import GatewayState, HubState, decode, encode
+from gateway.link.messages import Command, GatewayState, HubState, Reply, Watermark, decode, encode
 from gateway.link.topics import (
+    ALL_REPLIES,
     ALL_STATES,
     HUB_STATE,
+    GatewayTopics,
     parse_gateway_topic,
     roster_chunk,
     roster_delta,
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 LOCK = "fleet"
 POLL_SECONDS = 0.25
 STANDBY_SECONDS = 2.0
+REPLAY_EXPIRY_SECONDS = 300
 _LOST = encode(HubState("lost"))
 _READY = encode(HubState("ready"))
 
@@ -138,7 +141,7 @@ class FleetService:
     def _on_item(self, link: Link, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
             self._ready, self._seen_change = False, -1
-            link.subscribe([ALL_STATES])
+            link.subscribe([ALL_STATES, ALL_REPLIES])
             with self._store.read() as connection:
                 self._resend = set(connection.scalars(select(tables.site.c.id)))
                 marks = stored_watermarks(connection)
@@ -147,7 +150,10 @@ class FleetService:
         elif isinstance(item, Disconnected):
             log.warning("fleet: %s", item.why)
         elif isinstance(item, Arrived):
-            self._on_state(link, item)
+            if item.topic.endswith("/reply"):
+                self._on_reply(item)
+            else:
+                self._on_state(link, item)
         elif item.refused:
             log.error("the broker refused a message of the hub (%s); check its rights", item.refused)
 
@@ -165,10 +171,48 @@ class FleetService:
             number = note_state(connection, site, name, state, now_ms())
             born = number is not None and state.state == "ready"
             marks = stored_watermarks(connection, number) if born else []
+        self._ask_again(link, GatewayTopics(site, name), state, dict(marks))
         for topics, mark in marks:
             link.publish(topics.ack, encode(mark), retain=True)
         if born:
             self._seen_change = -1
+
+    def _ask_again(
+        self, link: Link, topics: GatewayTopics, state: GatewayState, marks: dict[GatewayTopics, Watermark]
+    ) -> None:
+        # A gateway that was told more than we hold: this hub was restored from a backup.
+        mark = marks.get(topics)
+        held = mark.upto if mark and mark.epoch == state.epoch else 0
+        if state.state != "ready" or state.acked <= held:
+            return
+        log.warning("gateway %s/%s was acknowledged more than is here; it is asked again", topics.site, topics.gateway)
+        correlation = f"{state.epoch}:{held}".encode()
+        command = encode(Command("replay", args={"from": held + 1}))
+        link.publish(
+            topics.command,
+            command,
+            expiry_seconds=REPLAY_EXPIRY_SECONDS,
+            response_topic=topics.reply,
+            correlation=correlation,
+        )
+
+    def _on_reply(self, item: Arrived) -> None:
+        topic = parse_gateway_topic(item.topic)
+        epoch, _, _ = (item.correlation or b"").decode("ascii", "replace").rpartition(":")
+        try:
+            reply = decode(item.payload, Reply)
+        except BadMessage as error:
+            log.warning("a reply was ignored: %s", error)
+            return
+        first = (reply.result or {}).get("from")
+        if topic is None or reply.name != "replay" or not reply.done or not epoch or type(first) is not int:
+            return
+        with self._store.write() as connection:
+            number = find_gateway(connection, topic[0], topic[1])
+            lost = skip_lost(connection, number, epoch, first, now_ms()) if number is not None else None
+        if lost:
+            # The chain watch finds the hole and names it; here only the mark is freed.
+            log.error("gateway %s/%s no longer has events %d to %d, and neither has the hub", *topic[:2], *lost)
 
     def _publish_changes(self, link: Link) -> None:
         with self._store.read() as connection:

@@ -313,4 +313,6 @@ def _row(
         None if event.decision is UNSET else event.decision,
         None if event.reason is UNSET else event.reason,
         raw,
+        "set" if event.clock == "ntp" else "unknown",
+        None,
     )

@@ -12,6 +12,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.rows import insert_if_new
 from gateway.link.messages import Rejected, Watermark
 from gateway.link.topics import GatewayTopics
+from gateway.link.watermark import Coverage
 
 Range = tuple[int, int]
 MarkKey = tuple[int, str]
@@ -40,16 +41,10 @@ def advance(upto: int, have: Iterable[Range], seqs: Iterable[int]) -> tuple[int,
     Returns:
         The new `upto` and the ranges above it: in order, neither touching nor overlapping.
     """
-    spans = sorted([*have, *_runs(sorted(set(seqs)))])
-    merged: list[Range] = [(1, upto)] if upto else []
-    for first, last in spans:
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    if merged and merged[0][0] == 1:
-        return merged[0][1], merged[1:]
-    return upto, merged
+    coverage = Coverage(upto, list(have))
+    for first, last in _runs(sorted(set(seqs))):
+        coverage.add(first, last)
+    return coverage.upto, coverage.have
 
 
 def _runs(ordered: list[int]) -> list[Range]:
@@ -77,7 +72,11 @@ def lock_marks(connection: Connection, touched: Iterable[MarkKey], at_ms: int) -
         )
         row = connection.execute(wanted).one_or_none()
         if row is None:
-            empty = {"upto": 0, "have": "[]", "rejected": "[]", "changed_ms": at_ms}
+            # The first journal of a gateway is taken as it is; a later one is a new card or a new Pi, and somebody has
+            # to say that this is right.
+            is_first = connection.scalar(select(table.c.epoch).where(table.c.gateway == gateway).limit(1)) is None
+            empty = {"upto": 0, "have": "[]", "rejected": "[]", "changed_ms": at_ms, "first_ms": at_ms, "verified": 0}
+            empty |= {"accepted_ms": at_ms, "accepted_by": "hub"} if is_first else {}
             insert_if_new(connection, table, {"gateway": gateway, "epoch": epoch, **empty})
             row = connection.execute(wanted).one()
         marks[gateway, epoch] = (row.upto, _decode_ranges(row.have), _decode_rejected(row.rejected))
@@ -132,6 +131,21 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
         rejected = _decode_rejected(row.rejected)
         newest.setdefault(GatewayTopics(row.site, row.name), Watermark(row.epoch, row.upto, have, rejected))
     return list(newest.items())
+
+
+def skip_lost(connection: Connection, gateway: int, epoch: str, before: int, at_ms: int) -> tuple[int, int] | None:
+    """Move a mark over events below `before` that its gateway no longer has; give their range, None without any."""
+    key = (gateway, epoch)
+    marks = lock_marks(connection, [key], at_ms)
+    upto, have, _ = marks[key]
+    if before <= upto + 1:
+        return None
+    coverage = Coverage(upto, have)
+    coverage.add(1, before - 1)
+    values = {"upto": coverage.upto, "have": msgspec.json.encode(coverage.have).decode(), "changed_ms": at_ms}
+    table = tables.mark
+    connection.execute(update(table).where(table.c.gateway == gateway, table.c.epoch == epoch).values(values))
+    return upto + 1, before - 1
 
 
 def _decode_ranges(text: str) -> list[Range]:

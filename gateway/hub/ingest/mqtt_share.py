@@ -15,25 +15,26 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.config import BrokerSettings
-from gateway.errors import StoreUnavailable
 from gateway.hub.ingest.commit import Committed, Committer
+from gateway.hub.ingest.engine import (
+    BACKLOG_BYTES,
+    BACKLOG_WINDOW,
+    BATCH_BYTES,
+    BATCH_MESSAGES,
+    LIVE_WINDOW,
+    Outgoing,
+    commit_until_done,
+)
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store.engine import now_ms
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Published
-from gateway.link.messages import encode
 from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
 
 log = logging.getLogger(__name__)
 
 # One share name a filter: rumqttd keeps one queue a name, and spins when its members want different filters.
 LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
-BATCH_MESSAGES = 500
-BATCH_BYTES = 512 * 1024
-BACKLOG_BYTES = 192 * 1024
-LIVE_WINDOW = 1000
-BACKLOG_WINDOW = 40
 _IDLE_SECONDS = 1.0
-_RETRY_SECONDS = (0.2, 5.0)
 
 
 class _Labelled(queue.SimpleQueue[Any]):
@@ -80,7 +81,7 @@ class MqttShare:
         }
         self._topics = {"live": LIVE_SHARE + ALL_TAPS, "backlog": BACKLOG_SHARE + ALL_BACKLOG}
         self._waiting: dict[str, deque[Arrived]] = {label: deque() for label in self._links}
-        self._unsent: dict[str, bytes] = {}
+        self._outgoing = Outgoing()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -136,7 +137,7 @@ class MqttShare:
     def _on_link(self, label: str, item: Connected | Disconnected | Published) -> None:
         if isinstance(item, Connected):
             self._links[label].subscribe([self._topics[label]])
-            self._flush()
+            self._outgoing.flush(self._links["live"])
         elif isinstance(item, Disconnected):
             # What was not acknowledged comes again; holding it here would only grow.
             self._waiting[label].clear()
@@ -146,31 +147,12 @@ class MqttShare:
 
     def _commit(self, batch: list[tuple[str, Arrived]]) -> None:
         received_ms = now_ms()
-        committed = self._commit_until_done([Incoming(item.topic, item.payload, received_ms) for _, item in batch])
+        incoming = [Incoming(item.topic, item.payload, received_ms) for _, item in batch]
+        committed = commit_until_done(self._committer, incoming, self._stopping, self._beat)
         if committed is None:
             return
         for label, item in batch:
             self._links[label].ack(item)
-        for topics, mark in committed.watermarks:
-            self._unsent[topics.ack] = encode(mark)
-        self._flush()
+        self._outgoing.add(committed.watermarks)
+        self._outgoing.flush(self._links["live"])
         self._on_commit(committed)
-
-    def _commit_until_done(self, batch: list[Incoming]) -> Committed | None:
-        delay = _RETRY_SECONDS[0]
-        while True:
-            try:
-                return self._committer.commit(batch)
-            except StoreUnavailable as error:
-                log.warning("%s Nothing is acknowledged; next try in %.1f s.", error, delay)
-            if self._stopping.wait(delay):
-                return None
-            self._beat()
-            delay = min(delay * 2, _RETRY_SECONDS[1])
-
-    def _flush(self) -> None:
-        link = self._links["live"]
-        for topic in list(self._unsent):
-            if link.publish(topic, self._unsent[topic], retain=True) is None:
-                return
-            del self._unsent[topic]

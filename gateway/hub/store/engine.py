@@ -28,7 +28,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-65536",
 )
 _WRITES = "tapgate_writes"
-_MIGRATION_LOCK = 0x7A9A7E
+_START_LOCK = 0x7A9A7E
 
 
 def now_ms() -> int:
@@ -67,6 +67,11 @@ class Store:
         with as_unavailable(), self._writer.begin() as connection:
             yield connection
 
+    def one_at_a_time(self, connection: Connection) -> None:
+        """Make other processes that say this too wait for the end of this transaction; SQLite does so by itself."""
+        if not self.is_sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_START_LOCK})"))
+
     def migrate(self) -> None:
         """Bring the tables to the form of this software; safe to call from several processes at once."""
         # It logs every plug-in it loads, and only this call needs it.
@@ -77,8 +82,7 @@ class Store:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.write() as connection:
-            if not self.is_sqlite:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            self.one_at_a_time(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, OperationalError
 
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 
 EVENT_COLUMNS = tuple(column.name for column in tables.event.columns)
+if TYPE_CHECKING:
+    # Only installed with the extra for PostgreSQL.
+    import psycopg
+
 _SLICE = 400
+_COPY_LEAST = 50
+_STAGED = "tapgate_event_stage"
+_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS event_stage (LIKE event) ON COMMIT DELETE ROWS"
 
 
 def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique key already holds it; tell whether it was new."""
+    # The row count of an insert that also fetches its key is not told by every driver; a returned row is.
+    key = next(iter(table.primary_key))
     if connection.dialect.name == "sqlite":
-        return connection.execute(sqlite.insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
-    return connection.execute(postgresql.insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+        fresh = sqlite.insert(table).values(values).on_conflict_do_nothing().returning(key)
+    else:
+        fresh = postgresql.insert(table).values(values).on_conflict_do_nothing().returning(key)
+    return connection.execute(fresh).first() is not None
 
 
 def in_slices(items: Iterable[Any], size: int = _SLICE) -> Iterator[list[Any]]:
@@ -37,11 +49,34 @@ class EventWriter:
         mark = "?" if store.is_sqlite else "%s"
         columns = ", ".join(EVENT_COLUMNS)
         marks = ", ".join([mark] * len(EVENT_COLUMNS))
+        self._is_sqlite = store.is_sqlite
         self._insert = f"INSERT INTO event ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608  # fixed names
+        self._copy = f"COPY event_stage ({columns}) FROM STDIN"
+        self._from_stage = f"INSERT INTO event ({columns}) SELECT {columns} FROM event_stage ON CONFLICT DO NOTHING"  # noqa: S608  # fixed names
 
     def insert(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
         """Insert rows in EVENT_COLUMNS order, leaving those whose key is held; give how many were new."""
-        return connection.exec_driver_sql(self._insert, list(rows)).rowcount
+        if self._is_sqlite or len(rows) < _COPY_LEAST:
+            return connection.exec_driver_sql(self._insert, list(rows)).rowcount
+        # COPY cannot skip rows that are held, so they go through a table of this session that each commit empties.
+        if not connection.info.get(_STAGED):
+            connection.exec_driver_sql(_STAGE)
+            connection.info[_STAGED] = True
+        self._copy_rows(connection, rows)
+        return connection.exec_driver_sql(self._from_stage).rowcount
+
+    def _copy_rows(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        # SQLAlchemy does not see what the driver does by itself, so the driver's errors are given its names here.
+        module: Any = connection.dialect.dbapi
+        driver: psycopg.Connection[Any] = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        try:
+            with driver.cursor() as cursor, cursor.copy(self._copy) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except (module.OperationalError, module.InterfaceError) as error:
+            raise OperationalError(self._copy, None, error) from error
+        except module.Error as error:
+            raise DataError(self._copy, None, error) from error
 
     def held(
         self, connection: Connection, gateway: int, epoch: str, seqs: Sequence[int]

@@ -151,7 +151,9 @@ gateway = Table(
 )
 
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
-# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours.
+# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours. `at_ms` is
+# when it happened as far as is known: `at_how` is `set`, `repaired`, `bounded` or `unknown` (see access.timeline), and
+# `at_error_ms` its bound, None where the clock was right or nothing bounds it.
 event = Table(
     "event",
     metadata,
@@ -173,6 +175,23 @@ event = Table(
     Column("decision", String(7)),
     Column("reason", String(31)),
     Column("raw", LargeBinary, nullable=False),
+    Column("at_how", String(8), nullable=False, server_default="set"),
+    Column("at_error_ms", BigInteger),
+    Index(
+        "ix_event_unrepaired",
+        "gateway",
+        "epoch",
+        "seq",
+        sqlite_where=text("at_how IN ('unknown', 'bounded')"),
+        postgresql_where=text("at_how IN ('unknown', 'bounded')"),
+    ),
+    Index(
+        "ix_event_clock",
+        "gateway",
+        "epoch",
+        sqlite_where=text("kind = 'clock'"),
+        postgresql_where=text("kind = 'clock'"),
+    ),
     Index("ix_event_site_at", "site", "at_ms"),
     Index(
         "ix_event_person_at",
@@ -193,7 +212,8 @@ event = Table(
 )
 
 # The watermark: every seq up to `upto` is an event or quarantined; `have` holds the closed ranges above it (JSON),
-# `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them.
+# `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them. The hash chain was followed
+# up to `verified`; an epoch after a gateway's first waits for somebody to accept it.
 mark = Table(
     "mark",
     metadata,
@@ -203,6 +223,23 @@ mark = Table(
     Column("have", Text, nullable=False),
     Column("rejected", Text, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False, server_default="0"),
+    Column("verified", BigInteger, nullable=False, server_default="0"),
+    Column("accepted_ms", BigInteger),
+    Column("accepted_by", Text),
+)
+
+# Where the hash chain of a gateway does not hold: `missing` events `first`..`last` are nowhere, `broken` says that
+# `last` does not follow from `first` as it stands here.
+chain_fault = Table(
+    "chain_fault",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("what", String(15), nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
 )
 
 # Bytes that are not an event, once each (`digest`), with how often they came.

@@ -23,6 +23,7 @@ from gateway.errors import FatalError, RefusedError, StoreUnavailable
 from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_card_state
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
+from gateway.hub.fleet.chain import accept_journal, list_faults, list_new_journals
 from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -199,14 +200,30 @@ def _add_rest(site: Site, store: Store) -> None:
     @site.app.get("/gateways", include_in_schema=False)
     def gateways(request: Request) -> Response:
         with store.read() as connection:
-            rows = list_gateways(connection)
-        return site.page(request, "gateways.html", "Gateways", {"gateways": rows, "now_ms": now_ms()})
+            context = {
+                "gateways": list_gateways(connection),
+                "faults": list_faults(connection),
+                "journals": list_new_journals(connection),
+                "now_ms": now_ms(),
+            }
+        return site.page(request, "gateways.html", "Gateways", context)
+
+    @site.app.post("/gateways/accept", include_in_schema=False)
+    def accept(gateway: Annotated[int, Form()], epoch: Annotated[str, Form(max_length=63)]) -> Response:
+        accept_journal(store, gateway, epoch, _OFFICE)
+        return RedirectResponse("/gateways", 303)
 
     @site.app.get("/v1/gateways")
     def gateways_json() -> dict[str, Any]:
         """Give every gateway that was ever heard."""
         with store.read() as connection:
-            return {"gateways": [asdict(row) for row in list_gateways(connection)]}
+            return {
+                "gateways": [asdict(row) for row in list_gateways(connection)],
+                "chain_faults": [
+                    {"gateway": name, "epoch": epoch, **asdict(fault)} for name, epoch, fault in list_faults(connection)
+                ],
+                "new_journals": [asdict(item) for item in list_new_journals(connection)],
+            }
 
     @site.app.get("/syncs", include_in_schema=False)
     def syncs(request: Request) -> Response:

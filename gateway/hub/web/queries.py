@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zoneinfo
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
 from gateway.hub.directory.people import find_people
 from gateway.hub.store import tables
+from gateway.hub.store.times import from_ms, to_ms
 
 PAGE_ROWS = 50
 _MANY = 200
@@ -42,6 +43,8 @@ class LogRow:
         at: the time of the tap in the site's time zone.
         matched: the card became known after the tap, and the hub found the person then.
         delay_seconds: from the tap to its commit at the hub.
+        at_how: `set`, or how the time was found although the gateway's clock was not (see access.timeline).
+        at_error_seconds: how far the time may be off, None where it is right or nothing bounds it.
     """
 
     site: str
@@ -60,6 +63,8 @@ class LogRow:
     historical: bool
     matched: bool
     delay_seconds: float
+    at_how: str
+    at_error_seconds: float | None
 
 
 def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bool]:
@@ -92,16 +97,8 @@ def _narrowed(
         zone = zones.get(asked.site or "") or next(iter(zones.values()), zoneinfo.ZoneInfo("UTC"))
         start = datetime.combine(asked.day, time(), zone)
         end = datetime.combine(asked.day + timedelta(days=1), time(), zone)
-        wanted = wanted.where(event.c.at_ms >= _to_ms(start), event.c.at_ms < _to_ms(end))
+        wanted = wanted.where(event.c.at_ms >= to_ms(start), event.c.at_ms < to_ms(end))
     return wanted
-
-
-def _to_ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def from_ms(milliseconds: int, zone: zoneinfo.ZoneInfo | None = None) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone(zone or UTC)
 
 
 def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
@@ -123,6 +120,8 @@ def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
         historical=row.historical,
         matched=row.matched_ms is not None,
         delay_seconds=max(0, row.committed_ms - row.at_ms) / 1000,
+        at_how=row.at_how,
+        at_error_seconds=None if row.at_error_ms is None else row.at_error_ms / 1000,
     )
 
 
