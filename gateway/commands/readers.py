@@ -19,6 +19,7 @@ from gateway.edge.options import reader_options
 from gateway.errors import ConfigError, MissingExtra, ReaderOffline
 from gateway.readers.base import DRIVERS, CardGone, CardRead, Reader, ReaderEvent, make_reader, parse_options
 from gateway.readers.masking import mask
+from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
 from gateway.transports.trace import Recorder, Replay, ReplayEnded, load
 
@@ -191,6 +192,9 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
         report["vitals"] = asdict(reader.vitals)
     vitals = reader.vitals
     show(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    judged = score(vitals)
+    report["score"] = judged.points
+    show(f"score {judged.points} of 100" + (f": {judged.advice}" if judged.advice else ""))
     return EXIT_FINDINGS if vitals.errors or vitals.resets or report.get("self_test") is False else EXIT_GOOD
 
 

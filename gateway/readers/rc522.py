@@ -178,6 +178,7 @@ class Rc522Reader:
                 self._found(walk.uid, card_type(atqa, walk.sak), walk.sak, events)
                 return
             self.vitals.retries += 1
+            self._count(walk.failed)
             # A card at the edge of the field often answers the second time.
             answer = self._chip.wake_up(only_new=only_new) if tries_left else None
             if answer is None:
