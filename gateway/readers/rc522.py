@@ -53,7 +53,7 @@ class Options:
     """
 
     speed_hz: int = 4_000_000
-    poll_ms: float = 0.8
+    poll_ms: float = 0.5
     idle_poll_ms: float = 20.0
     rearm_ms: float = 60.0
     reset_gpio: int | None = field(default=None, metadata={"type": int})
