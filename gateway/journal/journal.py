@@ -112,7 +112,7 @@ class Journal(JournalFace):
                 _quarantine(directory, catalog.unreadable)
                 for number in catalog.unreadable:
                     segment_path(directory, number).unlink(missing_ok=True)
-                state = State(secrets.token_bytes(4), secrets.token_bytes(8), "", 0, 0, 0, NO_LINK, 0, Documents())
+                state = State(secrets.token_bytes(4), secrets.token_bytes(8), "", 0, (0, NO_LINK), 0, 0, Documents())
             _quarantine(directory, [damage.segment for damage in state.damage])
             _tidy(catalog, state)
             state.boot += 1
@@ -158,6 +158,12 @@ class Journal(JournalFace):
     def wall_ms(self) -> int:
         """Give the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
         return self._state.wall_ms
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Give the head and what the event behind it carries as `prev`, both of one moment."""
+        head, link = self._state.tip
+        return head, link.hex()
 
     def append(self, event: Event) -> Ticket:
         """Hand an event to the writer and return at once; the journal fills in `epoch`, `seq` and `prev`.
