@@ -112,7 +112,10 @@ class Journal(JournalFace):
             limits = Limits(min(segment_bytes, quota_bytes // 4), quota_bytes, keep_days * 86400.0)
             tail = Tail(directory, catalog, state, limits)
             writer = Writer(catalog, state, tail)
+            last = catalog.entries[-1].number if catalog.entries else 0
             writer.start()
+            if tail.segment is not None:
+                _drop_if_empty(catalog, last)
         except BaseException:
             os.close(lock)
             raise
@@ -314,7 +317,7 @@ def _next_boot(catalog: Catalog, gateway_id: str) -> State:
             "gateway its old id, or move the folder away to begin a new journal."
         )
     _quarantine(catalog.directory, [damage.segment for damage in state.damage])
-    _tidy(catalog, state)
+    _tidy(catalog)
     state.boot += 1
     return state
 
@@ -348,17 +351,23 @@ def _quarantine(directory: Path, numbers: Sequence[int]) -> None:
         log.warning("the damaged bytes could not be set aside (%s); they stay where they are", error)
 
 
-def _tidy(catalog: Catalog, state: State) -> None:
-    # The last boot's segment loses its torn tail and its unused rest, or goes altogether when nothing was written.
-    entry = catalog.entries[-1]
-    index = catalog.index_of(len(catalog.entries) - 1)
-    path = segment_path(catalog.directory, entry.number)
-    if index.end == DATA_START and entry.header.first_seq == state.head + 1 and len(catalog.entries) > 1:
-        path.unlink(missing_ok=True)
-        catalog.forget(entry.number)
-        sync_directory(catalog.directory)
-    elif entry.size > index.end:
-        with path.open("r+b") as file:
+def _tidy(catalog: Catalog) -> None:
+    # The last boot's segment loses its torn tail and its unused rest.
+    entry, index = catalog.entries[-1], catalog.index_of(len(catalog.entries) - 1)
+    if entry.size > index.end:
+        with segment_path(catalog.directory, entry.number).open("r+b") as file:
             file.truncate(index.end)
             os.fsync(file.fileno())
         entry.size = index.end
+
+
+def _drop_if_empty(catalog: Catalog, number: int) -> None:
+    # Starts without events must not eat the quota. Only when the new header, which says all that this one said, is
+    # durable; and not when numbers were lost in it, for their range ends in its header.
+    place = next((place for place, entry in enumerate(catalog.entries) if entry.number == number), None)
+    if place is None or catalog.entries[place].size > DATA_START:
+        return
+    if catalog.entries[place].header.first_seq == catalog.end_seq(place):
+        catalog.forget(number)
+        segment_path(catalog.directory, number).unlink(missing_ok=True)
+        sync_directory(catalog.directory)
