@@ -104,19 +104,19 @@ len(kept)
 """
 _PROBE = """
 import json, pathlib, sys, time
-def rss():
-    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")) * 1024
+def memory(name):
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(name)) * 1024
 import gateway.journal.journal, tinydb
-base, started = rss(), time.perf_counter()
+base, started = memory("VmHWM"), time.perf_counter()
 {body}
-print(json.dumps({{"ms": (time.perf_counter() - started) * 1e3, "rss": rss() - base}}))
+print(json.dumps({{"ms": (time.perf_counter() - started) * 1e3, "rss": memory("VmHWM") - base}}))
 sys.stdout.flush()
 __import__("os")._exit(0)
 """
 
 
 def _opened(body: str, path: Path, times: int = 3) -> dict[str, float]:
-    """Open in a fresh process; gives the median milliseconds and the memory it took."""
+    """Open in a fresh process; gives the median milliseconds and by how much the memory rose at its peak."""
     results: list[dict[str, float]] = []
     for _ in range(times):
         command = [sys.executable, "-c", _PROBE.format(body=body), str(path)]
@@ -124,7 +124,7 @@ def _opened(body: str, path: Path, times: int = 3) -> dict[str, float]:
         results.append(json.loads(done.stdout))
     return {
         "ms": round(median(result["ms"] for result in results), 1),
-        "rss_mb": round(median(result["rss"] for result in results) / 1e6, 1),
+        "peak_rss_mb": round(median(result["rss"] for result in results) / 1e6, 1),
     }
 
 

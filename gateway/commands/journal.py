@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.access.event import decode_event
 from gateway.errors import BadMessage, FatalError
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--after", type=int, help="begin behind this number instead of near the end")
     show.add_argument("--limit", type=int, default=50, help="how many events at most (50)")
     check = verbs.add_parser("verify", help="prove that nothing was dropped, doubled or edited, or name what was")
+    check.add_argument("--key", metavar="HEX", help="the gateway's public key, to check the signed checkpoints too")
     export = verbs.add_parser("export", help="write every event, byte for byte, one a line")
     export.add_argument("--output", type=Path, help="a file instead of the standard output")
     for action in (show, check, export):
@@ -36,13 +38,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the verb and give its exit code."""
     directory = _find(arguments.directory)
     if arguments.action == "verify":
-        return _verify(verify(directory), as_json=arguments.json)
+        return _verify(verify(directory, _public_key(arguments.key)), as_json=arguments.json)
     reader = JournalReader.open(directory)
     if arguments.action == "export":
         _export(reader, arguments.output)
     else:
         _list(reader, arguments.after, arguments.limit, as_json=arguments.json)
     return _GOOD
+
+
+def _public_key(text: str | None) -> Ed25519PublicKey | None:
+    if text is None:
+        return None
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError:
+        raise FatalError("--key must be the 64 hex digits of the gateway's public key.") from None
 
 
 def _find(directory: Path) -> Path:

@@ -82,6 +82,7 @@ class Relay:
 
     Args:
         roster_version: gives the generation of the roster in force for the birth message.
+        public_key: what the hub checks the journal's checkpoints with.
         now: the time when it is trusted, None while the clock is not set.
         resend_seconds: after which a message without watermark is sent again; doubles up to a minute.
     """
@@ -95,12 +96,14 @@ class Relay:
         site: str,
         offline_after_seconds: float = 24.0,
         roster_version: Callable[[], int | None] = lambda: None,
+        public_key: str = "",
         now: Callable[[], datetime | None] = lambda: None,
         resend_seconds: float = 10.0,
     ) -> None:
         self._journal = journal
         self._topics = GatewayTopics(site, gateway_id)
         self._roster_version = roster_version
+        self._public_key = public_key
         self._offline_after_seconds = offline_after_seconds
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         will = GatewayState("lost", journal.boot)
@@ -340,7 +343,14 @@ class Relay:
     def _state(self, word: Any) -> GatewayState:
         journal = self._journal
         return GatewayState(
-            word, journal.boot, journal.epoch, journal.head, journal.acked, __version__, self._roster_version()
+            word,
+            journal.boot,
+            journal.epoch,
+            journal.head,
+            journal.acked,
+            __version__,
+            self._roster_version(),
+            self._public_key,
         )
 
     def _subscribe(self, topic: str, handler: Callable[[Arrived], None]) -> None:

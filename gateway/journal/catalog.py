@@ -114,7 +114,8 @@ class Catalog:
         ]
         first_seq = min(events, default=model.first_seq)
         if before:
-            first_seq = max(before.header.first_seq, min(first_seq, self._scan(before, None).next_seq))
+            behind = self._scan(before, None).next_seq
+            first_seq = min(first_seq, behind) if events and first_seq > before.header.first_seq else behind
         header = replace(header, first_seq=first_seq)
         self.entries.insert(after, Entry(header, len(data), 0.0, rebuilt=True))
         self.unreadable.remove(number)

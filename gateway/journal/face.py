@@ -57,7 +57,10 @@ class JournalFace(ABC):
         unlinked behind the watermark are left out.
         """
         first = max(seq + 1, min(self.catalog.oldest_seq, self.acked + 1))
-        return list(self._chain.events(first, min(first + limit - 1, self.head)))
+        found = list(self._chain.events(first, min(first + limit - 1, self.head)))
+        # A segment that was unlinked meanwhile held nothing that the hub lacks; its events are not lost but forgotten.
+        oldest = min(self.catalog.oldest_seq, self.acked + 1)
+        return found if first >= oldest else [(number, raw) for number, raw in found if number >= oldest]
 
     def stored(self, first: int = 1, last: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Give number and bytes of the events that are in the folder and can be read."""

@@ -26,7 +26,7 @@ from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, 
 from gateway.journal.face import JournalFace
 from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Stop, Ticket
 from gateway.journal.recovery import State, recover
-from gateway.journal.segments import drop_spare, segment_path, sync_directory
+from gateway.journal.segments import DATA_START, drop_spare, segment_path, sync_directory
 from gateway.journal.table import JournalDB
 from gateway.journal.tail import Limits, Tail
 from gateway.journal.writer import Subscriber, Writer
@@ -99,6 +99,7 @@ class Journal(JournalFace):
 
         Raises:
             JournalLocked: another process writes here.
+            JournalMisuse: the journal is another gateway's.
             BadRecord: a later version of this software wrote here.
         """
         directory.mkdir(parents=True, exist_ok=True)
@@ -107,20 +108,14 @@ class Journal(JournalFace):
             drop_spare(directory)
             catalog = Catalog(directory)
             catalog.load()
-            state = recover(catalog)
-            if state is None:
-                _quarantine(directory, catalog.unreadable)
-                for number in catalog.unreadable:
-                    segment_path(directory, number).unlink(missing_ok=True)
-                state = State(secrets.token_bytes(4), secrets.token_bytes(8), "", 0, 0, 0, NO_LINK, 0, Documents())
-            _quarantine(directory, [damage.segment for damage in state.damage])
-            _tidy(catalog, state)
-            state.boot += 1
-            state.gateway = gateway_id
+            state = _next_boot(catalog, gateway_id)
             limits = Limits(min(segment_bytes, quota_bytes // 4), quota_bytes, keep_days * 86400.0)
             tail = Tail(directory, catalog, state, limits)
             writer = Writer(catalog, state, tail)
+            last = catalog.entries[-1].number if catalog.entries else 0
             writer.start()
+            if tail.segment is not None:
+                _drop_if_empty(catalog, last)
         except BaseException:
             os.close(lock)
             raise
@@ -158,6 +153,12 @@ class Journal(JournalFace):
     def wall_ms(self) -> int:
         """Give the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
         return self._state.wall_ms
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Give the head and what the event behind it carries as `prev`, both of one moment."""
+        head, link = self._state.tip
+        return head, link.hex()
 
     def append(self, event: Event) -> Ticket:
         """Hand an event to the writer and return at once; the journal fills in `epoch`, `seq` and `prev`.
@@ -302,6 +303,25 @@ class Journal(JournalFace):
             self._lock = None
 
 
+def _next_boot(catalog: Catalog, gateway_id: str) -> State:
+    state = recover(catalog)
+    if state is None:
+        _quarantine(catalog.directory, catalog.unreadable)
+        for number in catalog.unreadable:
+            segment_path(catalog.directory, number).unlink(missing_ok=True)
+        epoch, salt = secrets.token_bytes(4), secrets.token_bytes(8)
+        return State(epoch, salt, gateway_id, 1, (0, NO_LINK), 0, 0, Documents())
+    if state.gateway != gateway_id:
+        raise JournalMisuse(
+            f"The journal in {catalog.directory} is that of gateway {state.gateway!r}, not of {gateway_id!r}; give the "
+            "gateway its old id, or move the folder away to begin a new journal."
+        )
+    _quarantine(catalog.directory, [damage.segment for damage in state.damage])
+    _tidy(catalog)
+    state.boot += 1
+    return state
+
+
 def _lock(directory: Path) -> int:
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
@@ -331,20 +351,23 @@ def _quarantine(directory: Path, numbers: Sequence[int]) -> None:
         log.warning("the damaged bytes could not be set aside (%s); they stay where they are", error)
 
 
-def _tidy(catalog: Catalog, state: State) -> None:
-    # The last boot's segment loses its torn tail and its unused rest; segments of boots without events go.
-    for entry in list(catalog.entries[-1:]):
-        index = catalog.index_of(len(catalog.entries) - 1)
-        path = segment_path(catalog.directory, entry.number)
-        keep = index.end if index.offsets or index.tables or index.watermark else 0
-        if not keep and entry.header.first_seq == state.head + 1 and len(catalog.entries) > 1:
-            path.unlink(missing_ok=True)
-            catalog.forget(entry.number)
-            sync_directory(catalog.directory)
-            continue
-        keep = max(keep, 1024)
-        if entry.size > keep:
-            with path.open("r+b") as file:
-                file.truncate(keep)
-                os.fsync(file.fileno())
-            entry.size = keep
+def _tidy(catalog: Catalog) -> None:
+    # The last boot's segment loses its torn tail and its unused rest.
+    entry, index = catalog.entries[-1], catalog.index_of(len(catalog.entries) - 1)
+    if entry.size > index.end:
+        with segment_path(catalog.directory, entry.number).open("r+b") as file:
+            file.truncate(index.end)
+            os.fsync(file.fileno())
+        entry.size = index.end
+
+
+def _drop_if_empty(catalog: Catalog, number: int) -> None:
+    # Starts without events must not eat the quota. Only when the new header, which says all that this one said, is
+    # durable; and not when numbers were lost in it, for their range ends in its header.
+    place = next((place for place, entry in enumerate(catalog.entries) if entry.number == number), None)
+    if place is None or catalog.entries[place].size > DATA_START:
+        return
+    if catalog.entries[place].header.first_seq == catalog.end_seq(place):
+        catalog.forget(number)
+        segment_path(catalog.directory, number).unlink(missing_ok=True)
+        sync_directory(catalog.directory)

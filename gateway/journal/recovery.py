@@ -28,8 +28,8 @@ class State:
     """Where a journal stands.
 
     Attributes:
-        head: the last number given away.
-        link: what the next event must carry as `prev`.
+        tip: the last number given away, and what the next event must carry as `prev`; one value, so that other
+            threads never see half of a step.
         wall_ms: the latest trusted time known, milliseconds since 1970.
     """
 
@@ -37,12 +37,19 @@ class State:
     salt: bytes
     gateway: str
     boot: int
-    head: int
+    tip: tuple[int, bytes]
     acked: int
-    link: bytes
     wall_ms: int
     documents: Documents
     damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def head(self) -> int:
+        return self.tip[0]
+
+    @property
+    def link(self) -> bytes:
+        return self.tip[1]
 
 
 def recover(catalog: Catalog) -> State | None:
@@ -70,14 +77,14 @@ def recover(catalog: Catalog) -> State | None:
             for payload in catalog.index_of(table_place).tables:
                 documents.apply(payload, entry.number)
     head = max(_head(catalog, place), acked)
+    link = Chain(catalog).link_after(head) if head >= catalog.oldest_seq else newest.prev if head else NO_LINK
     state = State(
         epoch=newest.epoch,
         salt=newest.salt,
         gateway=newest.gateway,
         boot=max(entry.header.boot for entry in catalog.entries),
-        head=head,
+        tip=(head, link),
         acked=acked,
-        link=Chain(catalog).link_after(head) if head >= catalog.oldest_seq else newest.prev if head else NO_LINK,
         wall_ms=max(newest.wall_ms, _last_trusted_ms(catalog, place)),
         documents=documents,
     )

@@ -233,8 +233,8 @@ class Tail:
             self.abandon()
             return False
         for number in victims:
-            segment_path(self._directory, number).unlink(missing_ok=True)
             self._catalog.forget(number)
+            segment_path(self._directory, number).unlink(missing_ok=True)
         sync_directory(self._directory)
         self._last_error = None
         return True

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.access.checkpoint import read_checkpoint
 from gateway.access.event import Event, decode_event
 from gateway.errors import BadMessage
 from gateway.journal.catalog import Catalog
@@ -18,6 +20,9 @@ from gateway.journal.face import JournalReader
 from gateway.journal.frames import BadBytes, FrameKind, scan
 from gateway.journal.segments import DATA_START, segment_path
 
+# A checkpoint names an event shortly before it.
+_LINKS_KEPT = 1000
+
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that is wrong.
@@ -25,7 +30,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         kind: `torn` (the end of what was being written at a power cut), `damage` (bytes that are no record), `missing`
             (events that cannot be read), `chain` (an event does not follow from the one before it), `order` (a number
-            twice, or out of order), `foreign` (an event of another gateway or epoch), `form` (no event).
+            twice, or out of order), `foreign` (an event of another gateway or epoch), `form` (no event),
+            `checkpoint` (a signature that is not the gateway's, or that vouches for other bytes).
         first: first event concerned, 0 when it is about bytes only; `last` likewise.
     """
 
@@ -48,6 +54,7 @@ class Report(msgspec.Struct):
     acked: int = 0
     events: int = 0
     segments: int = 0
+    checkpoints: int = 0
     findings: list[Finding] = []
 
     @property
@@ -63,6 +70,9 @@ class _Walk:
     epoch: str
     before: bytes | None = None
     expected: str | None = None
+    key: Ed25519PublicKey | None = None
+    links: dict[int, str] = field(default_factory=dict)
+    checkpoints: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def take(self, seq: int, raw: bytes) -> None:
@@ -74,6 +84,24 @@ class _Walk:
             return
         self._check(seq, event)
         self.before, self.expected = raw, link_of(raw).hex()
+        if self.key is not None:
+            self._check_signature(seq, event, self.key)
+            self.links[seq] = self.expected
+            self.links.pop(seq - _LINKS_KEPT, None)
+
+    def _check_signature(self, seq: int, event: Event, key: Ed25519PublicKey) -> None:
+        try:
+            vouched = read_checkpoint(key, event)
+        except BadMessage as error:
+            self.findings.append(Finding("checkpoint", str(error), seq, seq))
+            return
+        if vouched is None:
+            return
+        self.checkpoints += 1
+        known = self.links.get(vouched[0])
+        if known is not None and known != vouched[1]:
+            text = f"checkpoint {seq} vouches for other bytes than event {vouched[0]} has now"
+            self.findings.append(Finding("checkpoint", text, vouched[0], vouched[0]))
 
     def _check(self, seq: int, event: Event) -> None:
         if (event.gw, event.epoch) != (self.gateway, self.epoch):
@@ -95,8 +123,11 @@ class _Walk:
         self.before = self.expected = None
 
 
-def verify(directory: Path) -> Report:
+def verify(directory: Path, key: Ed25519PublicKey | None = None) -> Report:
     """Check every record and the whole chain of a journal folder.
+
+    Args:
+        key: the gateway's public key; with it the signed checkpoints are checked too.
 
     Raises:
         BadRecord: a later version of this software wrote there.
@@ -112,7 +143,7 @@ def verify(directory: Path) -> Report:
             report.findings.append(Finding(kind, damage.what, segment=damage.segment))
     for place in range(len(catalog.entries)):
         report.findings += _check_order(catalog, place)
-    _check_chain(reader, report)
+    _check_chain(reader, report, key)
     return report
 
 
@@ -137,12 +168,12 @@ def _check_order(catalog: Catalog, place: int) -> list[Finding]:
     return found
 
 
-def _check_chain(reader: JournalReader, report: Report) -> None:
+def _check_chain(reader: JournalReader, report: Report, key: Ed25519PublicKey | None) -> None:
     catalog = reader.catalog
     if not catalog.entries:
         return
     first_header = catalog.entries[0].header
-    walk = _Walk(report.gateway, report.epoch, expected=first_header.prev.hex())
+    walk = _Walk(report.gateway, report.epoch, expected=first_header.prev.hex(), key=key)
     oldest = first_header.first_seq
     if oldest > reader.acked + 1:
         walk.miss(reader.acked + 1, oldest - 1, acked=reader.acked)
@@ -160,3 +191,4 @@ def _check_chain(reader: JournalReader, report: Report) -> None:
     if missing:
         walk.miss(missing[0], missing[-1], acked=reader.acked)
     report.findings += walk.findings
+    report.checkpoints = walk.checkpoints

@@ -165,14 +165,13 @@ class Writer:
         text = f"the hub has events up to {upto} and this journal only up to {first_lost - 1}: its card is older"
         log.warning("journal: %s; %d events of this boot get new numbers", text, len(again))
         number = self._tail.last_number
-        before = self.state.acked, self.state.link
-        self.state.link = Chain(self._catalog).link_after(upto)
-        self.state.head = self.state.acked = upto
+        before = self.state.acked, self.state.tip
+        self.state.tip = upto, Chain(self._catalog).link_after(upto)
+        self.state.acked = upto
         try:
             self._tail.roll()
         except (JournalFull, JournalWriteFailed):
-            self.state.head = head
-            self.state.acked, self.state.link = before
+            self.state.acked, self.state.tip = before
             return
         self._first_of_boot = upto + 1
         self.state.damage.append(Damage(number, 0, 0, ((first_lost, upto),), torn=False, what=text))
@@ -228,8 +227,7 @@ class Writer:
             offset = end
         index.end = segment.end
         if events:
-            self.state.link = link_of(events[-1].payload)
-            self.state.head = events[-1].number
+            self.state.tip = events[-1].number, link_of(events[-1].payload)
         for record in group:
             if record.job:
                 record.job.ticket.resolve(record.number)

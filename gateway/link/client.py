@@ -13,6 +13,7 @@ import queue
 import random
 import socket
 import ssl
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,7 +196,13 @@ class Link:
         self.inbox.put(Connected(self._generation, bool(flags.session_present)))
 
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
-        self.inbox.put(Disconnected(f"no broker answers at {self._broker.host}:{self._broker.port}"))
+        place = f"{self._broker.host}:{self._broker.port}"
+        # paho calls this while it handles the exception of the attempt.
+        error = sys.exception()
+        if isinstance(error, ssl.SSLError):
+            self.inbox.put(Disconnected(f"the broker at {place} and this gateway do not trust each other ({error})"))
+        else:
+            self.inbox.put(Disconnected(f"no broker answers at {place}"))
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         self.connected = False

@@ -26,7 +26,11 @@ class Watermark(msgspec.Struct, frozen=True):
 
 
 class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Birth (`ready`) and will (`lost`) of a gateway; a will whose boot is older than the birth is ignored."""
+    """Birth (`ready`) and will (`lost`) of a gateway; a will whose boot is older than the birth is ignored.
+
+    Attributes:
+        key: the Ed25519 public key that signs this gateway's checkpoints, 64 hex digits; the hub pins the first one.
+    """
 
     state: Literal["ready", "lost", "closed"]
     boot: int
@@ -35,6 +39,7 @@ class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
     acked: int = 0
     software: str = ""
     roster: int | None = None
+    key: str = ""
 
 
 class HubState(msgspec.Struct, frozen=True):

@@ -126,6 +126,27 @@ def test_what_the_hub_never_committed_is_sent_again(journal: Journal, broker: Br
     assert sorted(seq for _, seq in hub.rows) == list(range(1, 121))
 
 
+def test_more_live_taps_than_a_silent_hub_takes_become_backlog_and_none_is_lost(
+    journal: Journal, mosquitto: Mosquitto
+) -> None:
+    hub = SmallHub(mosquitto.settings)
+    hub.acking = False
+    hub.start()
+    relay = make_relay(journal, mosquitto, resend_seconds=30.0)
+    wait_until(lambda: relay.status().link == "online")
+    while relay.status().backlog == 0:
+        fill(journal, 1000)
+    hub.acking = True
+    head = journal.head
+    # What was sent to the silent hub is sent again when the connection is made anew.
+    mosquitto.kill()
+    mosquitto.start()
+    wait_until(lambda: journal.acked == head, 60)
+    relay.stop()
+    hub.stop()
+    assert sorted(seq for _, seq in hub.rows) == list(range(1, head + 1))
+
+
 def test_a_broker_killed_without_persistence_loses_nothing(journal: Journal, broker: Broker, hub: SmallHub) -> None:
     relay = make_relay(journal, broker)
     wait_until(lambda: relay.status().link == "online")

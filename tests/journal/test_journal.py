@@ -12,6 +12,7 @@ import pytest
 from gateway.access.event import decode_event
 from gateway.errors import JournalFull, JournalLocked, JournalMisuse
 from gateway.journal.face import JournalReader
+from gateway.journal.journal import Journal
 from gateway.journal.segments import DATA_START, list_segments, segment_path
 from tests.journal.journals import GATEWAY, assert_chained, fill, read_back, small, tap, until_full
 
@@ -267,3 +268,6 @@ def test_the_journal_of_one_gateway_names_it_in_every_segment(tmp_path: Path) ->
     journal = small(tmp_path)
     journal.close()
     assert JournalReader.open(tmp_path).gateway == GATEWAY
+    with pytest.raises(JournalMisuse, match="old id"):
+        Journal.open(tmp_path, "gw-library")
+    small(tmp_path).close()
