@@ -74,6 +74,39 @@ def _decrypt_chain(key: bytes, data: bytes) -> bytes:
     return decryptor.update(data) + decryptor.finalize()
 
 
+OK, MORE, AUTHENTICATION_ERROR = 0x00, 0xAF, 0xAE
+_SELECT, _EV2_FIRST, _CONTINUE, _READ_DATA = 0x5A, 0x71, 0xAF, 0xBD
+
+
+def select_application(aid: int) -> bytes:
+    return bytes([_SELECT]) + aid.to_bytes(3, "little")
+
+
+def authenticate_first(key_number: int) -> bytes:
+    # No capabilities of ours follow.
+    return bytes([_EV2_FIRST, key_number, 0x00])
+
+
+def continue_with(data: bytes) -> bytes:
+    return bytes([_CONTINUE]) + data
+
+
+def read_data(file: int, offset: int, length: int) -> bytes:
+    return bytes([_READ_DATA, file]) + offset.to_bytes(3, "little") + length.to_bytes(3, "little")
+
+
+def body_of(response: bytes, expected: int = OK) -> bytes:
+    """Give what stands behind the status byte.
+
+    Raises:
+        BadRecord: the card's status is another one.
+    """
+    if not response or response[0] != expected:
+        status = f"{response[0]:02X}" if response else "nothing"
+        raise BadRecord(f"The card answers {status}: no such application, file or right, or another key.")
+    return response[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What both sides know after EV2 authentication."""

@@ -1,4 +1,4 @@
-"""`tapgate readers list|test`: what is plugged in and configured, and one reader on the bench.
+"""`tapgate readers list|test|trace|replay`: what is plugged in and configured, one reader on the bench, recordings.
 
 Run `test` with the daemon stopped: a reader has one owner, and says so. Card numbers show their last two bytes only.
 """
@@ -6,6 +6,7 @@ Run `test` with the daemon stopped: a reader has one owner, and says so. Card nu
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import time
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gateway.config import GatewaySettings, load_gateway
+from gateway.config import GatewaySettings, ReaderSettings, load_gateway
 from gateway.edge.options import reader_options
 from gateway.errors import ConfigError, MissingExtra, ReaderOffline
-from gateway.readers.base import DRIVERS, CardGone, CardRead, Reader, ReaderEvent, make_reader
+from gateway.readers.base import DRIVERS, CardGone, CardRead, Reader, ReaderEvent, make_reader, parse_options
+from gateway.readers.masking import mask
+from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
+from gateway.transports.trace import Recorder, Replay, ReplayEnded, load
 
 EXIT_GOOD, EXIT_FINDINGS, EXIT_FAILED = 0, 1, 3
 _PLACES = ("/dev/spidev*", "/dev/serial/by-id/*", "/dev/ttyAMA*", "/dev/serial[0-9]", "/dev/input/by-id/*-event-kbd")
@@ -35,11 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--seconds", type=float, default=15.0, help="how long to wait for cards")
     test.add_argument("--self-test", action="store_true", help="run the chip's own test as well, where it has one")
     test.add_argument("--json", action="store_true", help="end with one JSON object")
+    trace = actions.add_parser("trace", help="record what one reader and its driver say to each other")
+    trace.add_argument("reader", help="the reader's id in the configuration")
+    trace.add_argument("--config", type=Path, required=True, help="a gateway.toml")
+    trace.add_argument("--seconds", type=float, default=15.0, help="how long to record")
+    trace.add_argument("--out", type=Path, required=True, help="the file to write; its card numbers are invented")
+    replay = actions.add_parser("replay", help="run the driver on a recording")
+    replay.add_argument("file", type=Path, help="what trace has written")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List or test; 1 when the reader works but has something to say."""
-    return _list(arguments) if arguments.action == "list" else _test(arguments)
+    """Do one of the actions; 1 when the reader works but has something to say."""
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        "list": _list,
+        "test": _test,
+        "trace": _trace,
+        "replay": _replay,
+    }
+    return actions[arguments.action](arguments)
 
 
 def _load(path: Path) -> tuple[GatewaySettings, dict[str, Any]]:
@@ -84,17 +101,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    settings, options = _load(arguments.config)
-    found = [item for item in settings.readers if item.id == arguments.reader]
-    if not found:
-        names = ", ".join(item.id for item in settings.readers) or "none"
-        raise ConfigError([f"{arguments.config}:1: reader: there is no reader {arguments.reader!r}; there are {names}"])
-    [item] = found
+    item, options = _find(arguments)
     show = (lambda _text: None) if arguments.json else print
     report: dict[str, Any] = {"reader": item.id, "driver": item.driver, "port": item.port, "reads": 0, "problem": None}
     code = EXIT_GOOD
     try:
-        reader = make_reader(item.driver, item.id, item.port, options[item.id], RealTransports())
+        reader = make_reader(item.driver, item.id, item.port, options, RealTransports())
         code = _watch(reader, arguments, report, show)
     except (ReaderOffline, MissingExtra) as error:
         report["problem"] = str(error)
@@ -103,6 +115,61 @@ def _test(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report))
     return code
+
+
+def _find(arguments: argparse.Namespace) -> tuple[ReaderSettings, Any]:
+    settings, options = _load(arguments.config)
+    for item in settings.readers:
+        if item.id == arguments.reader:
+            return item, options[item.id]
+    names = ", ".join(item.id for item in settings.readers) or "none"
+    raise ConfigError([f"{arguments.config}:1: reader: there is no reader {arguments.reader!r}; there are {names}"])
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    item, options = _find(arguments)
+    if item.driver not in {"rc522", "serial-line"}:
+        raise ConfigError([f"{arguments.config}:1: driver: {item.driver} is not recorded; rc522 and serial-line are"])
+    raw = io.StringIO()
+    recorder = Recorder(RealTransports(), raw, item.driver, dict(item.options))
+    reader = make_reader(item.driver, item.id, item.port, options, recorder)
+    numbers: list[bytes] = []
+    try:
+        reader.open()
+        print(f"recording {reader.name} for {arguments.seconds:g} s; hold cards to it one at a time")
+        end = time.monotonic() + arguments.seconds
+        while time.monotonic() < end:
+            events = reader.poll()
+            numbers += [event.number.value for event in events if isinstance(event, CardRead)]
+            time.sleep(reader.pause_seconds)
+    except ReaderOffline as error:
+        # The fault that somebody wants to see may be just this one.
+        print(f"the reader is gone: {error}")
+    finally:
+        reader.close()
+    masked = mask([json.loads(line) for line in raw.getvalue().splitlines()], numbers)
+    lines = [json.dumps(record, separators=(",", ":")) for record in masked]
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{arguments.out}: {len(masked)} steps, {len(numbers)} cards, their numbers replaced by invented ones")
+    return EXIT_GOOD
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    wires = Replay(load(arguments.file))
+    options = parse_options(wires.driver, wires.options, lambda key, message: print(f"{key} {message}"))
+    reader = make_reader(wires.driver, "replay", "recording", options, wires)
+    try:
+        reader.open()
+        while True:
+            for event in reader.poll():
+                print(_sentence(event))
+    except ReplayEnded:
+        pass
+    except ReaderOffline as error:
+        print(f"the reader is gone: {error}")
+    vitals = reader.vitals
+    print(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    return EXIT_GOOD
 
 
 def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any], show: Callable[[str], object]) -> int:
@@ -125,6 +192,9 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
         report["vitals"] = asdict(reader.vitals)
     vitals = reader.vitals
     show(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    judged = score(vitals)
+    report["score"] = judged.points
+    show(f"score {judged.points} of 100" + (f": {judged.advice}" if judged.advice else ""))
     return EXIT_FINDINGS if vitals.errors or vitals.resets or report.get("self_test") is False else EXIT_GOOD
 
 

@@ -93,7 +93,7 @@ def _hanging(view: GatewayView) -> Verdict | None:
 def _journal(view: GatewayView) -> Verdict | None:
     if view.journal_state == "ok":
         return None
-    return Verdict(BAD, f"New taps cannot be recorded: {view.journal_detail}", "Free disk space or replace the card.")
+    return Verdict(BAD, f"The journal is in trouble: {view.journal_detail}", "Free disk space or replace the card.")
 
 
 def _readers(view: GatewayView) -> Verdict | None:

@@ -127,6 +127,10 @@ class Transports(Protocol):
     The results keep the Protocol classes of transports.spi, serial, reset_line and input_events.
     """
 
+    def now_ns(self) -> int:
+        """Give the clock that readers live by, CLOCK_MONOTONIC outside of recordings and tests."""
+        ...
+
     def spi(self, port: str, speed_hz: int) -> Any: ...
 
     def serial(self, port: str, baud: int) -> Any: ...

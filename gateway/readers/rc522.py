@@ -1,7 +1,7 @@
 """MFRC522 on SPI: our own driver, one system call a radio frame.
 
     4, 7 and 10-byte UIDs      yes, full cascade, BCC and CRC_A checked
-    numbers in the card        MIFARE Classic sectors, NTAG pages
+    numbers in the card        MIFARE Classic sectors, NTAG pages, DESFire files
     several cards at once      yes, one after the other
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.access.rules import Reason
+from gateway.cards.desfire import KEY_BYTES as DESFIRE_KEY_BYTES
 from gateway.cards.iso14443 import card_type
 from gateway.cards.mifare_classic import FACTORY_KEY
 from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
@@ -44,13 +45,15 @@ class Options:
         idle_poll_ms: pause between looks when no card was seen for ten seconds.
         rearm_ms: how long a card must be away before it counts again.
         reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
-        credential: what names the card: `uid`, or the number in a `classic-sector` or an `ntag-page`.
+        credential: what names the card: `uid`, or the number in a `classic-sector`, `ntag-page` or `desfire-file`.
         block: of the sector, or the NTAG's page; offset and length are bytes in the 16 read from there.
-        key_file: 12 hex digits; empty for the factory key.
+        key_file: 12 hex digits for a sector, empty for the factory key; 32 for a DESFire key, empty for a free file.
+        aid: application of a `desfire-file`, six hex digits as the issuer writes it.
+        system_id: hex text of the issuer's system identifier, when each DESFire card has a key of its own (AN10922).
     """
 
     speed_hz: int = 4_000_000
-    poll_ms: float = 0.8
+    poll_ms: float = 0.5
     idle_poll_ms: float = 20.0
     rearm_ms: float = 60.0
     reset_gpio: int | None = field(default=None, metadata={"type": int})
@@ -62,6 +65,10 @@ class Options:
     number_form: str = "ascii"
     key_type: str = "A"
     key_file: str = ""
+    aid: str = "000000"
+    file: int = 0
+    key_number: int = 0
+    system_id: str = ""
 
     def __post_init__(self) -> None:
         bounds = {
@@ -77,14 +84,28 @@ class Options:
         ]
         if self.reset_gpio is not None and not 0 <= self.reset_gpio <= 27:
             problems.append("reset_gpio: must be a BCM number from 0 to 27")
-        problems += self.place(FACTORY_KEY).problems()
+        try:
+            problems += self.place(FACTORY_KEY).problems()
+        except ValueError:
+            problems.append("aid: aid and system_id must be hex digits")
         if problems:
             raise ConfigError(problems)
 
     def place(self, key: bytes) -> Place:
         """Give where the card's number stands."""
         return Place(
-            self.credential, self.sector, self.block, self.offset, self.length, self.number_form, self.key_type, key
+            self.credential,
+            self.sector,
+            self.block,
+            self.offset,
+            self.length,
+            self.number_form,
+            self.key_type,
+            key,
+            int(self.aid, 16),
+            self.file,
+            self.key_number,
+            bytes.fromhex(self.system_id) if self.system_id else None,
         )
 
 
@@ -106,6 +127,7 @@ class Rc522Reader:
         self._place: Place | None = None
         self._presence = Presence(options.rearm_ms)
         self._next_health_ns = 0
+        self._polled_ns = 0
         self._busy_until_ns = 0
         # Often enough for three misses within the rearm time; the looks between are for newcomers, and cheap.
         self._resting_ns = int(options.rearm_ms * 1e6) // 3
@@ -115,8 +137,7 @@ class Rc522Reader:
     def open(self) -> None:
         started_before = self.vitals.state != "starting"
         if self._options.credential != "uid":
-            key = read_key(self._options.key_file) if self._options.key_file else FACTORY_KEY
-            self._place = self._options.place(key)
+            self._place = self._options.place(self._read_key())
         try:
             health = self._chip.start()
         except ReaderOffline as error:
@@ -134,6 +155,12 @@ class Rc522Reader:
         clone = health.version not in {0x91, 0x92}
         self._set_state("ready", f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
 
+    def _read_key(self) -> bytes:
+        of_file = self._options.credential == "desfire-file"
+        if self._options.key_file:
+            return read_key(self._options.key_file, DESFIRE_KEY_BYTES if of_file else len(FACTORY_KEY))
+        return b"" if of_file else FACTORY_KEY
+
     def _forget_old_cards(self) -> None:
         # A card that rests through a short outage must not tap again; after a long one nobody knows.
         now_ns = self._now_ns()
@@ -145,7 +172,8 @@ class Rc522Reader:
         self.vitals.polls += 1
         events: list[ReaderEvent] = []
         try:
-            if self._now_ns() >= self._next_health_ns:
+            self._polled_ns = self._now_ns()
+            if self._polled_ns >= self._next_health_ns:
                 self._check_health()
             self._look(events)
         except ChipFault:
@@ -176,6 +204,7 @@ class Rc522Reader:
                 self._found(walk.uid, card_type(atqa, walk.sak), walk.sak, events)
                 return
             self.vitals.retries += 1
+            self._count(walk.failed)
             # A card at the edge of the field often answers the second time.
             answer = self._chip.wake_up(only_new=only_new) if tries_left else None
             if answer is None:
@@ -246,7 +275,7 @@ class Rc522Reader:
 
     @property
     def pause_seconds(self) -> float:
-        busy = self._now_ns() < self._busy_until_ns
+        busy = self._polled_ns < self._busy_until_ns
         return (self._options.poll_ms if busy else self._options.idle_poll_ms) / 1000
 
     def self_test(self) -> bool | None:
@@ -266,4 +295,6 @@ class Rc522Reader:
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Rc522Reader:
     reset = None if options.reset_gpio is None else transports.reset_line(options.reset_gpio)
-    return Rc522Reader(name, Rc522Chip(transports.spi(port, options.speed_hz), options.speed_hz, reset), options)
+    wire = transports.spi(port, options.speed_hz)
+    chip = Rc522Chip(wire, options.speed_hz, reset, now_ns=transports.now_ns)
+    return Rc522Reader(name, chip, options, transports.now_ns)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.cards.iso14443 import cascade_levels, has_good_crc
+from gateway.cards.iso14443 import cascade_levels, has_good_crc, with_crc
 from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522, mfrc522_memory
 from gateway.protocols.mfrc522 import Answer, Command, Frame, Health, Register, Step
@@ -281,9 +281,9 @@ class Rc522Chip:
     def _finish(self, prepared: Prepared) -> Answer:
         return Answer.parse(self._settle(prepared, self._again, _READ_AGAIN_SECONDS))
 
-    def _settle(self, prepared: Prepared, again: Prepared, wait_seconds: float) -> Sequence[int]:
+    def _settle(self, prepared: Prepared, again: Prepared, wait_seconds: float, reads: int = _READS) -> Sequence[int]:
         """Give the answer once it is complete, reading again while it is not."""
-        for _ in range(_READS):
+        for _ in range(reads):
             received = prepared.received
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
                 raise ChipFault  # bits that no chip sets: the line reads FF
@@ -309,6 +309,22 @@ class Rc522Chip:
         answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS))
         self._fifo_clean = False
         return answer.data[:-2] if answer.clean and len(answer.data) == 18 and has_good_crc(answer.data) else None
+
+    def exchange_frame(self, frame: bytes, answer_bytes: int, timeout_us: int) -> bytes | None:
+        """Send a frame to the selected card and give its answer, both without CRC_A; None for silence or damage."""
+        ticks = min(timeout_us // mfrc522.TIMER_TICK_US + 1, 0xFFFF)
+        # A frame of n bytes is on air for n * 85 us and a little; the rest is the card's thinking.
+        wait_us = min(len(frame) * 85 + 800, 60_000)
+        data = with_crc(frame)
+        prepared = self._prepared(
+            mfrc522.transceive(data, answer_bytes=answer_bytes, wait_us=wait_us, timeout_ticks=ticks)
+        )
+        again = self._prepared(Frame(((mfrc522.read_answer(answer_bytes), 0),), 0, 0))
+        self._transport.exchange(prepared.message)
+        reads = _READS + timeout_us // int(_LONG_READ_AGAIN_SECONDS * 1e6) + 4
+        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, reads))
+        self._fifo_clean = False
+        return answer.data[:-2] if answer.clean and has_good_crc(answer.data) else None
 
     def end_session(self) -> None:
         """Halt the card, switch the cipher off and go back to the short time-out."""

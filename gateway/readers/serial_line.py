@@ -89,4 +89,4 @@ class SerialLineReader(TalkingReader[LineEvent]):
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> SerialLineReader:
-    return SerialLineReader(name, transports.serial(port, options.baud), options)
+    return SerialLineReader(name, transports.serial(port, options.baud), options, transports.now_ns)

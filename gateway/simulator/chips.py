@@ -49,6 +49,9 @@ class SimulatedTransports:
         self._keyboards: dict[str, MemoryKeyboard] = {}
         self._reset_pins: list[tuple[int, str]] = []
 
+    def now_ns(self) -> int:
+        return self._clock.now_ns()
+
     def spi(self, port: str, speed_hz: int) -> MemorySpi:
         wire = MemorySpi(port, self.chip(port), self._clock.sleep)
         wire.set_speed(speed_hz)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from gateway.transports.input_events import InputDevice
 from gateway.transports.reset_line import GpioResetLine
 from gateway.transports.serial import SerialPort
@@ -10,6 +12,9 @@ from gateway.transports.spi import SpiDevice
 
 class RealTransports:
     """Gives kernel devices; nothing is opened before the reader opens it."""
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
 
     def spi(self, port: str, speed_hz: int) -> SpiDevice:
         return SpiDevice(port, speed_hz)

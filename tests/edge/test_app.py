@@ -124,9 +124,9 @@ def test_who_is_signed_in_is_known_again_after_a_restart(tmp_path: Path) -> None
 
 def test_with_a_full_journal_the_door_still_opens_and_the_lane_does_not_serve(tmp_path: Path) -> None:
     house = _House(tmp_path, "[journal]\nquota_mib = 4\nsegment_kib = 64")
-    while house.gateway.journal.stats().state == "ok":
-        tickets = [house.gateway.recorder.record("system", system={"what": "fill"}) for _ in range(500)]
-        with contextlib.suppress(JournalFull):
+    with contextlib.suppress(JournalFull):
+        while True:
+            tickets = [house.gateway.recorder.record("system", system={"what": "fill"}) for _ in range(500)]
             tickets[-1].wait(10)
     unrecorded = house.gateway.tapline.stats.unrecorded
     house.tap("lane", ALICE)
@@ -134,7 +134,7 @@ def test_with_a_full_journal_the_door_still_opens_and_the_lane_does_not_serve(tm
     assert house.gateway.seats["lane"].point.state == "idle"
     house.tap("front", ALICE)
     assert house.strike.asserted
-    assert "cannot be recorded" in verdict(house.gateway.view()).sentence
+    assert "in trouble" in verdict(house.gateway.view()).sentence
     head = house.gateway.journal.head
     house.gateway.journal.acknowledge(head, [])
     _until(lambda: house.gateway.journal.stats().state == "ok")

@@ -120,7 +120,7 @@ def test_the_first_line_is_the_verdict_and_the_page_is_whole_without_scripts(cli
         (
             {"journal_state": "alarm", "journal_detail": "The disk is full."},
             BAD,
-            "cannot be recorded: The disk is full.",
+            "in trouble: The disk is full.",
         ),
         ({"readers": (replace(READER, state="offline"),)}, BAD, "1 of 1 readers do not answer: lane-1."),
         ({"roster_version": None}, BAD, "No roster: every tap is denied."),
@@ -143,7 +143,7 @@ def test_each_trouble_has_its_sentence(change: dict[str, object], level: str, wo
 
 def test_the_worst_trouble_is_named_first() -> None:
     view = replace(VIEW, clock_quality="free", link="offline", journal_state="alarm", journal_detail="Full.")
-    assert "cannot be recorded" in verdict(view).sentence
+    assert "in trouble" in verdict(view).sentence
 
 
 def test_a_hub_that_is_away_leaves_the_gateway_ready(client: TestClient, gateway: _Gateway) -> None:

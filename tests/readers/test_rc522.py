@@ -218,12 +218,12 @@ def test_wires_too_long_for_the_speed_slow_the_bus_down(bench: Rc522Bench) -> No
 
 
 def test_pace_slows_down_after_ten_quiet_seconds_and_quickens_with_the_next_card(opened: Rc522Bench) -> None:
-    assert opened.reader.pause_seconds == 0.0008
+    assert opened.reader.pause_seconds == 0.0005
     opened.run(11_000)
     assert opened.reader.pause_seconds == 0.02
     opened.enter(FOUR)
     opened.run(20)
-    assert opened.reader.pause_seconds == 0.0008
+    assert opened.reader.pause_seconds == 0.0005
 
 
 def test_options_out_of_range_are_named() -> None:

@@ -70,3 +70,20 @@ def test_the_list_names_drivers_and_configured_readers(pi: VirtualPi, config: Pa
     assert report["readers"][0]["id"] == "lane-1"
     # The virtual Pi answers open, not stat, so the port counts as missing here.
     assert code == 1
+
+
+def test_a_trace_replays_without_the_card_number_that_was_held_to_the_reader(
+    pi: VirtualPi, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lane-1.jsonl"
+    pi.enter("spidev0.0", "ntag", "04a1b2c3d4e5f6")
+    code, said = verb(pi, "trace", "lane-1", "--config", config, "--seconds", 0.4, "--out", out)
+    assert code == 0, said
+    assert "1 cards" in said
+    text = out.read_text()
+    assert "04a1b2" not in text
+    assert "c3d4e5f6" not in text
+    code, said = verb(pi, "replay", out)
+    assert code == 0
+    assert "card read: ntag, 7 bytes" in said
+    assert "E5F6" not in said

@@ -1,0 +1,58 @@
+"""How well a reader does, as one figure and one sentence, before its users notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.readers.base import Vitals
+
+# Below these a reader is as good as new; a card at the edge of the field costs a retry now and then.
+_RETRIES_PER_TAP = 0.3
+_ERRORS_PER_TAP = 0.05
+_ENOUGH_TAPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A judgement.
+
+    Attributes:
+        points: 100 for a reader without a sign, 0 for one that is lost.
+        advice: what to look at, empty when there is nothing.
+    """
+
+    points: int
+    advice: str
+
+
+def score(vitals: Vitals, since: Vitals | None = None) -> Score:
+    """Judge a reader by its counters.
+
+    Args:
+        since: the counters some time ago, to judge the time between; None judges since the start.
+    """
+    if vitals.state in {"offline", "faulty"}:
+        return Score(0, vitals.detail)
+
+    def grown(name: str) -> int:
+        return int(getattr(vitals, name)) - (int(getattr(since, name)) if since else 0)
+
+    signs: list[tuple[int, str]] = []
+    if resets := grown("resets"):
+        signs.append(
+            (min(20 * resets, 60), "it loses its settings: look at its supply, add 100 nF and 10 uF at the board")
+        )
+    if reopens := grown("reopens"):
+        signs.append((min(15 * reopens, 45), "its port comes and goes: look at plug and cable"))
+    taps = grown("presentations")
+    if taps >= _ENOUGH_TAPS:
+        retries, errors = grown("retries") / taps, grown("errors") / taps
+        if retries > _RETRIES_PER_TAP:
+            signs.append(
+                (min(int(30 * retries), 40), "cards need several attempts: metal behind it, or a weak antenna")
+            )
+        if errors > _ERRORS_PER_TAP:
+            signs.append((min(int(200 * errors), 50), "numbers arrive damaged: long wires, noise, or a wrong setting"))
+    if not signs:
+        return Score(100, "")
+    return Score(max(100 - sum(points for points, _ in signs), 5), max(signs)[1])

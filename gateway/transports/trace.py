@@ -1,0 +1,275 @@
+"""Record and replay at the wire: a field fault becomes a file that the real driver can be run on again.
+
+Everything a driver can see is written down: what it sent, what came back, which errors, and each time it looked at the
+clock. So a replay takes the same turns as the original, as fast as the machine can. One JSON array a line:
+
+    ["v", 1, driver, options]    first line: what was recorded
+    ["t", nanoseconds]           the driver looked at the clock
+    ["o"]                        open
+    ["s", [sent..], [got..]]     an SPI message, hex strings
+    ["r", got] ["w", sent]       serial read and write
+    ["e", text]                  the step before failed with ReaderOffline
+
+A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TextIO
+
+from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.reset_line import ResetLine
+from gateway.transports.serial import SerialTransport
+from gateway.transports.spi import SpiMessage, SpiTransport
+
+VERSION = 1
+Record = list[Any]
+
+
+class Wires(Protocol):
+    """What a recorder wraps."""
+
+    def spi(self, port: str, speed_hz: int) -> SpiTransport: ...
+
+    def serial(self, port: str, baud: int) -> SerialTransport: ...
+
+    def reset_line(self, gpio: int) -> ResetLine: ...
+
+    def input_device(self, port: str) -> Any: ...
+
+    def now_ns(self) -> int: ...
+
+
+class Recorder:
+    """Transports that write down what passes through them.
+
+    Args:
+        out: takes one line a record; close it after the reader.
+    """
+
+    def __init__(self, wires: Wires, out: TextIO, driver: str, options: dict[str, Any]) -> None:
+        self._wires = wires
+        self._out = out
+        self.note(["v", VERSION, driver, options])
+
+    def note(self, record: Record) -> None:
+        self._out.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def now_ns(self) -> int:
+        now_ns = self._wires.now_ns()
+        self.note(["t", now_ns])
+        return now_ns
+
+    def spi(self, port: str, speed_hz: int) -> _RecordedSpi:
+        return _RecordedSpi(self._wires.spi(port, speed_hz), self)
+
+    def reset_line(self, gpio: int) -> ResetLine:
+        return self._wires.reset_line(gpio)
+
+    def input_device(self, port: str) -> NoReturn:
+        raise FatalError(f"Keyboards such as {port} are not recorded.")
+
+    def serial(self, port: str, baud: int) -> _RecordedSerial:
+        return _RecordedSerial(self._wires.serial(port, baud), self)
+
+
+class _RecordedSpi:
+    def __init__(self, wire: SpiTransport, recorder: Recorder) -> None:
+        self.port = wire.port
+        self._wire = wire
+        self._note = recorder.note
+
+    @property
+    def single(self) -> bool:
+        return self._wire.single
+
+    @single.setter
+    def single(self, value: bool) -> None:
+        self._wire.single = value
+
+    def open(self) -> None:
+        self._note(["o"])
+        self._try(self._wire.open)
+
+    def exchange(self, message: SpiMessage) -> None:
+        try:
+            self._wire.exchange(message)
+        except ReaderOffline as error:
+            self._note(["s", [item.tobytes().hex() for item in message.tx], []])
+            self._note(["e", str(error)])
+            raise
+        sent, got = ([item.tobytes().hex() for item in side] for side in (message.tx, message.rx))
+        self._note(["s", sent, got])
+
+    def _try(self, step: Any) -> None:
+        try:
+            step()
+        except ReaderOffline as error:
+            self._note(["e", str(error)])
+            raise
+
+    def set_speed(self, speed_hz: int) -> None:
+        self._wire.set_speed(speed_hz)
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class _RecordedSerial:
+    def __init__(self, wire: SerialTransport, recorder: Recorder) -> None:
+        self.port = wire.port
+        self._wire = wire
+        self._note = recorder.note
+
+    def open(self) -> None:
+        self._note(["o"])
+        self._guard(self._wire.open)
+
+    def read(self, timeout_seconds: float) -> bytes:
+        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
+        self._note(["r", data.hex()])
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._note(["w", data.hex()])
+        self._guard(lambda: self._wire.write(data))
+
+    def _guard(self, step: Any, failed: Record | None = None) -> Any:
+        try:
+            return step()
+        except ReaderOffline as error:
+            if failed:
+                self._note(failed)
+            self._note(["e", str(error)])
+            raise
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class ReplayEnded(ReaderOffline):
+    """The recording is over."""
+
+
+class ReplayDiverged(FatalError):
+    """The driver does something else than it did when this was recorded."""
+
+
+def load(path: Path) -> list[Record]:
+    """Read a recording.
+
+    Raises:
+        FatalError: it is none, or of a later version.
+    """
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if not records or records[0][:2] != ["v", VERSION]:
+        raise FatalError(f"{path} is no reader recording of version {VERSION}.")
+    return records
+
+
+class Replay:
+    """Transports that play a recording back; they never wait.
+
+    Attributes:
+        driver: what was recorded, with its options.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        everything = list(records)
+        self.driver: str = everything[0][2]
+        self.options: dict[str, Any] = everything[0][3]
+        self._left: Iterator[tuple[int, Record]] = iter(enumerate(everything[1:], 2))
+        self._next: tuple[int, Record] | None = next(self._left, None)
+        self._now_ns = time.monotonic_ns()
+
+    def take(self, kind: str) -> Record:
+        if self._next is None:
+            raise ReplayEnded("The recording is over.")
+        line, record = self._next
+        if record[0] != kind:
+            raise ReplayDiverged(f"Line {line} of the recording holds {record[0]!r}, the driver now does {kind!r}.")
+        self._next = next(self._left, None)
+        return record
+
+    def fail_if_recorded(self) -> None:
+        if self._next is not None and self._next[1][0] == "e":
+            raise ReaderOffline(self.take("e")[1])
+
+    def now_ns(self) -> int:
+        if self._next is not None:
+            self._now_ns = self.take("t")[1]
+        return self._now_ns
+
+    def spi(self, port: str, speed_hz: int) -> _ReplayedSpi:
+        del speed_hz
+        return _ReplayedSpi(port, self)
+
+    def reset_line(self, gpio: int) -> ResetLine:
+        del gpio
+        return _NoResetLine()
+
+    def input_device(self, port: str) -> NoReturn:
+        raise FatalError(f"Keyboards such as {port} are not recorded.")
+
+    def serial(self, port: str, baud: int) -> _ReplayedSerial:
+        del baud
+        return _ReplayedSerial(port, self)
+
+
+class _NoResetLine:
+    def pulse(self) -> None:
+        """What the pin did is in the recording."""
+
+
+class _ReplayedSpi:
+    def __init__(self, port: str, replay: Replay) -> None:
+        self.port = port
+        self.single = False
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("o")
+        self._replay.fail_if_recorded()
+
+    def exchange(self, message: SpiMessage) -> None:
+        _, sent, got = self._replay.take("s")
+        if sent != [item.tobytes().hex() for item in message.tx]:
+            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
+        self._replay.fail_if_recorded()
+        for buffer, text in zip(message.rx, got, strict=True):
+            buffer[:] = array.array("B", bytes.fromhex(text))
+
+    def set_speed(self, speed_hz: int) -> None:
+        """A recording has its own pace."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _ReplayedSerial:
+    def __init__(self, port: str, replay: Replay) -> None:
+        self.port = port
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("o")
+        self._replay.fail_if_recorded()
+
+    def read(self, timeout_seconds: float) -> bytes:
+        del timeout_seconds
+        data = bytes.fromhex(self._replay.take("r")[1])
+        self._replay.fail_if_recorded()
+        return data
+
+    def write(self, data: bytes) -> None:
+        if self._replay.take("w")[1] != data.hex():
+            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
+        self._replay.fail_if_recorded()
+
+    def close(self) -> None:
+        """Nothing is open."""
