@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import sync
 
+BOTH_DATABASES = True
 KEY = "ab" * 16
 HEADER = "Student ID,First,Last,Card\n"
 TOML = """
@@ -111,6 +113,40 @@ def test_a_card_linked_by_hand_works_at_once_and_is_not_given_to_a_second_person
         card = connection.execute(select(tables.card)).one()
         assert (card.state, card.person, card.origin) == ("active", first, "person:office")
         assert len(connection.execute(select(tables.holding)).all()) == 1
+
+
+def test_changes_are_numbered_in_the_order_in_which_they_are_committed(store: Store) -> None:
+    begun, may_commit, order = threading.Event(), threading.Event(), []
+
+    def slow() -> None:
+        with store.write() as connection:
+            audit = Audit("person:slow", "st-marys", now_ms())
+            audit.note("test", "slow")
+            audit.write(connection)
+            begun.set()
+            may_commit.wait(10)
+        order.append("slow")
+
+    def quick() -> None:
+        with store.write() as connection:
+            audit = Audit("person:quick", "st-marys", now_ms())
+            audit.note("test", "quick")
+            audit.write(connection)
+        order.append("quick")
+
+    first, second = threading.Thread(target=slow), threading.Thread(target=quick)
+    first.start()
+    begun.wait(10)
+    second.start()
+    second.join(0.3)
+    with store.read() as connection:
+        assert last_change(connection) == 0
+    may_commit.set()
+    first.join(10)
+    second.join(10)
+    assert order == ["slow", "quick"]
+    with store.read() as connection:
+        assert connection.scalars(select(tables.audit.c.subject).order_by(tables.audit.c.id)).all() == ["slow", "quick"]
 
 
 def test_setting_a_state_twice_is_one_change_and_a_card_of_nobody_cannot_be_active(store: Store) -> None:
