@@ -102,7 +102,18 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
     """
     if settings.web is not None and role in {"all", "web"}:
         check_host(settings.web.host)
+    if settings.ingest == "amqp-quorum" and settings.amqp_url is None:
+        settings.file.problem("hub.amqp_url", "is missing; the ingest amqp-quorum needs it")
+        settings.file.finish()
     store = _patient_store(settings)
+    try:
+        return _assemble(settings, role, store, on_commit)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callable[[Committed], None] | None) -> Hub:
     hub = Hub(store, Beats())
     live = Broadcaster()
     feed: LogFeed | None = None
@@ -138,9 +149,6 @@ def _ingest(
 ) -> Ingest:
     if settings.ingest == "mqtt-share":
         return MqttShare(settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
-    if settings.amqp_url is None:
-        settings.file.problem("hub.amqp_url", "is missing; the ingest amqp-quorum needs it")
-        settings.file.finish()
     url = settings.amqp_url or ""
     return AmqpQuorum(url, settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
 

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,10 +30,8 @@ class Postgres:
         self.folder.mkdir()
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user:
-            for path in (folder, *folder.parents):
-                # The server's user must be able to walk down to its folder.
-                if path.stat().st_uid == os.geteuid() and path != Path("/"):
-                    path.chmod(path.stat().st_mode | 0o011)
+            # The server's user must be able to walk down to its folder.
+            folder.chmod(0o755)
             account = pwd.getpwnam(self._user)
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         self.port = free_port()
@@ -88,13 +87,15 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     if POSTGRES is None:
         pytest.skip("PostgreSQL is not installed")
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
+    # Not below pytest's own folder, which every session closes to other users.
+    with tempfile.TemporaryDirectory(prefix="tapgate-pg-") as folder:
+        server = Postgres(Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture

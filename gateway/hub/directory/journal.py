@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, text
 
 from gateway.hub.store import tables
+
+_TURN_LOCK = 0x7A9A70
 
 
 @dataclass(slots=True)
@@ -41,8 +43,19 @@ class Audit:
     def write(self, connection: Connection) -> None:
         """Write the lines; belongs into the transaction that made the changes."""
         if self.lines:
+            in_turn(connection)
             connection.execute(insert(tables.audit), self.lines)
             self.lines = []
+
+
+def in_turn(connection: Connection) -> None:
+    """Let changes of the directory be committed one after the other, from here to the end of the transaction.
+
+    PostgreSQL hands out numbers before it commits; without turns a later number could be seen before an earlier one,
+    and whoever waits for `last_change` would miss a change. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_TURN_LOCK})"))
 
 
 def last_change(connection: Connection) -> int:

@@ -42,9 +42,10 @@ class Applier:
         self._load_refs()
         taking = {item.card: "blocked" for item in operations if isinstance(item, Revoke)}
         taking |= {item.old_card: "replaced" for item in operations if isinstance(item, Replace)}
+        before = self._states_of([item.old_card for item in operations if isinstance(item, Replace)])
         self._take(taking)
         self._move([item for item in operations if isinstance(item, Move)])
-        self._give([item for item in operations if isinstance(item, Link | Replace)])
+        self._give([item for item in operations if isinstance(item, Link | Replace)], before)
         for item in operations:
             if isinstance(item, Revoke):
                 self._audit.note("card_revoke", self._refs[item.person_key], tail=item.tail)
@@ -131,6 +132,14 @@ class Applier:
         )
         self._refs = {row.value: row.person for row in self._connection.execute(wanted)}
 
+    def _states_of(self, cards: list[str]) -> dict[str, str]:
+        card = tables.card
+        states: dict[str, str] = {}
+        for some in in_slices(cards):
+            wanted = select(card.c.key, card.c.state).where(card.c.site == self._site, card.c.key.in_(some))
+            states.update((row.key, row.state) for row in self._connection.execute(wanted))
+        return states
+
     def _take(self, cards: dict[str, str]) -> None:
         card = tables.card
         by = {"state_by": origin_of(self._source), "changed_ms": self._audit.at_ms}
@@ -157,17 +166,17 @@ class Applier:
             self._connection.execute(insert(holding).values(card=card_id, person=ref, since_ms=self._audit.at_ms))
             self._audit.note("card_move", ref, tail=item.tail, from_key=item.from_key)
 
-    def _given(self, ref: str) -> dict[str, Any]:
+    def _given(self, ref: str, state: str | None = None) -> dict[str, Any]:
         origin = origin_of(self._source)
         return {
             "person": ref,
-            "state": self._new_card_state,
+            "state": state or self._new_card_state,
             "state_by": origin,
             "origin": origin,
             "changed_ms": self._audit.at_ms,
         }
 
-    def _give(self, items: list[Link | Replace]) -> None:
+    def _give(self, items: list[Link | Replace], before: dict[str, str]) -> None:
         card, holding = tables.card, tables.holding
         known: dict[str, tuple[int, str | None]] = {}
         for some in in_slices(item.card for item in items):
@@ -176,11 +185,13 @@ class Applier:
         fresh = []
         for item in items:
             ref = self._refs[item.person_key]
+            # Who has claimed an account does not claim it again for a new card.
+            given = self._given(ref, before.get(item.old_card) if isinstance(item, Replace) else None)
             if item.card not in known:
                 row = {"site": self._site, "key": item.card, "tail": item.tail, "projection": item.projection}
-                fresh.append({**row, **self._given(ref), "created_ms": self._audit.at_ms})
+                fresh.append({**row, **given, "created_ms": self._audit.at_ms})
             else:
-                self._give_again(*known[item.card], ref)
+                self._give_again(*known[item.card], given)
             old = {"old_tail": item.old_tail} if isinstance(item, Replace) else {}
             self._audit.note("card_replace" if old else "card_link", ref, tail=item.tail, **old)
         if not fresh:
@@ -192,10 +203,10 @@ class Applier:
             insert(holding).from_select(["card", "person"], first), [{"new_key": row["key"]} for row in fresh]
         )
 
-    def _give_again(self, card_id: int, holder: str | None, ref: str) -> None:
+    def _give_again(self, card_id: int, holder: str | None, given: dict[str, Any]) -> None:
         card, holding = tables.card, tables.holding
-        self._connection.execute(update(card).where(card.c.id == card_id).values(self._given(ref)))
+        self._connection.execute(update(card).where(card.c.id == card_id).values(given))
         if holder is None:
             before = self._connection.scalar(select(func.count()).where(holding.c.card == card_id))
             since_ms = self._audit.at_ms if before else None
-            self._connection.execute(insert(holding).values(card=card_id, person=ref, since_ms=since_ms))
+            self._connection.execute(insert(holding).values(card=card_id, person=given["person"], since_ms=since_ms))

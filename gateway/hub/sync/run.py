@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RefusedError, RetryError, SourceRefused, TapgateError
-from gateway.hub.directory.journal import Audit, last_change
+from gateway.hub.directory.journal import Audit, in_turn, last_change
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.sites import Source, connect
 from gateway.hub.store import tables
@@ -139,6 +139,7 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
         report.approval_missed = approve is not None and approved is None
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
         with store.write() as connection:
+            in_turn(connection)
             if last_change(connection) != seen:
                 continue
             report.matched_taps = _apply(connection, source, run, operations)
