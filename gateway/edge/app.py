@@ -19,12 +19,14 @@ from gateway.access.event import Event, decode_event
 from gateway.access.people import Roster
 from gateway.config import GatewaySettings, PointSettings, read_site_key
 from gateway.edge.buses import BusThread, ReaderSignals
+from gateway.edge.checkpoints import Checkpoints, load_gateway_key
 from gateway.edge.clock import Clock
-from gateway.edge.health import GatewayView, ReaderRow, TapRow, verdict
+from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
 from gateway.edge.points_loop import DoorWiring, PointsLoop
 from gateway.edge.relay import Relay
 from gateway.edge.roster_sync import RosterSync
+from gateway.edge.snapshot import take_view, tap_row
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
 from gateway.errors import FatalError, OutputFailed, RetryError
 from gateway.journal.journal import Journal
@@ -74,7 +76,7 @@ class Gateway:
         self.clock = Clock(self._known_past())
         self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
         self._pins: GpioPins | None = None
-        self._output_fault: str | None = None
+        self.output_fault: str | None = None
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
         self.on_show: list[Callable[[Show], None]] = []
@@ -100,6 +102,8 @@ class Gateway:
             for item in settings.readers
         }
         self.buses = self._make_buses()
+        key = load_gateway_key(settings.state_dir / "gateway.key")
+        self._checkpoints = Checkpoints(self.journal, self.clock, settings.id, key, time.monotonic)
         self.relay = self._make_relay()
         self.roster_sync = self._make_roster_sync()
         self.web: WebFace | None = None
@@ -141,6 +145,7 @@ class Gateway:
         self._keeper.join(5)
         with contextlib.suppress(RetryError, TimeoutError):
             self.recorder.record("system", system={"what": "stopped"}).wait(_LAST_RECORD_SECONDS)
+            self._checkpoints.write().wait(_LAST_RECORD_SECONDS)
         if self.relay:
             self.relay.stop()
         if self._pins:
@@ -161,69 +166,17 @@ class Gateway:
         """Let a reader blink or beep; False when there is none of that name."""
         return reader in self.readers and self._signals.tell(reader, Signal.IDENTIFY)
 
+    @property
+    def running_seconds(self) -> float:
+        return time.monotonic() - self._started
+
     def status_line(self) -> str:
         """Give the verdict as the service manager shows it."""
         return verdict(self.view()).sentence
 
     def view(self) -> GatewayView:
         """Take a snapshot of everything that pages and health checks show."""
-        stats, stamp = self.journal.stats(), self.clock.stamp()
-        relay = self.relay.status() if self.relay else None
-        roster = self.roster.current
-        now = datetime.now(UTC)
-        return GatewayView(
-            gateway=self.settings.id,
-            site=self.settings.site,
-            software=__version__,
-            boot=self.journal.boot,
-            running_seconds=time.monotonic() - self._started,
-            readers=tuple(
-                self._reader_row(item.id, item.driver, item.port, item.point) for item in self.settings.readers
-            ),
-            doors=tuple(
-                (name, str(seat.point.state)) for name, seat in self.seats.items() if isinstance(seat.point, Door)
-            ),
-            hub_configured=relay is not None,
-            link=relay.link if relay else "off",
-            link_detail=(relay.refused or relay.last_error or "") if relay and relay.link != "online" else "",
-            hub=relay.hub if relay else "none",
-            waiting=stats.waiting,
-            oldest_seconds=stats.oldest_waiting_seconds,
-            rtt_ms=relay.rtt_ms if relay else None,
-            roster_version=roster.version if roster else None,
-            roster_cards=roster.count if roster else 0,
-            roster_age_seconds=max(0.0, (now - roster.created).total_seconds()) if roster else None,
-            roster_fault=self.roster_sync.fault or self.roster.fault if self.roster_sync else self.roster.fault,
-            journal_state=stats.state,
-            journal_detail=stats.reason,
-            journal_head=stats.head,
-            journal_bytes=stats.bytes,
-            sync_ms=stats.sync_ms_p50,
-            disk_free_bytes=stats.disk_free_bytes,
-            clock_quality=stamp.clock,
-            clock_at=stamp.at,
-            output_fault=self._output_fault,
-            hanging=tuple(self.beats.overdue()),
-            granted=self.tapline.stats.granted,
-            denied=self.tapline.stats.denied,
-        )
-
-    def _reader_row(self, name: str, driver: str, port: str, point: str) -> ReaderRow:
-        vitals = self.readers[name].vitals
-        silent = (time.monotonic_ns() - vitals.last_read_ns) / 1e9 if vitals.last_read_ns else None
-        return ReaderRow(
-            name,
-            driver,
-            port,
-            point,
-            vitals.state,
-            vitals.detail,
-            vitals.firmware,
-            silent,
-            vitals.presentations,
-            vitals.errors,
-            vitals.resets,
-        )
+        return take_view(self)
 
     def _roster_in_force(self) -> Roster | None:
         return self.roster.current
@@ -266,7 +219,7 @@ class Gateway:
         return self._pins
 
     def _note_output_fault(self, point: str, why: str) -> None:
-        self._output_fault = f"{point}: {why}"
+        self.output_fault = f"{point}: {why}"
         log.error("the outputs of %s do not work: %s", point, why)
 
     def _make_buses(self) -> list[BusThread]:
@@ -290,6 +243,7 @@ class Gateway:
             settings.hub,
             gateway_id=settings.id,
             site=settings.site,
+            public_key=self._checkpoints.public_key,
             offline_after_seconds=settings.offline_after_seconds,
             roster_version=lambda: self.roster.current.version if self.roster.current else None,
             now=lambda: self.clock.now() if self.clock.quality != "free" else None,
@@ -316,6 +270,7 @@ class Gateway:
                     self.recorder.record("clock", data=record)
                 if self.roster_sync:
                     self.roster_sync.tick()
+                self._checkpoints.due()
             except Exception:
                 log.exception("a turn of the housekeeping failed")
         self.beats.forget("housekeeping")
@@ -329,7 +284,7 @@ class Gateway:
 
     def _on_record(self, seq: int, raw: bytes, event: Event) -> None:
         if event.kind == "tap":
-            self.taps.appendleft(_tap_row(seq, event))
+            self.taps.appendleft(tap_row(seq, event))
         for listener in self.on_tap:
             listener(seq, raw, event)
         self._changed.set()
@@ -363,15 +318,3 @@ def _make_point(item: PointSettings) -> Point:
     if item.kind == "door":
         return Door(item.id, item.unlock_seconds, item.held_open_seconds)
     return Lane(item.id) if item.kind == "lane" else Kiosk(item.id)
-
-
-def _tap_row(seq: int, event: Event) -> TapRow:
-    return TapRow(
-        seq,
-        event.at,
-        event.point if isinstance(event.point, str) else "",
-        event.reader if isinstance(event.reader, str) else "",
-        event.card.tail if event.card else "",
-        str(event.decision),
-        str(event.reason),
-    )

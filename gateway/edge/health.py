@@ -25,6 +25,8 @@ class ReaderRow:
     presentations: int
     errors: int
     resets: int
+    score: int
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,8 @@ def test_a_start_and_a_stop_are_events(tmp_path: Path) -> None:
     house = _House(tmp_path)
     house.stop()
     house.start()
-    assert [event.system["what"] for event in house.events("system")] == ["started", "stopped", "started"]
+    said = [event.system["what"] for event in house.events("system")]
+    assert said == ["started", "stopped", "checkpoint", "started"]
     house.stop()
 
 

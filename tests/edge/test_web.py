@@ -16,7 +16,7 @@ from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes
 from gateway.points.actions import Show
 from gateway.webkit.events import Broadcaster
 
-READER = ReaderRow("lane-1", "rc522", "/dev/spidev0.0", "lane-1", "ready", "", "MFRC522 v2.0", 3.0, 7, 0, 0)
+READER = ReaderRow("lane-1", "rc522", "/dev/spidev0.0", "lane-1", "ready", "", "MFRC522 v2.0", 3.0, 7, 0, 0, 97, "")
 VIEW = GatewayView(
     gateway="gw-canteen",
     site="st-marys",

@@ -29,6 +29,12 @@ def render_metrics(view: GatewayView) -> str:
             "Errors seen by the reader's driver.",
             [(f'{{reader="{row.name}"}}', row.errors) for row in view.readers],
         ),
+        (
+            "tapgate_reader_health",
+            "gauge",
+            "Health of the reader from 0 to 100.",
+            [(f'{{reader="{row.name}"}}', row.score) for row in view.readers],
+        ),
         ("tapgate_journal_head", "gauge", "Sequence number of the newest event.", [("", view.journal_head)]),
         ("tapgate_journal_waiting", "gauge", "Events that the hub does not have.", [("", view.waiting)]),
         (

@@ -1,0 +1,91 @@
+"""Takes the GatewayView of a running gateway: reads everything, changes nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gateway import __version__
+from gateway.access.event import Event
+from gateway.edge.health import GatewayView, ReaderRow, TapRow
+from gateway.points.door import Door
+from gateway.readers.vital_signs import score
+
+if TYPE_CHECKING:
+    from gateway.config import ReaderSettings
+    from gateway.edge.app import Gateway
+
+
+def take_view(gateway: Gateway) -> GatewayView:
+    """Take a snapshot; callable from any thread."""
+    settings, stats, stamp = gateway.settings, gateway.journal.stats(), gateway.clock.stamp()
+    relay = gateway.relay.status() if gateway.relay else None
+    roster, sync = gateway.roster.current, gateway.roster_sync
+    now = datetime.now(UTC)
+    points = [(name, seat.point) for name, seat in gateway.seats.items()]
+    return GatewayView(
+        gateway=settings.id,
+        site=settings.site,
+        software=__version__,
+        boot=gateway.journal.boot,
+        running_seconds=gateway.running_seconds,
+        readers=tuple(_reader_row(gateway, item) for item in settings.readers),
+        doors=tuple((name, str(point.state)) for name, point in points if isinstance(point, Door)),
+        hub_configured=relay is not None,
+        link=relay.link if relay else "off",
+        link_detail=(relay.refused or relay.last_error or "") if relay and relay.link != "online" else "",
+        hub=relay.hub if relay else "none",
+        waiting=stats.waiting,
+        oldest_seconds=stats.oldest_waiting_seconds,
+        rtt_ms=relay.rtt_ms if relay else None,
+        roster_version=roster.version if roster else None,
+        roster_cards=roster.count if roster else 0,
+        roster_age_seconds=max(0.0, (now - roster.created).total_seconds()) if roster else None,
+        roster_fault=(sync.fault if sync else None) or gateway.roster.fault,
+        journal_state=stats.state,
+        journal_detail=stats.reason,
+        journal_head=stats.head,
+        journal_bytes=stats.bytes,
+        sync_ms=stats.sync_ms_p50,
+        disk_free_bytes=stats.disk_free_bytes,
+        clock_quality=stamp.clock,
+        clock_at=stamp.at,
+        output_fault=gateway.output_fault,
+        hanging=tuple(gateway.beats.overdue()),
+        granted=gateway.tapline.stats.granted,
+        denied=gateway.tapline.stats.denied,
+    )
+
+
+def tap_row(seq: int, event: Event) -> TapRow:
+    """Give a tap as the pages list it."""
+    return TapRow(
+        seq,
+        event.at,
+        event.point if isinstance(event.point, str) else "",
+        event.reader if isinstance(event.reader, str) else "",
+        event.card.tail if event.card else "",
+        str(event.decision),
+        str(event.reason),
+    )
+
+
+def _reader_row(gateway: Gateway, item: ReaderSettings) -> ReaderRow:
+    vitals = gateway.readers[item.id].vitals
+    health = score(vitals)
+    return ReaderRow(
+        name=item.id,
+        driver=item.driver,
+        port=item.port,
+        point=item.point,
+        state=vitals.state,
+        detail=vitals.detail,
+        firmware=vitals.firmware,
+        silent_seconds=(time.monotonic_ns() - vitals.last_read_ns) / 1e9 if vitals.last_read_ns else None,
+        presentations=vitals.presentations,
+        errors=vitals.errors,
+        resets=vitals.resets,
+        score=health.points,
+        advice=health.advice,
+    )
