@@ -126,8 +126,6 @@ class BusThread:
 
     def _lose(self, berth: _Berth, why: str) -> None:
         berth.reader.close()
-        if berth.is_open:
-            berth.reader.vitals.reopens += 1
         berth.is_open = False
         berth.reader.vitals.state, berth.reader.vitals.detail = "offline", why
         berth.retry_at = time.monotonic() + berth.pause_seconds * random.uniform(0.8, 1.2)

@@ -22,7 +22,7 @@ from gateway.cards.encodings import project
 from gateway.cards.identity import UID_PROJECTION, CardNumber, card_key
 from gateway.cards.uid import Uid
 from gateway.edge.clock import Clock
-from gateway.errors import RetryError
+from gateway.errors import BadCardNumber, RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
@@ -217,17 +217,18 @@ class Tapline:
     def _present(self, event: CardRead | CardRefused, roster: Roster | None) -> tuple[Presentation, CardRef | None]:
         if isinstance(event, CardRefused):
             return Presentation(refused=Reason(event.reason)), None
-        number = event.number
-        if number.is_random:
-            return Presentation(refused=Reason.CARD_RANDOM_UID), None
-        keys = tuple(card_key(self._site_key, form) for form in _forms(number, roster))
-        return Presentation(keys), CardRef(keys[0].hex(), number.tail, event.card_type)
+        keys = tuple(card_key(self._site_key, form) for form in _forms(event.number, roster))
+        return Presentation(keys), CardRef(keys[0].hex(), event.number.tail, event.card_type)
 
 
 def _forms(number: CardNumber, roster: Roster | None) -> list[CardNumber]:
     """Give the number in every projection that the roster uses, the reader's own first."""
     forms = [number]
     if roster is not None and number.projection == UID_PROJECTION and len(roster.projections) > 1:
-        uid = Uid(number.value)
+        try:
+            uid = Uid(number.value)
+        except BadCardNumber:
+            # A 125 kHz tag's number is no ISO 14443 UID; it has no other form.
+            return forms
         forms += [form for name in roster.projections[1:] if (form := project(uid, name)) is not None]
     return forms
