@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, func, select
 from gateway.hub.directory.people import find_people
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
+from gateway.hub.web.what import say_what
 
 PAGE_ROWS = 50
 _MANY = 200
@@ -43,6 +44,7 @@ class LogRow:
         at: the time of the tap in the site's time zone.
         matched: the card became known after the tap, and the hub found the person then.
         delay_seconds: from the tap to its commit at the hub.
+        what: what an event that is no tap says, empty for a tap.
         at_how: `set`, or how the time was found although the gateway's clock was not (see access.timeline).
         at_error_seconds: how far the time may be off, None where it is right or nothing bounds it.
     """
@@ -65,6 +67,7 @@ class LogRow:
     delay_seconds: float
     at_how: str
     at_error_seconds: float | None
+    what: str
 
 
 def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bool]:
@@ -122,6 +125,7 @@ def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
         delay_seconds=max(0, row.committed_ms - row.at_ms) / 1000,
         at_how=row.at_how,
         at_error_seconds=None if row.at_error_ms is None else row.at_error_ms / 1000,
+        what=say_what(row.kind, row.raw),
     )
 
 

@@ -1,0 +1,71 @@
+"""What an event says, in the words of the logbook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.access.event import Event, decode_event
+from gateway.errors import BadMessage
+
+_MOVEMENTS = {"in": "signed in", "out": "signed out"}
+_SYSTEM = {
+    "started": "gateway started",
+    "stopped": "gateway stopped",
+    "checkpoint": "signed checkpoint",
+    "output_failed": "an output failed",
+    "web_failed": "its pages are not served",
+}
+
+
+def say_what(kind: str, raw: bytes) -> str:
+    """Say what an event that is no tap tells; the kind itself when it tells nothing more."""
+    if kind == "tap":
+        return ""
+    try:
+        event = decode_event(raw)
+    except BadMessage:
+        return kind
+    return _SAYERS[event.kind](event) or event.kind
+
+
+def _movement(event: Event) -> str:
+    said = event.movement if isinstance(event.movement, dict) else {}
+    return _MOVEMENTS.get(str(said.get("direction")), "")
+
+
+def _door(event: Event) -> str:
+    said = event.door if isinstance(event.door, dict) else {}
+    cause = " by the exit button" if said.get("cause") == "rex" else ""
+    return f"door {_words(said.get('state'))}{cause}" if said.get("state") else ""
+
+
+def _reader(event: Event) -> str:
+    said = event.data if isinstance(event.data, dict) else {}
+    name = event.reader if isinstance(event.reader, str) else ""
+    return f"reader {name} {_words(said.get('state'))}" if said.get("state") else ""
+
+
+def _system(event: Event) -> str:
+    said = event.system if isinstance(event.system, dict) else {}
+    what = str(said.get("what", ""))
+    return _SYSTEM.get(what, _words(what))
+
+
+def _clock(event: Event) -> str:
+    said = event.data if isinstance(event.data, dict) else {}
+    return "clock set" if said.get("synchronised") else "clock not set yet"
+
+
+def _words(text: Any) -> str:
+    return str(text or "").replace("_", " ")
+
+
+_SAYERS = {
+    "tap": lambda _event: "",
+    "sale": lambda _event: "sale",
+    "movement": _movement,
+    "door": _door,
+    "reader": _reader,
+    "system": _system,
+    "clock": _clock,
+}
