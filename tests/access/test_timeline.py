@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.event import Event
@@ -94,6 +94,7 @@ def test_a_clock_event_is_read_as_edge_clock_writes_it() -> None:
     assert read_clock_record(event(60.0)) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 86_400), min_size=2, max_size=20), st.floats(0, 86_400), st.floats(-50e-6, 50e-6))
 def test_repaired_times_keep_the_order_and_the_truth_lies_within_the_error(
     ups: list[float], synchronised_up: float, drift: float

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.link.watermark import MAX_RANGES, Coverage
@@ -8,6 +8,7 @@ from gateway.link.watermark import MAX_RANGES, Coverage
 ranges = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair))), max_size=30)
 
 
+@settings(deadline=None)
 @given(ranges, st.integers(1, 80), st.integers(0, 20))
 def test_a_coverage_is_the_set_of_what_was_added_in_its_shortest_form(
     added: list[tuple[int, int]], first: int, length: int
