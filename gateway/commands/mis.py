@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.action == "preview":
                 report = preview(store, source, base)
             else:
-                report = sync(store, source, base, arguments.approve, by_hand(getpass.getuser()))
+                report = sync(store, source, base, arguments.approve, by_hand(_who()))
         except (SourceRefused, SourceUnreachable) as error:
             failure = error.failure if isinstance(error, SourceRefused) else "unreachable"
             return _fail(failure, str(error), arguments.json)
@@ -49,6 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         return GOOD if clean else FINDINGS
     finally:
         store.close()
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A user without a name, as containers have them.
+        return f"uid {os.getuid()}"
 
 
 def _find(store: Store, arguments: argparse.Namespace) -> Source:
