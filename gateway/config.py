@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
+from gateway.settings_file import SettingsFile, Table
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\-\"]+)\s*\]")
-_KEY = re.compile(r"\s*([A-Za-z0-9_\-]+)\s*=")
-_REQUIRED = object()
 SITE_KEY_BYTES = 32
 POINT_KINDS = ("lane", "door", "kiosk")
 SOURCE_KINDS = ("csv", "wonde", "sql", "oneroster", "managebac", "isams")
@@ -104,12 +102,26 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSettings:
+    """Lets groups pass at a point; `windows` as access.schedule reads them, none for always."""
+
+    point: str
+    name: str
+    groups: tuple[str, ...]
+    windows: tuple[str, ...]
+    on_holidays: bool
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     id: str
     name: str
     timezone: zoneinfo.ZoneInfo
     site_key_file: Path
     sources: tuple[SourceSettings, ...]
+    rules: tuple[RuleSettings, ...] = ()
+    holidays: tuple[tuple[date, date], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,146 +136,6 @@ class HubSettings:
     signing_key_file: Path
     web: WebSettings | None
     sites: tuple[SiteSettings, ...]
-
-
-class SettingsFile:
-    """One configuration file with the line of every key and the problems found so far."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._problems: list[tuple[int, str]] = []
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError([f"{path}:0: file: cannot be read ({error.strerror}); check the path given."]) from None
-        except UnicodeDecodeError:
-            raise ConfigError([f"{path}:0: file: is not UTF-8 text; save it as UTF-8."]) from None
-        self._lines = _line_index(text)
-        try:
-            self.root: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            line = re.search(r"line (\d+)", str(error))
-            raise ConfigError([f"{path}:{line[1] if line else 1}: syntax: {error}"]) from None
-
-    def problem(self, place: str, message: str) -> None:
-        """Note a problem at a place such as `reader.0.port`."""
-        line = self._line_of(place)
-        self._problems.append((line, f"{self.path}:{line}: {place}: {message}"))
-
-    def finish(self) -> None:
-        """Raise ConfigError when any problem was noted."""
-        if self._problems:
-            raise ConfigError([text for _, text in sorted(self._problems)])
-
-    def table(self, place: str, *, required: bool = True) -> Table | None:
-        found = self.root.get(place)
-        if found is None:
-            if required:
-                self.problem(place, f"is missing; add a [{place}] section")
-            return None
-        if not isinstance(found, dict):
-            self.problem(place, f"must be a [{place}] section")
-            return None
-        return Table(self, place, found)
-
-    def tables(self, place: str, within: Mapping[str, Any] | None = None, at: str = "") -> list[Table]:
-        name = place.rpartition(".")[2]
-        found = (self.root if within is None else within).get(name, [])
-        where = f"{at}.{name}" if at else place
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            self.problem(where, f"must be written as [[{place}]] sections")
-            return []
-        return [Table(self, f"{where}.{number}", item) for number, item in enumerate(found)]
-
-    def _line_of(self, place: str) -> int:
-        while place:
-            if place in self._lines:
-                return self._lines[place]
-            place = place.rpartition(".")[0]
-        return 1
-
-
-class Table:
-    """One section while it is read: every key is taken once, what is left over is unknown."""
-
-    def __init__(self, file: SettingsFile, place: str, values: Mapping[str, Any]) -> None:
-        self.file, self.place, self.values = file, place, dict(values)
-        self._left = dict(values)
-        self._asked: list[str] = []
-
-    def problem(self, key: str, message: str) -> None:
-        self.file.problem(f"{self.place}.{key}", message)
-
-    def take(
-        self, key: str, kind: type, default: Any = _REQUIRED, check: Callable[[Any], str | None] | None = None
-    ) -> Any:
-        """Take one key; a wrong or missing one is noted and replaced by the default or an empty value of the kind."""
-        self._asked.append(key)
-        fallback = kind() if default is _REQUIRED else default
-        if key not in self._left:
-            if default is _REQUIRED:
-                self.problem(key, "is missing; it has no default")
-            return fallback
-        value = self._left.pop(key)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            self.problem(key, f"must be {_KIND_WORDS[kind]}")
-            return fallback
-        message = check(value) if check else None
-        if message:
-            self.problem(key, message)
-            return fallback
-        return value
-
-    def rest(self) -> dict[str, Any]:
-        """Give the keys not taken; whoever owns them checks them."""
-        rest, self._left = self._left, {}
-        return rest
-
-    def finish(self) -> None:
-        for key in self._left:
-            near = difflib.get_close_matches(key, self._asked, 1)
-            self.problem(
-                key, f"is not known here; did you mean {near[0]!r}?" if near else "is not known here; remove it"
-            )
-
-
-_KIND_WORDS: dict[type, str] = {
-    str: "a text in quotes",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table",
-}
-
-
-def _line_index(text: str) -> dict[str, int]:
-    lines: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    prefix = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            prefix = _open_section(header[2].replace('"', ""), header[1] == "[[", counts)
-            lines.setdefault(prefix, number)
-        elif key := _KEY.match(line):
-            lines.setdefault(f"{prefix}.{key[1]}" if prefix else key[1], number)
-    return lines
-
-
-def _open_section(name: str, is_array: bool, counts: dict[str, int]) -> str:
-    # `[[site.source]]` below the second `[[site]]` is site.1.source.0, as tomllib nests it.
-    parts: list[str] = []
-    for depth, part in enumerate(name.split(".")):
-        parts.append(part)
-        joined = ".".join(parts)
-        last = depth == name.count(".")
-        if last and is_array:
-            counts[joined] = counts.get(joined, -1) + 1
-        if joined in counts:
-            parts.append(str(counts[joined]))
-    return ".".join(parts)
 
 
 def _check_id(value: str) -> str | None:
@@ -296,13 +168,13 @@ def _zone(table: Table) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo("UTC")
 
 
-def _path(table: Table, key: str, default: Any = _REQUIRED) -> Path | None:
-    text = table.take(key, str, default)
+def _path(table: Table, key: str, default: Any = ...) -> Path | None:
+    text = table.take(key, str) if default is ... else table.take(key, str, default)
     # Relative paths are relative to the configuration file, so that a folder can be moved as a whole.
     return None if text is None else table.file.path.parent / text
 
 
-def _need_path(table: Table, key: str, default: Any = _REQUIRED) -> Path:
+def _need_path(table: Table, key: str, default: Any = ...) -> Path:
     return _path(table, key, default) or Path()
 
 
@@ -436,6 +308,50 @@ def load_gateway(path: Path, drivers: tuple[str, ...]) -> GatewaySettings:
     return settings
 
 
+def _site(file: SettingsFile, item: Table) -> SiteSettings:
+    sources = []
+    for source in file.tables("site.source", item.values, item.place):
+        name = source.take("name", str, check=_check_id)
+        kind = source.take("kind", str, check=_one_of(SOURCE_KINDS))
+        sources.append(SourceSettings(name, kind, source.rest(), source.place))
+    rules = [_rule(rule) for rule in file.tables("site.rule", item.values, item.place)]
+    holidays = []
+    for holiday in file.tables("site.holiday", item.values, item.place):
+        first = holiday.take("first_day", date)
+        holidays.append((first, holiday.take("last_day", date, first)))
+        holiday.finish()
+    for key in ("source", "rule", "holiday"):
+        item.take(key, list, [])
+    site_id = item.take("id", str, check=_check_id)
+    site = SiteSettings(
+        id=site_id,
+        name=item.take("name", str, site_id),
+        timezone=_zone(item),
+        site_key_file=_need_path(item, "site_key_file"),
+        sources=tuple(sources),
+        rules=tuple(rules),
+        holidays=tuple(holidays),
+    )
+    item.finish()
+    return site
+
+
+def _rule(table: Table) -> RuleSettings:
+    def texts(value: list[Any]) -> str | None:
+        return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
+
+    rule = RuleSettings(
+        point=table.take("point", str),
+        name=table.take("name", str),
+        groups=tuple(table.take("groups", list, [], texts)),
+        windows=tuple(table.take("windows", list, [], texts)),
+        on_holidays=table.take("on_holidays", bool, False),
+        place=table.place,
+    )
+    table.finish()
+    return rule
+
+
 def load_hub(path: Path) -> HubSettings:
     """Read hub.toml; call `settings.file.finish()` after the connectors have checked their options.
 
@@ -445,20 +361,7 @@ def load_hub(path: Path) -> HubSettings:
     file = SettingsFile(path)
     _check_sections(file, ("hub", "web", "site"))
     table = file.table("hub") or Table(file, "hub", {})
-    sites = []
-    for item in file.tables("site"):
-        sources = []
-        for source in file.tables("site.source", item.values, item.place):
-            name, kind = (
-                source.take("name", str, check=_check_id),
-                source.take("kind", str, check=_one_of(SOURCE_KINDS)),
-            )
-            sources.append(SourceSettings(name, kind, source.rest(), source.place))
-        item.take("source", list, [])
-        site_id = item.take("id", str, check=_check_id)
-        name = item.take("name", str, site_id)
-        sites.append(SiteSettings(site_id, name, _zone(item), _need_path(item, "site_key_file"), tuple(sources)))
-        item.finish()
+    sites = [_site(file, item) for item in file.tables("site")]
     settings = HubSettings(
         file=file,
         state_dir=_need_path(table, "state_dir", "/var/lib/tapgate-hub"),

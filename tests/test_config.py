@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,35 @@ def test_a_hub_file_with_two_sites_keeps_each_source_with_its_site(tmp_path: Pat
     ]
     assert (hub.broker.tls, hub.broker.port) == (True, 8883)
     assert hub.sites[0].sources[0].options["columns"] == {"person_key": "Student ID"}
+
+
+def test_rules_and_holidays_of_a_site_are_read_as_they_say(tmp_path: Path) -> None:
+    path = tmp_path / "hub.toml"
+    rules = """
+[[site.rule]]
+point = "front-door"
+name = "school hours"
+groups = ["student"]
+windows = ["mon-fri 07:30-18:00"]
+
+[[site.holiday]]
+first_day = 2026-12-21
+last_day = 2027-01-04
+"""
+    path.write_text(HUB + rules, encoding="utf-8")
+    hub = load_hub(path)
+    hub.file.finish()
+    (rule,) = hub.sites[1].rules
+    assert (rule.point, rule.groups, rule.windows, rule.on_holidays) == (
+        "front-door",
+        ("student",),
+        ("mon-fri 07:30-18:00",),
+        False,
+    )
+    assert hub.sites[1].holidays == ((date(2026, 12, 21), date(2027, 1, 4)),)
+    path.write_text(HUB + rules.replace("2026-12-21", '"soon"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match="first_day: must be a date such as 2026-12-21"):
+        load_hub(path).file.finish()
 
 
 def test_an_unknown_source_kind_names_its_line(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.config import SettingsFile, Table
 from gateway.errors import ConfigError
+from gateway.settings_file import SettingsFile, Table
 
 EXIT_GOOD = 0
 _RC522_MAX_HZ = 10_000_000

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.cli import main
 from gateway.commands.wiring import BOARDS, make_plan, profiles_folder
-from gateway.config import SettingsFile
 from gateway.errors import ConfigError
+from gateway.settings_file import SettingsFile
 
 PROFILES = sorted(profiles_folder().glob("*.toml"))
 

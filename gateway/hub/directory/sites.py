@@ -5,20 +5,25 @@ hub.toml creates what is missing and keeps following rows that nobody edited; an
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.access.people import EVERY_POINT
+from gateway.access.schedule import parse_window
 from gateway.config import HubSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.mis.base import Connector, Options, build_connector
+
+log = logging.getLogger(__name__)
 
 # Settings of the sync itself; every kind of source has them beside the connector's own.
 SYNC_OPTIONS = {
@@ -71,6 +76,12 @@ def check_sources(settings: HubSettings) -> None:
                 _connect(source.kind, source.options, settings.file.path.parent, bytes(32), problem)
             except FatalError as error:
                 problem("kind", str(error))
+        for rule in site.rules:
+            for window in rule.windows:
+                try:
+                    parse_window(window)
+                except ValueError as error:
+                    settings.file.problem(f"{rule.place}.windows", str(error))
 
 
 def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str], None]) -> None:
@@ -120,6 +131,7 @@ def register(store: Store, settings: HubSettings) -> None:
         store.one_at_a_time(connection)
         for wanted in settings.sites:
             _register_site(connection, wanted)
+            _register_rules(connection, wanted)
             for source in wanted.sources:
                 row = {"kind": source.kind, "options": dict(source.options)}
                 table = tables.source
@@ -140,11 +152,30 @@ def _register_site(connection: Connection, wanted: SiteSettings) -> None:
         connection.execute(insert(table).values(id=wanted.id, **row))
         everyone = {"site": wanted.id, "point": EVERY_POINT, "place": 0, "name": "everyone", "groups": []}
         connection.execute(insert(rule).values(**everyone, schedule="always", windows=[], on_holidays=True))
+        if not wanted.rules:
+            log.warning("site %s has no rules yet: every active card may pass at every point", wanted.id)
         audit = Audit("hub", wanted.id, now_ms())
         audit.note("site_create", wanted.id)
         audit.write(connection)
     elif not found.edited:
         connection.execute(update(table).where(table.c.id == wanted.id).values(**row))
+
+
+def _register_rules(connection: Connection, wanted: SiteSettings) -> None:
+    """Make the rules and holidays of a site those of hub.toml, when it names any; no page edits them yet."""
+    rule, holiday = tables.access_rule, tables.holiday
+    if wanted.rules:
+        connection.execute(delete(rule).where(rule.c.site == wanted.id))
+        places: Counter[str] = Counter()
+        for item in wanted.rules:
+            row: dict[str, Any] = {"name": item.name, "groups": list(item.groups), "windows": list(item.windows)}
+            row |= {"schedule": item.name if item.windows else "always", "on_holidays": item.on_holidays}
+            connection.execute(insert(rule).values(site=wanted.id, point=item.point, place=places[item.point], **row))
+            places[item.point] += 1
+    if wanted.holidays:
+        connection.execute(delete(holiday).where(holiday.c.site == wanted.id))
+        rows = [{"site": wanted.id, "first_day": first, "last_day": last} for first, last in wanted.holidays]
+        connection.execute(insert(holiday), rows)
 
 
 def list_sources(connection: Connection, site: str | None = None, name: str | None = None) -> list[Source]:
