@@ -90,7 +90,8 @@ def test_nothing_confirmed_is_lost_to_kill_9(tmp_path: Path, group: int) -> None
             for seq in range(max(first, reader.oldest), last + 1):
                 assert f'"key":"{number + seq - first:032x}"'.encode() in stored[seq], f"run {run}: event {seq}"
             confirmed_events += last - first + 1
-        assert reader.oldest <= max(line[3] for line in lines) + 1
+        # The child acknowledges 100 behind what it confirmed last, and may die before it prints the next line.
+        assert reader.oldest <= max(lines[-1][1] - 100, *(line[3] for line in lines), 0) + 1
     assert len(boots) == RUNS
     assert confirmed_events > RUNS * group
     findings = [finding for finding in verify(tmp_path).findings if finding.kind not in {"torn", "missing"}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import gc
 import queue
 import re
 import subprocess
@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from gateway.config import BrokerSettings
 from gateway.link.client import Arrived, Connected, Link, Published
 from gateway.link.topics import HUB_STATE, GatewayTopics, roster_manifest
 from tests.brokers import MOSQUITTO, free_port, wait_for_port
+from tests.certificates import Authority
 
 pytestmark = [
     pytest.mark.mosquitto,
@@ -29,46 +26,16 @@ SHIPPED = Path(__file__).parents[2] / "systemd"
 OURS, OTHERS = GatewayTopics("st-marys", "gw-canteen"), GatewayTopics("st-marys", "gw-front")
 
 
-class _Authority:
-    """A certificate authority of one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.file = folder / "ca.crt"
-        self.file.write_bytes(self._sign(self._name, self._key.public_key(), authority=True))
-
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool = False) -> bytes:
-        now = dt.datetime.now(dt.UTC)
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1))
-        builder = builder.not_valid_after(now + dt.timedelta(hours=1))
-        builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate, private = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        certificate.write_bytes(
-            self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key())
-        )
-        plain = serialization.NoEncryption()
-        private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-        return certificate, private
-
-
 class _School:
     def __init__(self, folder: Path) -> None:
-        self.authority = _Authority(folder)
-        certificate, key = self.authority.issue("localhost")
+        self.authority = Authority(folder)
+        certificate, key = self.authority.issue("broker")
         self.plain_port, self.tls_port = free_port(), free_port()
         text = (SHIPPED / "mosquitto-tapgate.conf").read_text(encoding="utf-8")
         for shipped, here in (
             ("listener 1883 127.0.0.1", f"listener {self.plain_port} 127.0.0.1"),
             ("listener 8883", f"listener {self.tls_port} 127.0.0.1"),
-            ("/etc/tapgate/ca.crt", str(self.authority.file)),
+            ("/etc/tapgate/ca.crt", str(self.authority.ca_file)),
             ("/etc/mosquitto/certs/hub.crt", str(certificate)),
             ("/etc/mosquitto/certs/hub.key", str(key)),
             ("/etc/mosquitto/tapgate.acl", str(SHIPPED / "mosquitto-tapgate.acl")),
@@ -81,7 +48,7 @@ class _School:
 
     def link(self, name: str) -> Link:
         certificate, key = self.authority.issue(name)
-        settings = BrokerSettings("localhost", self.tls_port, True, self.authority.file, certificate, key)
+        settings = BrokerSettings("127.0.0.1", self.tls_port, True, self.authority.ca_file, certificate, key)
         return Link(settings, name)
 
     def hub(self) -> Link:
@@ -114,14 +81,15 @@ def _connect(link: Link) -> Link:
 
 
 def test_a_gateway_reaches_its_own_topics_and_is_refused_at_those_of_another(school: _School) -> None:
-    gateway = _connect(school.link("gw-canteen"))
     answers = []
     for topic in (OURS.taps, OURS.state, OTHERS.taps, OTHERS.ack, OURS.ack, roster_manifest("st-marys"), HUB_STATE):
+        # mosquitto 2.0.11 often cuts the connection after a refusal, so each topic gets one of its own.
+        gateway = _connect(school.link("gw-canteen"))
         gateway.publish(topic, b"[]")
         answer = _hear(gateway, Published)
         assert isinstance(answer, Published)
         answers.append(answer.refused is None)
-    gateway.close()
+        gateway.close()
     assert answers == [True, True, False, False, False, False, False]
 
 
@@ -140,15 +108,19 @@ def test_a_gateway_hears_the_hub_and_nothing_of_another_gateway(school: _School)
     assert set(heard) == {OURS.ack, roster_manifest("st-marys")}
 
 
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_without_a_certificate_of_the_school_nobody_gets_in(school: _School, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    certificate, key = _Authority(other).issue("gw-canteen")
-    settings = BrokerSettings("localhost", school.tls_port, True, school.authority.file, certificate, key)
+    certificate, key = Authority(other).issue("gw-canteen")
+    settings = BrokerSettings("127.0.0.1", school.tls_port, True, school.authority.ca_file, certificate, key)
     intruder = Link(settings, "gw-canteen")
     intruder.start()
     item = intruder.inbox.get(timeout=10)
     intruder.close()
+    del intruder
+    gc.collect()
     assert not isinstance(item, Connected)
 
 
