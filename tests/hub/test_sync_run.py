@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Office:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._capsys = folder, capsys
+        self.opened: list[Store] = []
         self.config = folder / "hub.toml"
         self.config.write_text(TOML)
         (folder / "site.key").write_text(bytes(range(32)).hex())
@@ -54,7 +56,8 @@ class Office:
         return code, json.loads(out.splitlines()[-1]), out
 
     def store(self) -> Store:
-        return prepare_store(read_settings(self.config))
+        self.opened.append(prepare_store(read_settings(self.config)))
+        return self.opened[-1]
 
     def lines(self) -> list[str]:
         return (self.folder / "people.csv").read_text(encoding="utf-8-sig").splitlines(keepends=True)
@@ -64,8 +67,11 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Office:
-    return Office(tmp_path, capsys)
+def office(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Office]:
+    office = Office(tmp_path, capsys)
+    yield office
+    for store in office.opened:
+        store.close()
 
 
 def test_preview_writes_nothing_sync_applies_it_and_a_second_sync_has_nothing_to_do(office: Office) -> None:
