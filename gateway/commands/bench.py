@@ -45,10 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe_machine() -> str:
     """Name processor, kernel and interpreter, because figures mean nothing without them."""
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.lower().startswith(("model name", "model\t")):
-            model = line.partition(":")[2].strip()
-            break
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    # `model name` on a PC, `Model` on a Raspberry Pi.
+    model = fields.get("model name") or fields.get("Model") or platform.machine()
     cores = os.cpu_count()
     return f"{model}, {cores} cores, Linux {platform.release()}, Python {platform.python_version()}"
