@@ -176,6 +176,7 @@ def test_a_start_and_a_stop_are_events(tmp_path: Path) -> None:
     house = _House(tmp_path)
     house.stop()
     house.start()
+    _until(lambda: len(house.events("system")) == 4)
     said = [event.system["what"] for event in house.events("system")]
     assert said == ["started", "stopped", "checkpoint", "started"]
     house.stop()
