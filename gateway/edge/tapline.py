@@ -25,7 +25,7 @@ from gateway.edge.clock import Clock
 from gateway.errors import BadCardNumber, RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
+from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,10 @@ class Tapline:
         if isinstance(event, CardGone):
             return
         try:
+            if isinstance(event, CardSuspicion):
+                data = {"state": "suspicion", "sign": event.sign, "tail": event.tail}
+                self._recorder.record("reader", reader=event.reader, data=data)
+                return
             self._carry(event)
             watch = self.watch
             if watch is not None and isinstance(event, CardRead):

@@ -20,7 +20,7 @@ from gateway.edge.health import verdict
 from gateway.errors import JournalFull
 from gateway.outputs.simulated import SimulatedStrike
 from gateway.points.kiosk import Kiosk
-from gateway.readers.base import DRIVERS, CardRead
+from gateway.readers.base import DRIVERS, CardRead, CardSuspicion
 from gateway.roster.file import RosterContent, build, rule_for_everyone
 from gateway.roster.signing import Signer
 from gateway.simulator.chips import SimulatedTransports
@@ -202,3 +202,12 @@ def test_the_start_up_path_imports_neither_web_nor_hub(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _House) -> None:
+    house.tap("front", ALICE)
+    house.gateway.tapline.handle(CardSuspicion("front", "backdoor", time.monotonic_ns(), ALICE.tail))
+    _until(lambda: any(event.data.get("state") == "suspicion" for event in house.events("reader")))
+    [said] = [event for event in house.events("reader") if event.data["state"] == "suspicion"]
+    assert (said.reader, said.data) == ("front", {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"})
+    assert [event.decision for event in house.events("tap")] == ["granted"]
