@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),
     "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and say what mends what"),
     "journal": Verb("gateway.commands.journal", "list, verify or export a journal"),
+    "card": Verb("gateway.commands.card", "learn from a few taps how the MIS writes card numbers"),
     "readers": Verb("gateway.commands.readers", "list the drivers, or try a configured reader"),
     "schema": Verb("gateway.commands.schema", "print the JSON Schema, AsyncAPI or OpenAPI description"),
     "wiring": Verb("gateway.commands.wiring", "check a wiring profile and write its firmware lines"),

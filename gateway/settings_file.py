@@ -42,7 +42,7 @@ class SettingsFile:
 
     def problem(self, place: str, message: str) -> None:
         """Note a problem at a place such as `reader.0.port`."""
-        line = self._line_of(place)
+        line = self.line_of(place)
         self._problems.append((line, f"{self.path}:{line}: {place}: {message}"))
 
     def finish(self) -> None:
@@ -70,7 +70,8 @@ class SettingsFile:
             return []
         return [Table(self, f"{where}.{number}", item) for number, item in enumerate(found)]
 
-    def _line_of(self, place: str) -> int:
+    def line_of(self, place: str) -> int:
+        """Give the line, from 1, of a place such as `site.0.source.1.kind`; of its section when it is not there."""
         while place:
             if place in self._lines:
                 return self._lines[place]

@@ -17,7 +17,16 @@ from typing import Any
 from gateway.config import GatewaySettings, ReaderSettings, load_gateway
 from gateway.edge.options import reader_options
 from gateway.errors import ConfigError, MissingExtra, ReaderOffline
-from gateway.readers.base import DRIVERS, CardGone, CardRead, Reader, ReaderEvent, make_reader, parse_options
+from gateway.readers.base import (
+    DRIVERS,
+    CardGone,
+    CardRead,
+    CardSuspicion,
+    Reader,
+    ReaderEvent,
+    make_reader,
+    parse_options,
+)
 from gateway.readers.masking import mask
 from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
@@ -209,4 +218,6 @@ def _sentence(event: ReaderEvent) -> str:
         return f"card read: {event.card_type}, {len(number.value)} bytes ({number.projection}), ends in {number.tail}"
     if isinstance(event, CardGone):
         return "card gone"
+    if isinstance(event, CardSuspicion):
+        return f"the card that ends in {event.tail} may be a copy: {event.sign.replace('_', ' ')}"
     return f"card refused: {event.reason}: {event.detail}"

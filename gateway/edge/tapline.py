@@ -25,7 +25,7 @@ from gateway.edge.clock import Clock
 from gateway.errors import BadCardNumber, RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
+from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class Tapline:
         points_of: the point of each reader.
         roster: gives the roster in force, None when there is none.
         local: gives the site's local time for a decision.
+        watch: told of every card read, after it has had its answer; may be set and taken away at any time.
     """
 
     def __init__(
@@ -114,10 +115,12 @@ class Tapline:
         recorder: Recorder,
         board: Switchboard,
         on_change: Callable[[], None] = lambda: None,
+        watch: Callable[[CardRead], None] | None = None,
     ) -> None:
         self._site_key, self._seats, self._points_of = site_key, seats, points_of
         self._roster, self._local, self._recorder, self._board = roster, local, recorder, board
         self._on_change = on_change
+        self.watch = watch
         self.stats = TapStats()
 
     def handle(self, event: ReaderEvent) -> None:
@@ -125,7 +128,14 @@ class Tapline:
         if isinstance(event, CardGone):
             return
         try:
+            if isinstance(event, CardSuspicion):
+                data = {"state": "suspicion", "sign": event.sign, "tail": event.tail}
+                self._recorder.record("reader", reader=event.reader, data=data)
+                return
             self._carry(event)
+            watch = self.watch
+            if watch is not None and isinstance(event, CardRead):
+                watch(event)
         except Exception:
             log.exception("a tap at reader %s could not be carried to its end", event.reader)
 

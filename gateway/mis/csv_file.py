@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,31 @@ class CsvFile:
             else:
                 yield from self._record(row, header, places, place)
         yield Complete(count)
+
+    def cells(self, headings: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Give the cells under some headings, row by row, as they are written; rows that cannot be read are left out.
+
+        Raises:
+            SourceRefused: the file has no such column, or cannot be read as CSV.
+        """
+        text, _ = self._text()
+        rows = _rows(text, self.delimiter or _sniff(text))
+        header = [heading.casefold() for heading in self._header(rows)]
+        for heading in headings:
+            if heading.strip().casefold() not in header:
+                raise SourceRefused("column_missing", f"The file {self.path.name} has no column {heading!r}.")
+        places = [header.index(heading.strip().casefold()) for heading in headings]
+        for _, row, fault in rows:
+            if fault is None and _fits(row, len(header)):
+                yield tuple(row[place].strip() for place in places)
+
+    def heading_of(self, field: str) -> str | None:
+        """Give the heading under which a field of ours stands in this file, None when it has none."""
+        text, _ = self._text()
+        header = self._header(_rows(text, self.delimiter or _sniff(text)))
+        asked = (self.columns[field],) if field in self.columns else _USUAL[field]
+        known = {heading.casefold(): heading for heading in header}
+        return next((known[name.casefold()] for name in asked if name.casefold() in known), None)
 
     def _text(self) -> tuple[str, Notice | None]:
         try:

@@ -56,7 +56,22 @@ class CardGone:
     seen_ns: int
 
 
-ReaderEvent = CardRead | CardRefused | CardGone
+@dataclass(frozen=True, slots=True)
+class CardSuspicion:
+    """A card that has been read shows a sign of being a copy; comes after its CardRead, at most once a presentation.
+
+    Attributes:
+        sign: a value of cards.clones.Sign.
+        tail: of the UID, as people may see it.
+    """
+
+    reader: str
+    sign: str
+    seen_ns: int
+    tail: str
+
+
+ReaderEvent = CardRead | CardRefused | CardGone | CardSuspicion
 
 
 @dataclass(slots=True)

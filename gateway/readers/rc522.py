@@ -28,6 +28,7 @@ from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, T
 from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
+from gateway.readers.rc522_clones import CloneCheck
 from gateway.readers.rc522_content import Place, read_key, read_number
 
 _HEALTH_NS = 1_000_000_000
@@ -49,6 +50,7 @@ class Options:
         block: of the sector, or the NTAG's page; offset and length are bytes in the 16 read from there.
         key_file: 12 hex digits for a sector, empty for the factory key; 32 for a DESFire key, empty for a free file.
         aid: application of a `desfire-file`, six hex digits as the issuer writes it.
+        clone_check: look for signs of a copied card after it has been served; a Classic costs the next looks 20 ms.
         system_id: hex text of the issuer's system identifier, when each DESFire card has a key of its own (AN10922).
     """
 
@@ -69,6 +71,7 @@ class Options:
     file: int = 0
     key_number: int = 0
     system_id: str = ""
+    clone_check: bool = False
 
     def __post_init__(self) -> None:
         bounds = {
@@ -133,6 +136,7 @@ class Rc522Reader:
         self._resting_ns = int(options.rearm_ms * 1e6) // 3
         self._next_resting_ns = 0
         self._turn = 0
+        self._clones = CloneCheck(name, chip, now_ns) if options.clone_check else None
 
     def open(self) -> None:
         started_before = self.vitals.state != "starting"
@@ -176,6 +180,9 @@ class Rc522Reader:
             if self._polled_ns >= self._next_health_ns:
                 self._check_health()
             self._look(events)
+            if self._clones and not events:
+                # A look that found nobody has time for it; whoever comes next is at most one question late.
+                events += self._clones.ask()
         except ChipFault:
             self._check_health(suspect=True)
         return events
@@ -201,7 +208,9 @@ class Rc522Reader:
             if walk.collisions:
                 self._count("collisions")
             if walk.sak is not None:
-                self._found(walk.uid, card_type(atqa, walk.sak), walk.sak, events)
+                is_new = self._found(walk.uid, card_type(atqa, walk.sak), walk.sak, events)
+                if is_new and self._clones:
+                    self._clones.suspect(walk.uid, b"" if walk.collisions else atqa, walk.sak)
                 return
             self.vitals.retries += 1
             self._count(walk.failed)
@@ -211,22 +220,23 @@ class Rc522Reader:
                 return
             atqa = answer.data
 
-    def _found(self, raw: bytes, kind: str, sak: int, events: list[ReaderEvent]) -> None:
+    def _found(self, raw: bytes, kind: str, sak: int, events: list[ReaderEvent]) -> bool:
         now_ns = self._now_ns()
         self._busy_until_ns = now_ns + _BUSY_NS
         if not self._presence.seen(raw, now_ns):
-            return
+            return False
         self.vitals.presentations += 1
         self.vitals.last_read_ns = now_ns
         if self._place is None:
             events.append(judge_uid(self.name, raw, kind, now_ns))
-            return
+            return True
         try:
             number = read_number(self._chip, self._place, raw, sak)
         except BadCardNumber as error:
             events.append(CardRefused(self.name, Reason.CARD_FORMAT, str(error), self._now_ns()))
         else:
             events.append(CardRead(self.name, number, kind, self._now_ns()))
+        return True
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> None:
         cards = self._presence.cards

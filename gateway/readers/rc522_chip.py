@@ -27,6 +27,7 @@ _SLOWEST_HZ = 250_000
 _READS = 4
 _READ_AGAIN_SECONDS = 50e-6
 _LONG_READ_AGAIN_SECONDS = 1.5e-3
+_BARE_TIMEOUT_TICKS = 1000 // mfrc522.TIMER_TICK_US  # ten times what a card takes to begin
 _PATTERNS = (0x55, 0xAA, 0x0F, 0xF0, 0x01, 0x80, 0x00, 0xFF)
 _PROBE_DELAY_US = 3000
 _PROBES = 3
@@ -325,6 +326,23 @@ class Rc522Chip:
         answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, reads))
         self._fifo_clean = False
         return answer.data[:-2] if answer.clean and has_good_crc(answer.data) else None
+
+    def exchange_bare(self, frame: bytes, answer_bytes: int, last_bits: int = 0) -> Answer:
+        """Send a frame as it is and give whatever came back; `last_bits` of its last byte are sent, 0 for all."""
+        prepared = self._prepared(
+            mfrc522.transceive(
+                frame,
+                answer_bytes=answer_bytes,
+                wait_us=len(frame) * 85 + 800,
+                last_bits=last_bits,
+                timeout_ticks=_BARE_TIMEOUT_TICKS,
+            )
+        )
+        again = self._prepared(Frame(((mfrc522.read_answer(answer_bytes), 0),), 0, 0))
+        self._transport.exchange(prepared.message)
+        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, 2 * _READS))
+        self._fifo_clean = False
+        return answer
 
     def end_session(self) -> None:
         """Halt the card, switch the cipher off and go back to the short time-out."""

@@ -11,7 +11,7 @@ import secrets
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from gateway.cards.iso14443 import has_good_crc, with_crc
-from gateway.cards.mifare_classic import BLOCK_BYTES, FACTORY_KEY, READ, first_block, trailer_block
+from gateway.cards.mifare_classic import AUTH_A, AUTH_B, BLOCK_BYTES, FACTORY_KEY, READ, first_block, trailer_block
 from gateway.cards.ntag import GET_VERSION, PAGE_BYTES, READ_SIGNATURE
 from gateway.protocols.iso_dep import DESELECT
 from gateway.simulator.iso14443_cards import (
@@ -58,8 +58,16 @@ class ClassicCard(Card):
             self.fall_back()
         return good
 
+    def challenge(self) -> bytes:
+        """Give the card's first nonce of an authentication."""
+        return secrets.token_bytes(4)
+
     def command(self, data: bytes) -> RadioFrame | None:
-        if not has_good_crc(data) or len(data) != 4 or data[0] != READ:
+        if not has_good_crc(data) or len(data) != 4:
+            return None
+        if data[0] in {AUTH_A, AUTH_B} and not self.encrypted:
+            return radio_frame(self.challenge())
+        if data[0] != READ:
             return None
         block = data[1]
         if block // 4 != self._sector:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gateway.cards.detective import investigate
+from gateway.cards.detective import Form, form_of, investigate
 from gateway.cards.encodings import encode
 from gateway.cards.uid import Uid
 
@@ -92,3 +92,36 @@ def test_no_sentence_shows_a_card_number() -> None:
     cards, column = school("hex-msb")
     text = repr(investigate(cards[:3], column)).upper()
     assert not any(card.raw.hex().upper() in text for card in cards)
+
+
+def test_a_form_that_points_to_somebody_else_than_the_owner_is_out() -> None:
+    cards, column = school("hex-msb")
+    column[7] = encode(cards[0], "hex-lsb")
+    verdict = investigate(cards[:4], column, {cards[0]: [0]})
+    assert verdict.best is not None
+    assert verdict.best.encoding == "hex-msb"
+    assert [item.encoding for item in verdict.explanations if item.disproved] == ["hex-lsb"]
+
+
+def test_taps_of_other_people_than_those_named_prove_nothing() -> None:
+    cards, column = school("hex-msb")
+    verdict = investigate(cards[:3], column, {card: [place + 100] for place, card in enumerate(cards[:3])})
+    assert verdict.best is None
+    assert "other people" in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("encoding", "width", "order", "keeps", "padding"),
+    [
+        ("dec-lsb", 12, "last byte first", "whole", "zeros to 12 places"),
+        ("hex-msb", 0, "first byte first", "whole", "none"),
+        ("6h8d", 0, "first byte first", "the last 3 of 4 bytes", "zeros to 8 places"),
+        ("bcc-appended", 0, "first byte first", "whole and a check byte", "none"),
+    ],
+)
+def test_a_form_is_described_in_words(encoding: str, width: int, order: str, keeps: str, padding: str) -> None:
+    cards, column = school(encoding)
+    column = [text.zfill(width) for text in column]
+    best = investigate(cards[:5], column).best
+    assert best is not None
+    assert form_of(best, column) == Form(order, keeps, padding)

@@ -20,7 +20,7 @@ from gateway.edge.health import verdict
 from gateway.errors import JournalFull
 from gateway.outputs.simulated import SimulatedStrike
 from gateway.points.kiosk import Kiosk
-from gateway.readers.base import DRIVERS, CardRead
+from gateway.readers.base import DRIVERS, CardRead, CardSuspicion
 from gateway.roster.file import RosterContent, build, rule_for_everyone
 from gateway.roster.signing import Signer
 from gateway.simulator.chips import SimulatedTransports
@@ -176,6 +176,7 @@ def test_a_start_and_a_stop_are_events(tmp_path: Path) -> None:
     house = _House(tmp_path)
     house.stop()
     house.start()
+    _until(lambda: len(house.events("system")) == 4)
     said = [event.system["what"] for event in house.events("system")]
     assert said == ["started", "stopped", "checkpoint", "started"]
     house.stop()
@@ -201,3 +202,12 @@ def test_the_start_up_path_imports_neither_web_nor_hub(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _House) -> None:
+    house.tap("front", ALICE)
+    house.gateway.tapline.handle(CardSuspicion("front", "backdoor", time.monotonic_ns(), ALICE.tail))
+    _until(lambda: any(event.data.get("state") == "suspicion" for event in house.events("reader")))
+    [said] = [event for event in house.events("reader") if event.data["state"] == "suspicion"]
+    assert (said.reader, said.data) == ("front", {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"})
+    assert [event.decision for event in house.events("tap")] == ["granted"]

@@ -6,9 +6,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from gateway.config import WebSettings
+from gateway.edge.teaching import Teaching, Watch
 from gateway.edge.web.app import Requests, build_status_site, render_live, render_tap
 from gateway.edge.web.kiosk import mount_kiosks, render_message
 from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes
+from gateway.edge.web.teach import TeachPage, mount_teach, render_lesson
 from gateway.points.actions import Show
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.server import WebServer
@@ -41,6 +43,9 @@ class WebFace:
         self.site = build_status_site(requests, gateway.settings.id, self._pages)
         mount_lanes(self.site.app, self._lanes, settings.till_token_file)
         mount_kiosks(self.site, self._screens)
+        self._teaching = Teaching(self._hook, gateway.wake)
+        self._teach_pages = Broadcaster()
+        mount_teach(self.site, TeachPage(list(gateway.readers), self._teaching, self._teach_pages))
         self.server = WebServer(self.site.app, settings.host, settings.port, self._pages)
         self._stopping = False
         self._thread = threading.Thread(target=self._keep_live, name="pages", daemon=True)
@@ -53,12 +58,17 @@ class WebFace:
 
     def stop(self) -> None:
         self._stopping = True
+        self._teaching.stop()
         self._gateway.wake()
         self._thread.join(5)
         self._lanes.close()
+        self._teach_pages.close()
         for screen in self._screens.values():
             screen.close()
         self.server.stop()
+
+    def _hook(self, watch: Watch | None) -> None:
+        self._gateway.tapline.watch = watch
 
     def _on_show(self, show: Show) -> None:
         screen = self._screens.get(show.point)
@@ -75,5 +85,7 @@ class WebFace:
                 self._pages.publish(render_live(self.site, self._gateway.view()))
                 for tap in reversed([tap for tap in list(self._gateway.taps) if tap.seq > newest]):
                     self._pages.publish(render_tap(self.site, tap))
+            if self._teach_pages.listeners:
+                self._teach_pages.publish(render_lesson(self.site, self._teaching.lesson()))
             newest = max((tap.seq for tap in list(self._gateway.taps)), default=newest)
             pause.wait(_SETTLE_SECONDS)
