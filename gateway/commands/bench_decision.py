@@ -1,9 +1,9 @@
 """UID known to output performed on the whole daemon with 100,000 cards, quiet and with busy pages, against TinyDB.
 
-The taps enter where the reader hands them over (a silent line reader, so that no emulated chip takes processor time);
-The taps enter where the reader hands them over (a silent line reader, so that no emulated chip takes time); the
-journal, points and outputs are the real ones. Busy means eight open live pages and fifty page loads a second from
-another process.
+The taps enter where the reader hands them over (a silent line reader, so that no emulated chip takes time); journal,
+points and outputs are the real ones. Busy means eight open live pages and fifty page loads a second from another
+process.
+"""
 
 from __future__ import annotations
 
