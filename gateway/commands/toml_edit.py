@@ -15,8 +15,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from gateway.config import SettingsFile
 from gateway.errors import RefusedError
+from gateway.settings_file import SettingsFile
 
 _PLAIN = re.compile(r"[A-Za-z0-9|_-]+")
 
