@@ -27,7 +27,7 @@ from gateway.readers.base import (
     make_reader,
     parse_options,
 )
-from gateway.readers.masking import mask
+from gateway.readers.masking import MASKED_DRIVERS, mask
 from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
 from gateway.transports.trace import Recorder, Replay, ReplayEnded, load
@@ -137,8 +137,9 @@ def _find(arguments: argparse.Namespace) -> tuple[ReaderSettings, Any]:
 
 def _trace(arguments: argparse.Namespace) -> int:
     item, options = _find(arguments)
-    if item.driver not in {"rc522", "serial-line"}:
-        raise ConfigError([f"{arguments.config}:1: driver: {item.driver} is not recorded; rc522 and serial-line are"])
+    if item.driver not in MASKED_DRIVERS:
+        known = ", ".join(MASKED_DRIVERS)
+        raise ConfigError([f"{arguments.config}:1: driver: {item.driver} is not recorded; those that are: {known}"])
     raw = io.StringIO()
     recorder = Recorder(RealTransports(), raw, item.driver, dict(item.options))
     reader = make_reader(item.driver, item.id, item.port, options, recorder)

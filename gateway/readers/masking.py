@@ -1,7 +1,8 @@
 """Card numbers out of a recording: each is replaced by an invented one, consistently and with its check bytes.
 
 Law of this file: a recording either comes out without any real number in it or is refused. What is replaced are whole
-UIDs as RC522 frames and serial lines carry them; recordings with collisions or with card memory in them are refused.
+UIDs as RC522 frames, serial lines and 125 kHz frames carry them; recordings with collisions or with card memory in them
+are refused.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from gateway.cards.encodings import encode
 from gateway.cards.iso14443 import SEL_CODES, bcc, cascade_levels
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber, RefusedError
+from gateway.protocols import stx_etx
 from gateway.protocols.mfrc522 import Answer, Register, select_bytes, write
 from gateway.transports.trace import Record
 
+MASKED_DRIVERS = ("rc522", "serial-line", "stx-etx")
+_TAG = re.compile(rb"\x02([0-9A-Fa-f]{2})([0-9A-Fa-f]{8})[0-9A-Fa-f]{2}")
 _NUMBER_LIKE = re.compile(rb"[0-9A-Fa-f]{5,}")
 _KEEP = 1  # the first byte tells the maker, or that the number is random
 
@@ -44,6 +48,8 @@ def mask(records: Sequence[Record], uids: Iterable[bytes]) -> list[Record]:
         return _mask_rc522(records, pairs)
     if records[0][2] == "serial-line":
         return _mask_lines(records, pairs)
+    if records[0][2] == "stx-etx":
+        return _mask_tags(records, pairs)
     raise CannotMask(f"Recordings of driver {records[0][2]!r} cannot be masked.")
 
 
@@ -113,6 +119,31 @@ def _mask_lines(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]])
             # The lengths stay, so the pieces in which the bytes arrived stay too.
             stream = stream.replace(known, made.rjust(len(known), b"0")[-len(known) :])
         fakes.add(made.rjust(len(real), b"0")[-len(real) :])
+    masked = _cut_again(records, stream, fakes)
+    _verify(masked, [encode(Uid(uid), encoding).encode() for uid, _ in pairs])
+    return masked
+
+
+def _mask_tags(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]]) -> list[Record]:
+    made_of = dict(pairs)
+    fakes: set[bytes] = set()
+
+    def swap(found: re.Match[bytes]) -> bytes:
+        number = bytes.fromhex(found[2].decode("ascii"))
+        if number not in made_of:
+            return found[0]  # nobody read it; refused below
+        frame = stx_etx.encode(int(found[1], 16), made_of[number])[: len(found[0])]
+        fakes.add(frame[1:])
+        return frame
+
+    stream = b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "r")
+    masked = _cut_again(records, _TAG.sub(swap, stream), fakes)
+    _verify(masked, [form.encode() for uid in made_of for form in (uid.hex(), uid.hex().upper())])
+    return masked
+
+
+def _cut_again(records: Sequence[Record], stream: bytes, fakes: set[bytes]) -> list[Record]:
+    """Put the bytes back in the pieces in which they arrived; refuses what looks like any other number."""
     if any(found not in fakes for found in _NUMBER_LIKE.findall(stream)):
         raise CannotMask("The recording holds a number that was not read; it cannot be replaced.")
     masked = []
@@ -123,7 +154,6 @@ def _mask_lines(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]])
         length = len(record[1]) // 2
         masked.append(["r", stream[:length].hex()])
         stream = stream[length:]
-    _verify(masked, [encode(Uid(uid), encoding).encode() for uid, _ in pairs])
     return masked
 
 

@@ -52,4 +52,4 @@ class StxEtxReader(TalkingReader[Tag | Dropped]):
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> StxEtxReader:
-    return StxEtxReader(name, transports.serial(port, options.baud), options)
+    return StxEtxReader(name, transports.serial(port, options.baud), options, transports.now_ns)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ReaderOffline
-from gateway.readers import rc522, serial_line
+from gateway.protocols.stx_etx import encode
+from gateway.readers import rc522, serial_line, stx_etx
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.masking import CannotMask, mask
 from gateway.simulator import iso14443_cards as cards
@@ -134,3 +135,46 @@ def test_a_card_that_was_not_read_keeps_the_recording_from_being_masked(tmp_path
     path, _ = record_rc522(tmp_path, FOUR, OTHER)
     with pytest.raises(CannotMask, match="was not read"):
         mask(load(path), [FOUR])
+
+
+def record_tags(*pieces: bytes) -> tuple[list, list[ReaderEvent]]:
+    wires = SimulatedTransports()
+    port = "/dev/ttyS0"
+    out = io.StringIO()
+    reader = stx_etx.make("gate", port, stx_etx.Options(), Recorder(wires, out, "stx-etx", {}))
+    line = wires.line(port)
+    reader.open()
+    events: list[ReaderEvent] = []
+    for piece in pieces:
+        line.send(piece)
+        events += poll_for(reader, 0.03)
+    line.unplug()
+    with pytest.raises(ReaderOffline):
+        poll_for(reader, 1.0)
+    wires.close()
+    return [json.loads(text) for text in out.getvalue().splitlines()], events
+
+
+def test_a_recording_of_125_khz_tags_is_masked_with_its_checksums_and_replays_to_as_many_taps() -> None:
+    whole = encode(0x1A, FOUR)
+    records, events = record_tags(whole[:6], whole[6:], encode(0x00, OTHER).lower())
+    assert numbers(events) == [FOUR, OTHER]
+    masked = mask(records, numbers(events))
+    wire = b"".join(bytes.fromhex(record[1]) for record in masked if record[0] == "r").upper()
+    assert FOUR.hex().upper().encode() not in wire
+    assert OTHER.hex().upper().encode() not in wire
+    again = stx_etx.make("gate", "/dev/ttyS0", stx_etx.Options(), Replay(masked))
+    again.open()
+    replayed: list[ReaderEvent] = []
+    with pytest.raises(ReaderOffline):
+        poll_for_ever(again, replayed)
+    assert len(numbers(replayed)) == 2
+    assert not set(numbers(replayed)) & {FOUR, OTHER}
+    assert [event.seen_ns for event in replayed] == [event.seen_ns for event in events]
+
+
+@pytest.mark.parametrize("stranger", [encode(0x1A, OTHER), encode(0x1A, OTHER)[:9], encode(0x1A, FOUR)[1:]])
+def test_a_tag_that_was_not_read_whole_keeps_the_recording_from_being_masked(stranger: bytes) -> None:
+    records, _ = record_tags(encode(0x1A, FOUR), stranger)
+    with pytest.raises(CannotMask):
+        mask(records, [FOUR])
