@@ -58,7 +58,8 @@ class AmqpQuorum:
     """One ingest worker.
 
     Args:
-        amqp_url: such as amqp://user:password@host:5672/%2F; it is never logged.
+        amqp_url: such as amqp://user:password@host:5672/%2F, of several nodes with commas between, the first that
+            answers is taken; it is never logged. A comma in a password is written %2C.
         broker: the same RabbitMQ as MQTT, for the watermarks.
         worker: stable over restarts and different for each worker.
         beat: called whenever the loop turns; feeds the watchdog.
@@ -82,12 +83,12 @@ class AmqpQuorum:
             self._pika: Any = importlib.import_module("pika")
         except ModuleNotFoundError:
             raise MissingExtra("The AMQP ingest needs pika; install tapgate[amqp].") from None
-        self._parameters = self._pika.URLParameters(amqp_url)
+        self._parameters = [self._pika.URLParameters(url.strip()) for url in amqp_url.split(",")]
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
         self._link = Link(broker, f"{worker}-marks", session_expiry_seconds=0)
         self._outgoing = Outgoing()
         self._waiting: dict[str, deque[_Delivery]] = {label: deque() for label in QUEUES}
-        self._consuming = False
+        self._consuming = self._cancelled = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -122,12 +123,16 @@ class AmqpQuorum:
     def _serve(self) -> None:
         connection = self._pika.BlockingConnection(self._parameters)
         try:
+            self._cancelled = False
             channels = {label: self._consume(connection, label) for label in QUEUES}
             self._consuming = True
             while not self._stopping.is_set():
                 self._beat()
                 self._flush()
                 connection.process_data_events(time_limit=0 if any(self._waiting.values()) else _IDLE_SECONDS)
+                if self._cancelled or not all(channel.is_open for channel in channels.values()):
+                    # pika says nothing of a channel or a consumer that the broker ended on a connection that stays.
+                    raise self._pika.exceptions.ConsumerCancelled
                 self._commit(channels)
         finally:
             if connection.is_open:
@@ -144,6 +149,10 @@ class AmqpQuorum:
             topic = method.routing_key.replace(".", "/")
             self._waiting[label].append(_Delivery(method.delivery_tag, Incoming(topic, body, now_ms())))
 
+        def cancelled(_frame: Any) -> None:
+            self._cancelled = True
+
+        channel.add_on_cancel_callback(cancelled)
         channel.basic_consume(name, take)
         return channel
 
