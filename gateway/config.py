@@ -1,5 +1,7 @@
 """Configuration files: TOML to typed settings, every error as `file:line: key: message`.
 
+One page, a little over 400 lines, so that the keys of both daemons stand side by side.
+
 Unknown keys are errors. Secrets are only named by file; no message repeats a value of a key that names one. Settings of
 a reader's driver and of an MIS source stay opaque here (`options`); the shelf that owns them checks them and reports
 through `SettingsFile.problem`, so that every error of a file comes out in one run, in file order.

@@ -244,7 +244,7 @@ def _say(**said: Any) -> None:
 
 
 def _our_driver() -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports  # noqa: PLC0415  # the peers' processes do not need it
+    from gateway.transports.real import RealTransports  # the peers' processes do not need it
 
     reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), RealTransports())
     reader.open()
@@ -257,7 +257,7 @@ def _our_driver() -> tuple[_Look, Callable[[], float]]:
 
 
 def _our_pair() -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports  # noqa: PLC0415
+    from gateway.transports.real import RealTransports
 
     wires = RealTransports()
     readers = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in (_DEVICE, _NEIGHBOUR)]
@@ -273,7 +273,7 @@ def _our_pair() -> tuple[_Look, Callable[[], float]]:
 
 
 def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
-    from mfrc522 import MFRC522  # noqa: PLC0415  # only the peer's process has it
+    from mfrc522 import MFRC522  # only the peer's process has it
 
     chip = MFRC522(pin_mode=11, pin_rst=25)
 
@@ -288,10 +288,10 @@ def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
 
 
 def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
-    import logging  # noqa: PLC0415
+    import logging
 
-    from pirc522 import RFID  # noqa: PLC0415  # only the peer's process has it
-    from RPi import GPIO  # noqa: PLC0415
+    from pirc522 import RFID  # only the peer's process has it
+    from RPi import GPIO
 
     logging.disable(logging.WARNING)
     # Its interrupt needs /sys/class/gpio, so it polls, as its read_id does.

@@ -93,9 +93,9 @@ def async_api() -> dict[str, Any]:
 def open_api() -> dict[str, Any]:
     """Give the OpenAPI description of a gateway's HTTP."""
     # FastAPI is imported here, because only this description needs it.
-    from gateway.edge.web.app import Requests, build_status_site  # noqa: PLC0415
-    from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes  # noqa: PLC0415
-    from gateway.webkit.events import Broadcaster  # noqa: PLC0415
+    from gateway.edge.web.app import Requests, build_status_site
+    from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes
+    from gateway.webkit.events import Broadcaster
 
     def nothing() -> Any:
         raise RuntimeError("only described, never asked")

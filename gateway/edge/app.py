@@ -122,7 +122,7 @@ class Gateway:
             self.relay.start()
         if self.settings.web is not None:
             # Imported here, after the readers run: FastAPI takes most of a second to import.
-            from gateway.edge.web.face import WebFace  # noqa: PLC0415
+            from gateway.edge.web.face import WebFace  # noqa: PLC0415  # see above
 
             web = WebFace(self, self.settings.web)
             try:

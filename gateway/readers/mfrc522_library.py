@@ -95,7 +95,7 @@ class Mfrc522LibraryReader:
     def _import() -> Any:
         try:
             import mfrc522  # noqa: PLC0415  # only this driver needs it, and it touches the GPIO when imported
-            from RPi import GPIO  # noqa: PLC0415
+            from RPi import GPIO  # noqa: PLC0415  # importing touches the hardware
         except ImportError as error:
             raise MissingExtra(f"Driver mfrc522 needs {error.name}; install tapgate[pi].") from error
         except RuntimeError as error:

@@ -76,8 +76,8 @@ class Store:
         """Bring the tables to the form of this software; safe to call from several processes at once."""
         # It logs every plug-in it loads, and only this call needs it.
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        from alembic import command  # noqa: PLC0415
-        from alembic.config import Config  # noqa: PLC0415
+        from alembic import command  # noqa: PLC0415  # only migrations need Alembic
+        from alembic.config import Config  # noqa: PLC0415  # only migrations need Alembic
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
