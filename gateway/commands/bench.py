@@ -18,6 +18,7 @@ BENCHES = {
     "decision": "gateway.commands.bench_decision",
     "roster": "gateway.commands.bench_roster",
     "ingest": "gateway.commands.bench_ingest",
+    "revoke": "gateway.commands.bench_revoke",
 }
 
 

@@ -62,7 +62,7 @@ def run_bench() -> dict[str, Any]:
     """Measure ours and the peer in turns."""
     ours: dict[str, list[float]] = {"live events/s": [], "backlog events/s": []}
     peer: list[float] = []
-    with tempfile.TemporaryDirectory() as name, _broker(Path(name)) as (broker, broker_name):
+    with tempfile.TemporaryDirectory() as name, mosquitto_or_embedded(Path(name)) as (broker, broker_name):
         for turn in range(_ROUNDS):
             folder = Path(name) / str(turn)
             folder.mkdir()
@@ -90,7 +90,8 @@ def run_bench() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _broker(folder: Path) -> Iterator[tuple[BrokerSettings, str]]:
+def mosquitto_or_embedded(folder: Path) -> Iterator[tuple[BrokerSettings, str]]:
+    """Run mosquitto, or the embedded broker where there is none; gives its settings and its name."""
     program = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
     if program is None:
         with EmbeddedBroker() as embedded:
