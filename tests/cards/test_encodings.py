@@ -89,7 +89,8 @@ def test_any_text_is_a_number_or_refused_without_being_repeated(text: str, encod
         decode(text, encoding)
     except BadCardNumber as error:
         said = str(error)
-    assert len(text.strip()) <= 5 or text not in said
+    # A text without a digit may be a word of the sentence itself.
+    assert len(text.strip()) <= 5 or not any(letter.isdigit() for letter in text) or text not in said
 
 
 @pytest.mark.parametrize("chain", ["hex-middle", "hex-msb|hex-lsb", "ascii-hex", "hex-msb|ascii-hex", ""])
