@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,14 +32,17 @@ BOB = CardNumber("uid", bytes.fromhex("0b112233"))
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
 
+POINTS = (("lane", "lane"), ("front", "door"), ("desk", "kiosk"))
+
+
 class _House:
     """A gateway with a lane, a door and a kiosk on simulated wires; may be started again on the same folder."""
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
+    def __init__(self, folder: Path, extra: str = "", points: Sequence[tuple[str, str]] = POINTS) -> None:
         self.folder, self.extra = folder, extra
         (folder / "site.key").write_text(SITE_KEY.hex(), encoding="ascii")
         lines = ['[gateway]\nid = "gw"\nsite = "st-marys"\nstate_dir = "state"\nsite_key_file = "site.key"', extra]
-        for number, (name, kind) in enumerate((("lane", "lane"), ("front", "door"), ("desk", "kiosk"))):
+        for number, (name, kind) in enumerate(points):
             lines.append(
                 f'[[reader]]\nid = "{name}"\ndriver = "rc522"\nport = "/dev/spidev{number}.0"\npoint = "{name}"'
             )

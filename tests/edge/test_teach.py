@@ -20,7 +20,7 @@ from gateway.edge.web.teach import TeachPage, mount_teach, render_lesson
 from gateway.readers.base import CardRead
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.site import Site
-from tests.edge.test_app import _House
+from tests.edge.test_app import POINTS, _House
 
 CARD = Uid(bytes.fromhex("DEADBEEF"))
 NEAR, FAR = ("127.0.0.1", 50000), ("192.168.1.50", 50000)
@@ -139,7 +139,7 @@ def test_a_running_gateway_shows_the_card_and_records_only_its_tail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    house = _House(tmp_path, "[web]\nport = 0")
+    house = _House(tmp_path, "[web]\nport = 0", points=POINTS[:2])
     try:
         web = house.gateway.web
         assert web is not None
@@ -157,6 +157,20 @@ def test_a_running_gateway_shows_the_card_and_records_only_its_tail(
         house.stop()
     everything = raw.decode("latin-1") + caplog.text
     assert not any(encode(CARD, form) in everything.upper() for form in ("hex-msb", "hex-lsb", "dec-msb", "dec-lsb"))
+
+
+def test_a_gateway_with_a_kiosk_has_no_such_page_because_its_browser_stands_in_front_of_everybody(
+    tmp_path: Path,
+) -> None:
+    house = _House(tmp_path, "[web]\nport = 0")
+    try:
+        web = house.gateway.web
+        assert web is not None
+        client = TestClient(web.site.app, base_url="http://localhost", client=NEAR)
+        assert client.get("/teach").status_code == 404
+        assert "/teach" not in client.get("/").text
+    finally:
+        house.stop()
 
 
 def test_a_watcher_that_fails_costs_no_tap(tmp_path: Path) -> None:

@@ -45,7 +45,10 @@ class WebFace:
         mount_kiosks(self.site, self._screens)
         self._teaching = Teaching(self._hook, gateway.wake)
         self._teach_pages = Broadcaster()
-        mount_teach(self.site, TeachPage(list(gateway.readers), self._teaching, self._teach_pages))
+        # A kiosk's browser runs on this machine too and stands in front of everybody: no card numbers there.
+        self.site.templates.env.globals["teaches"] = not self._screens
+        if not self._screens:
+            mount_teach(self.site, TeachPage(list(gateway.readers), self._teaching, self._teach_pages))
         self.server = WebServer(self.site.app, settings.host, settings.port, self._pages)
         self._stopping = False
         self._thread = threading.Thread(target=self._keep_live, name="pages", daemon=True)
