@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pika
 import pytest
 from sqlalchemy import func, select
 
 from gateway.config import BrokerSettings
-from gateway.hub.ingest.amqp_quorum import AmqpQuorum, binding_of
+from gateway.hub.ingest.amqp_quorum import QUEUES, AmqpQuorum, binding_of
 from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
@@ -97,6 +98,21 @@ def test_a_worker_that_goes_before_its_commit_leaves_everything_to_the_next(
     wait_until(lambda: _count(store, gateway) == 50, "what was not acknowledged did not come again")
     sender.close()
     second.stop()
+
+
+def test_a_worker_whose_queue_is_taken_away_makes_it_again(rabbit: Rabbit, marks: BrokerSettings, store: Store) -> None:
+    gateway = "gw-amqp-4"
+    worker = _started(rabbit, marks, Committer(store))
+    with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as connection:
+        connection.channel().queue_delete(QUEUES["live"][0])
+    wait_until(lambda: not worker.connected, "the worker did not notice")
+    wait_until(lambda: worker.connected, "the worker does not come back")
+    sender = Sender(rabbit)
+    for seq in range(1, 11):
+        sender.send(tap(seq, gateway=gateway), gateway=gateway)
+    wait_until(lambda: _count(store, gateway) == 10, "the worker takes nothing any more")
+    sender.close()
+    worker.stop()
 
 
 def test_what_the_queue_confirmed_survives_the_death_of_its_node(
