@@ -46,10 +46,17 @@ class Postgres:
     def start(self) -> None:
         command = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}"]
-        self.process = subprocess.Popen(
-            command, user=self._user, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self._answers, "PostgreSQL does not answer", 40)
+
+        def launched() -> bool:
+            # After a kill it refuses to start while a child of its last life, forked in that very moment, still ends.
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    command, user=self._user, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            return self._answers()
+
+        self.process = None
+        wait_until(launched, "PostgreSQL does not answer", 60)
 
     def _answers(self) -> bool:
         try:
