@@ -77,7 +77,12 @@ class Rabbit:
         )
 
     def wait(self) -> None:
-        wait_until(self._speaks_mqtt, "RabbitMQ does not start", 90)
+        wait_until(self._speaks_or_ended, "RabbitMQ does not start", 60)
+        assert self.process is not None
+        assert self.process.poll() is None, "RabbitMQ ended while it started"
+
+    def _speaks_or_ended(self) -> bool:
+        return (self.process is not None and self.process.poll() is not None) or self._speaks_mqtt()
 
     def _speaks_mqtt(self) -> bool:
         client = mqtt_client("probe")

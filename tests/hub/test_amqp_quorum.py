@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.mosquitto,
     pytest.mark.timeout(180),
+    pytest.mark.xdist_group("rabbitmq"),
     pytest.mark.skipif(missing_rabbit(), reason="RabbitMQ is not installed"),
 ]
 
