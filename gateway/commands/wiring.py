@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gateway.errors import ConfigError
@@ -141,12 +142,12 @@ def _plan_rc522(table: Table, _board: Board, plan: Plan, selects: dict[int, int]
         table.problem("spi_cs", f"SPI{bus} has chip selects {', '.join(map(str, _SPI_SELECTS[bus]))} only")
         return
     for line, pin in _SPI_LINES[bus].items():
-        plan.share(pin, f"SPI{bus} {line}", lambda text: table.problem("spi_bus", text))
-    plan.claim(_SPI_SELECTS[bus][select], f"{name} chip select", lambda text: table.problem("spi_cs", text))
+        plan.share(pin, f"SPI{bus} {line}", partial(table.problem, "spi_bus"))
+    plan.claim(_SPI_SELECTS[bus][select], f"{name} chip select", partial(table.problem, "spi_cs"))
     for key in ("reset_gpio", "irq_gpio"):
         pin = table.take(key, int, None)
         if pin is not None:
-            plan.claim(pin, f"{name} {key}", lambda text, key=key: table.problem(key, text))  # type: ignore[misc]  # mypy does not infer a lambda with a default
+            plan.claim(pin, f"{name} {key}", partial(table.problem, key))
     selects[bus] = max(select, selects.get(bus, 0))
     if bus == 0:
         plan.line("dtparam=spi=on")
@@ -163,7 +164,7 @@ def _plan_serial(table: Table, board: Board, plan: Plan, _selects: dict[int, int
         return
     transmit, receive, line = board.uarts[number]
     for pin, what in ((transmit, "TXD"), (receive, "RXD")):
-        plan.claim(pin, f"{name} UART{number} {what}", lambda text: table.problem("uart", text))
+        plan.claim(pin, f"{name} UART{number} {what}", partial(table.problem, "uart"))
     plan.line(line)
     if number == 0:
         plan.line("dtoverlay=disable-bt")
@@ -188,7 +189,7 @@ def _plan_door(table: Table, plan: Plan) -> None:
             continue
         if key != "strike_gpio" and pin in _I2C_LINES.values():
             table.problem(key, f"GPIO {pin} has a fixed pull-up for I2C; use another pin for a contact")
-        plan.claim(pin, f"{name} {key}", lambda text, key=key: table.problem(key, text))  # type: ignore[misc]  # as above
+        plan.claim(pin, f"{name} {key}", partial(table.problem, key))
         lines.append(f"{key} = {pin}")
     table.finish()
     plan.gateway_lines += [*lines, ""]
@@ -202,7 +203,7 @@ def _plan_rest(file: SettingsFile, board: Board, plan: Plan) -> None:
             clock.problem("chip", f"a {board.title} has no clock chip of its own; fit a ds3231")
         if chip == "ds3231":
             for line, pin in _I2C_LINES.items():
-                plan.share(pin, f"I2C1 {line}", lambda text: clock.problem("chip", text))
+                plan.share(pin, f"I2C1 {line}", partial(clock.problem, "chip"))
             plan.line("dtparam=i2c_arm=on")
             plan.line("dtoverlay=i2c-rtc,ds3231")
         clock.finish()

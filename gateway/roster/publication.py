@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
 from gateway.roster.file import RECORD, assemble, decode_meta, iter_records, split
 from gateway.roster.signing import Signer, Trust
@@ -19,7 +20,6 @@ from gateway.roster.signing import Signer, Trust
 CHUNK_BYTES = 48 * 1024
 MAX_ROSTER_BYTES = 64 << 20
 MANIFEST_VERSION = 1
-_KEY_BYTES = 16
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -148,8 +148,8 @@ def join_chunks(manifest: Manifest, chunks: dict[str, bytes]) -> bytes:
 def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
     """Make the delta that turns one generation into another."""
     old, new = split(old_raw), split(new_raw)
-    before = {record[:_KEY_BYTES]: record for record in iter_records(old.records)}
-    put = [record for record in iter_records(new.records) if before.pop(record[:_KEY_BYTES], None) != record]
+    before = {record[:CARD_KEY_BYTES]: record for record in iter_records(old.records)}
+    put = [record for record in iter_records(new.records) if before.pop(record[:CARD_KEY_BYTES], None) != record]
     site = decode_meta(new).site
     delta = _Delta(
         MANIFEST_VERSION,
@@ -181,10 +181,10 @@ def apply_delta(old_raw: bytes | memoryview, payload: bytes, manifest: Manifest 
         raise BadRoster(f"A roster delta cannot be read: {error}.") from None
     if delta.old != old.version:
         raise BadRoster(f"This delta starts from roster {delta.old}, here is {old.version}.")
-    if len(delta.put) % RECORD.size or len(delta.drop) % _KEY_BYTES:
+    if len(delta.put) % RECORD.size or len(delta.drop) % CARD_KEY_BYTES:
         raise BadRoster("A roster delta is torn.")
-    put = {record[:_KEY_BYTES]: record for record in iter_records(delta.put)}
-    drop = {delta.drop[at : at + _KEY_BYTES] for at in range(0, len(delta.drop), _KEY_BYTES)}
+    put = {record[:CARD_KEY_BYTES]: record for record in iter_records(delta.put)}
+    drop = {delta.drop[at : at + CARD_KEY_BYTES] for at in range(0, len(delta.drop), CARD_KEY_BYTES)}
     raw = assemble(delta.new, delta.meta, _merge(old.records, put, drop)) + delta.seal
     return _checked(raw, manifest) if manifest and manifest.version == delta.new else raw
 
@@ -197,14 +197,14 @@ def _merge(records: memoryview, put: dict[bytes, bytes], drop: set[bytes]) -> by
         low, high = start, count
         while low < high:
             middle = (low + high) >> 1
-            if bytes(records[middle << 5 : (middle << 5) + _KEY_BYTES]) < key:
+            if bytes(records[middle << 5 : (middle << 5) + CARD_KEY_BYTES]) < key:
                 low = middle + 1
             else:
                 high = middle
         pieces.append(records[start << 5 : low << 5])
         if key in put:
             pieces.append(put[key])
-        held = low < count and bytes(records[low << 5 : (low << 5) + _KEY_BYTES]) == key
+        held = low < count and bytes(records[low << 5 : (low << 5) + CARD_KEY_BYTES]) == key
         start = low + held
     pieces.append(records[start << 5 :])
     return b"".join(pieces)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.access.people import EVERY_POINT, CardEntry, PointRules
 from gateway.access.schedule import Calendar
+from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
 from gateway.roster.file import (
     RECORD,
@@ -21,8 +22,6 @@ from gateway.roster.file import (
     unpack_record,
 )
 from gateway.roster.signing import Trust
-
-_KEY_BYTES = 16
 
 
 class Snapshot:
@@ -68,7 +67,7 @@ class Snapshot:
         while low < high:
             middle = (low + high) >> 1
             at = middle << 5
-            found = bytes(records[at : at + _KEY_BYTES])
+            found = bytes(records[at : at + CARD_KEY_BYTES])
             if found < key:
                 low = middle + 1
             elif found > key:

@@ -18,6 +18,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2_fragments import render_block
 from jinja2_fragments.fastapi import Jinja2Blocks
 
 from gateway import __version__
@@ -102,8 +103,6 @@ class Site:
 
     def fragment(self, template: str, block: str, context: Mapping[str, Any]) -> str:
         """Render one block of a page's template, for a live event."""
-        from jinja2_fragments import render_block  # noqa: PLC0415  # only pages that are live need it
-
         full = {**self._shared(), "current_path": "", "page_title": "", **context}
         return str(render_block(self.templates.env, template, block, **full))
 

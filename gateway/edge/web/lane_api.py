@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse, ServerSentEvent, format_sse_event
 
 from gateway import __version__
 from gateway.access.event import Event, decode_event
@@ -206,8 +206,6 @@ def mount_lanes(app: FastAPI, lanes: Lanes, till_token_file: Path | None) -> Non
 
 
 def _encode(event: ServerSentEvent) -> bytes:
-    from fastapi.sse import format_sse_event  # noqa: PLC0415  # the wire form of FastAPI's own event streams
-
     return format_sse_event(data_str=event.raw_data, event=event.event, id=event.id)
 
 
