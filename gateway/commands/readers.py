@@ -24,6 +24,7 @@ from gateway.readers.base import (
     CardSuspicion,
     Reader,
     ReaderEvent,
+    ReaderNotice,
     make_reader,
     parse_options,
 )
@@ -219,6 +220,8 @@ def _sentence(event: ReaderEvent) -> str:
         return f"card read: {event.card_type}, {len(number.value)} bytes ({number.projection}), ends in {number.tail}"
     if isinstance(event, CardGone):
         return "card gone"
+    if isinstance(event, ReaderNotice):
+        return f"{event.state.replace('_', ' ')}: {event.detail}"
     if isinstance(event, CardSuspicion):
         return f"the card that ends in {event.tail} may be a copy: {event.sign.replace('_', ' ')}"
     return f"card refused: {event.reason}: {event.detail}"

@@ -7,6 +7,9 @@ wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from gateway.protocols.wedge import EV_KEY, keys_of
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import Clock, RealClock
@@ -75,6 +78,9 @@ class SimulatedTransports:
         """Let the keyboard-wedge reader at a port type a line."""
         for code, value in keys_of(text):
             self.keyboard(port).press(EV_KEY, code, value)
+
+    def library(self, make: Callable[[SimulatedTransports], Any]) -> Any:
+        return make(self)
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)

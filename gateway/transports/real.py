@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from gateway.transports.input_events import InputDevice
 from gateway.transports.reset_line import GpioResetLine
@@ -24,6 +26,9 @@ class RealTransports:
 
     def input_device(self, port: str) -> InputDevice:
         return InputDevice(port)
+
+    def library(self, make: Callable[[RealTransports], Any]) -> Any:
+        return make(self)
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)

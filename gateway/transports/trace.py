@@ -8,6 +8,8 @@ clock. So a replay takes the same turns as the original, as fast as the machine 
     ["o"]                        open
     ["s", [sent..], [got..]]     an SPI message, hex strings
     ["r", got] ["w", sent]       serial read and write
+    ["k", [[type, code, value]..]]   input events of a keyboard
+    ["c", name, [arguments..], result]   a call to a library that stands in the place of a wire
     ["e", text]                  the step before failed with ReaderOffline
 
 A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
@@ -18,11 +20,12 @@ from __future__ import annotations
 import array
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.input_events import InputEvent, InputTransport
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.serial import SerialTransport
 from gateway.transports.spi import SpiMessage, SpiTransport
@@ -40,7 +43,9 @@ class Wires(Protocol):
 
     def reset_line(self, gpio: int) -> ResetLine: ...
 
-    def input_device(self, port: str) -> Any: ...
+    def input_device(self, port: str) -> InputTransport: ...
+
+    def library(self, make: Callable[[Any], Any]) -> Any: ...
 
     def now_ns(self) -> int: ...
 
@@ -71,8 +76,12 @@ class Recorder:
     def reset_line(self, gpio: int) -> ResetLine:
         return self._wires.reset_line(gpio)
 
-    def input_device(self, port: str) -> NoReturn:
-        raise FatalError(f"Keyboards such as {port} are not recorded.")
+    def input_device(self, port: str) -> _RecordedInput:
+        return _RecordedInput(self._wires.input_device(port), self)
+
+    def library(self, make: Callable[[Any], Any]) -> Any:
+        # Its own wires stay unrecorded: what it says on them may be encrypted, and is never the same twice.
+        return _RecordedCalls(make(self._wires), self)
 
     def serial(self, port: str, baud: int) -> _RecordedSerial:
         return _RecordedSerial(self._wires.serial(port, baud), self)
@@ -152,6 +161,57 @@ class _RecordedSerial:
         self._wire.close()
 
 
+class _RecordedInput:
+    def __init__(self, wire: InputTransport, recorder: Recorder) -> None:
+        self.port = wire.port
+        self._wire = wire
+        self._note = recorder.note
+
+    def open(self) -> None:
+        self._note(["o"])
+        try:
+            self._wire.open()
+        except ReaderOffline as error:
+            self._note(["e", str(error)])
+            raise
+
+    def read(self, timeout_seconds: float) -> list[InputEvent]:
+        try:
+            events = self._wire.read(timeout_seconds)
+        except ReaderOffline as error:
+            self._note(["k", []])
+            self._note(["e", str(error)])
+            raise
+        self._note(["k", events])
+        return events
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class _RecordedCalls:
+    """Whatever methods the library has; they take and give what JSON can hold."""
+
+    def __init__(self, library: Any, recorder: Recorder) -> None:
+        self._library = library
+        self._note = recorder.note
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._library, name)
+
+        def call(*arguments: Any) -> Any:
+            try:
+                result = method(*arguments)
+            except ReaderOffline as error:
+                self._note(["c", name, arguments, None])
+                self._note(["e", str(error)])
+                raise
+            self._note(["c", name, arguments, result])
+            return result
+
+        return call
+
+
 class ReplayEnded(ReaderOffline):
     """The recording is over."""
 
@@ -196,6 +256,10 @@ class Replay:
         self._next = next(self._left, None)
         return record
 
+    def is_next(self, *start: Any) -> bool:
+        """Tell whether the next record begins so; false at the end."""
+        return self._next is not None and tuple(self._next[1][: len(start)]) == start
+
     def fail_if_recorded(self) -> None:
         if self._next is not None and self._next[1][0] == "e":
             raise ReaderOffline(self.take("e")[1])
@@ -213,8 +277,12 @@ class Replay:
         del gpio
         return _NoResetLine()
 
-    def input_device(self, port: str) -> NoReturn:
-        raise FatalError(f"Keyboards such as {port} are not recorded.")
+    def input_device(self, port: str) -> _ReplayedInput:
+        return _ReplayedInput(port, self)
+
+    def library(self, make: Callable[[Any], Any]) -> Any:
+        del make
+        return _ReplayedCalls(self)
 
     def serial(self, port: str, baud: int) -> _ReplayedSerial:
         del baud
@@ -273,3 +341,39 @@ class _ReplayedSerial:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _ReplayedInput:
+    def __init__(self, port: str, replay: Replay) -> None:
+        self.port = port
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("o")
+        self._replay.fail_if_recorded()
+
+    def read(self, timeout_seconds: float) -> list[InputEvent]:
+        del timeout_seconds
+        events = [(kind, code, value) for kind, code, value in self._replay.take("k")[1]]
+        self._replay.fail_if_recorded()
+        return events
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _ReplayedCalls:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if name == "close" and not self._replay.is_next("c", name):
+                return None
+            _, recorded, given, result = self._replay.take("c")
+            if (recorded, given) != (name, list(arguments)):
+                raise ReplayDiverged(f"The driver now calls {name}, the recording holds {recorded} with what it gave.")
+            self._replay.fail_if_recorded()
+            return result
+
+        return call

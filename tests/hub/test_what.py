@@ -22,6 +22,8 @@ def _raw(kind: Any, **fields: Any) -> bytes:
         ("door", {"door": {"state": "held_open", "cause": "held_too_long"}}, "door held open"),
         ("door", {"door": {"state": "unlocked", "cause": "rex"}}, "door unlocked by the exit button"),
         ("reader", {"reader": "lane-1", "data": {"state": "offline"}}, "reader lane-1 offline"),
+        ("reader", {"reader": "gate", "data": {"state": "tamper_ended", "detail": "."}}, "reader gate tamper ended"),
+        ("reader", {"reader": "gate", "data": {"state": "input_1_on", "detail": "."}}, "reader gate input 1 on"),
         ("system", {"system": {"what": "started"}}, "gateway started"),
         ("system", {"system": {"what": "something_new"}}, "something new"),
         ("clock", {"data": {"synchronised": True}}, "clock set"),
