@@ -163,14 +163,23 @@ class Pn532Device(AskedDevice):
 
 
 class Sl500Device(AskedDevice):
-    """An SL500; `shown` collects its LED and beep requests."""
+    """An SL500; `shown` collects its LED and beep requests.
+
+    Attributes:
+        knows_seven: False for a firmware without rf_ul_select: silent, as to every command that it does not have.
+        drops_second_level: True for a card at the edge of the field.
+    """
 
     def __init__(self) -> None:
+        self.knows_seven = True
+        self.drops_second_level = False
         self._parser = sl500.FrameParser()
         super().__init__()
 
     def answers(self, data: bytes) -> Iterable[bytes]:
         for request in self._parser.feed(data):
+            if request.command == sl500.SELECT_SEVEN and not self.knows_seven:
+                continue
             status, answer = self._answer(request.command, request.content)
             yield sl500.frame(request.command, bytes([status]) + answer, 0x5152)
 
@@ -181,6 +190,10 @@ class Sl500Device(AskedDevice):
             case sl500.LED | sl500.BEEP:
                 self.shown.append(f"{command:04x}:{body.hex()}")
                 return 0, b""
+            case sl500.GET_MODEL:
+                return 0, b"SL500F-0608"
+            case sl500.SELECT_SEVEN if len(uid) == 7 and not self.drops_second_level:
+                return 0, uid
             case sl500.REQUEST if uid:
                 return 0, kind.atqa
             case sl500.ANTICOLLISION if uid:

@@ -47,8 +47,6 @@ class TestPn532Contract(ReaderContract):
 
 
 class TestSl500Contract(ReaderContract):
-    reads_seven_bytes = False
-
     @pytest.fixture
     def bench(self) -> Iterator[AskedBench]:
         made = built("sl500")
@@ -94,6 +92,51 @@ def test_a_signal_is_shown_by_the_reader_with_its_next_looks(driver: str) -> Non
     assert bench.reader.signal(Signal.DENIED)
     bench.run(500)
     assert len(bench.device.shown) >= 4
+    bench.close()
+
+
+def test_an_sl500_names_its_firmware_and_reads_seven_bytes_with_its_own_command_for_them() -> None:
+    bench = built("sl500")
+    bench.reader.open()
+    assert bench.reader.vitals.firmware == "SL500F-0608"
+    for uid in (SEVEN, SEVEN[:6] + b"\xaa", FOUR, b"\xaa\xaa\xaa\xaa"):
+        bench.enter(uid)
+        [read] = taps(bench.run(400))
+        assert read.number.value == uid
+        bench.leave()
+        bench.run(300)
+    bench.close()
+
+
+def test_an_sl500_whose_firmware_knows_four_bytes_only_refuses_a_longer_card_once_and_stays() -> None:
+    bench = built("sl500")
+    bench.device.knows_seven = False
+    bench.reader.open()
+    bench.enter(SEVEN)
+    [refused] = taps(bench.run(1500))
+    assert isinstance(refused, CardRefused)
+    assert refused.reason == Reason.CARD_FORMAT
+    assert "cut 7-byte UID" in refused.detail
+    assert "rf_ul_select" in bench.reader.vitals.detail
+    bench.leave()
+    bench.run(400)
+    bench.enter(FOUR)
+    [read] = taps(bench.run(400))
+    assert read.number.value == FOUR
+    bench.close()
+
+
+def test_a_seven_byte_card_that_comes_slowly_into_the_field_of_an_sl500_is_not_refused_first() -> None:
+    bench = built("sl500")
+    bench.reader.open()
+    bench.device.drops_second_level = True
+    bench.enter(SEVEN)
+    for _ in range(2):
+        assert bench.reader.poll() == []
+    bench.device.drops_second_level = False
+    [read] = taps(bench.run(400))
+    assert isinstance(read, CardRead)
+    assert read.number.value == SEVEN
     bench.close()
 
 
