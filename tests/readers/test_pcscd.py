@@ -87,7 +87,6 @@ def test_a_card_that_stops_in_the_middle_of_an_answer_holds_up_nobody(bench: Pcs
     with pytest.raises(ReaderOffline, match="hangs"):
         bench.run(12_000)
     assert card.asked
-    assert bench.slow_polls == []
     bench.reader.close()
     begin = time.monotonic()
     with pytest.raises(ReaderOffline, match="still hangs"):
