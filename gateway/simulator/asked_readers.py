@@ -1,18 +1,22 @@
 """Serial readers that answer questions, at the far end of a pseudo terminal: TWN4, PN532, SL500.
 
 Each is a thread that keeps its reader's protocol; cards are UIDs with their answers. Faults, switched on from outside:
-`mute` (stuck, but plugged), `noise` (bytes before the next answer), `split_seconds` (every answer in two pieces).
+`mute` (stuck, but plugged), `noise` (bytes before the next answer), `spoil` (what becomes of the next answer that holds
+a card), `split_seconds` (every answer in two pieces).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gateway.protocols import pn532, sl500
 from gateway.simulator.iso14443_cards import CLASSIC_1K, NTAG, CardType
 from gateway.simulator.line_readers import PtyEnd
+
+# Longer than any answer without a card's number.
+_WITH_A_CARD = 12
 
 
 class AskedDevice(PtyEnd):
@@ -21,6 +25,7 @@ class AskedDevice(PtyEnd):
     def __init__(self) -> None:
         self.mute = False
         self.noise = b""
+        self.spoil: Callable[[bytes], bytes] | None = None
         self.split_seconds = 0.0
         self.shown: list[str] = []
         self._cards: tuple[tuple[CardType, bytes], ...] = ()
@@ -48,6 +53,8 @@ class AskedDevice(PtyEnd):
         if self.mute:
             return
         noise, self.noise = self.noise, b""
+        if self.spoil is not None and self._cards and len(answer) > _WITH_A_CARD:
+            answer, self.spoil = self.spoil(answer), None
         if self.split_seconds:
             half = len(answer) // 2
             self.send_split([noise, answer[:half], answer[half:]], self.split_seconds)
