@@ -123,6 +123,8 @@ class OsdpReader:
             return [self._card(bytes.fromhex(told["data"]), told["bits"])]
         if kind == "keys":
             self._count("keys", told["count"])
+        elif kind == "late":
+            self._count("stale", told["count"])
         elif kind == "local":
             return self._local_status(told["levels"])
         elif kind == "input":

@@ -19,7 +19,9 @@ from gateway.points.actions import Signal
 from gateway.transports.serial import SerialTransport
 
 REFRESH_SECONDS = 0.002
-_START_SECONDS = 1.9
+_START_SECONDS = 1.65
+# Readers keep cards that they could not tell, one for each time they are asked, every 50 ms.
+_LATE_SECONDS = 0.2
 _SILENCE_NS = 1_500_000_000
 _KEY_BYTES = 16
 _TENTHS = 10  # libosdp counts LED and buzzer times in 100 ms
@@ -99,9 +101,10 @@ class LibosdpPanel:
         self._library: Any = None
         self._panel: Any = None
         self._arrived: deque[dict[str, Any]] = deque()
+        self._late = 0
 
     def open(self) -> None:
-        """Open the line and wait until the reader is up, at most 1.9 s.
+        """Open the line and wait until the reader is up, and drop the cards it has kept; at most 1.9 s.
 
         Raises:
             ReaderOffline: the port is gone, the reader is silent, or it has another key.
@@ -120,6 +123,7 @@ class LibosdpPanel:
         self._panel = library.ControlPanel([device], log_level=library.LogLevel.Emergency)
         self._panel.set_event_handler(self._on_event)
         self._wait_until_up(secure=key is not None)
+        self._drop_late_cards()
         # Its status is not asked for: peripherals built on libosdp answer the question with zeros, which would end an
         # alarm that goes on. What changes is told by the reader itself, also after a lost line.
 
@@ -158,6 +162,16 @@ class LibosdpPanel:
             time.sleep(REFRESH_SECONDS)
         self._channel.heard_ns = self._now_ns()
 
+    def _drop_late_cards(self) -> None:
+        # Whoever held them to the reader while the line was down may be gone: a late tap must not open a door.
+        end = time.monotonic() + _LATE_SECONDS
+        while time.monotonic() < end:
+            self._refresh()
+            time.sleep(REFRESH_SECONDS)
+        kept = [event for event in self._arrived if event["event"] != self._library.Event.CardRead]
+        self._late = len(self._arrived) - len(kept)
+        self._arrived = deque(kept)
+
     def _refresh(self) -> None:
         if self._panel is None:
             raise ReaderOffline(f"{self._transport.port} is not open.")
@@ -170,7 +184,7 @@ class LibosdpPanel:
         """Let libosdp work, and give what the reader has told since, oldest first.
 
         Returns:
-            `{"kind": "card", "bits": n, "data": hex}`, `{"kind": "keys", "count": n}` or
+            `{"kind": "card", "bits": n, "data": hex}`, `{"kind": "keys" | "late", "count": n}` or
             `{"kind": "local" | "input" | "output" | "remote", "levels": [n..]}`.
 
         Raises:
@@ -179,10 +193,9 @@ class LibosdpPanel:
         self._refresh()
         if self._now_ns() - self._channel.heard_ns > _SILENCE_NS:
             raise ReaderOffline(f"The OSDP reader on {self._transport.port} has stopped answering.")
-        told = []
-        # libosdp keeps a queue of its own as well; nothing else empties it.
+        told: list[dict[str, Any]] = [{"kind": "late", "count": self._late}] if self._late else []
+        self._late = 0
         while self._arrived:
-            self._panel.event_queue[0].get()
             event = self._plain(self._arrived.popleft())
             if event:
                 told.append(event)
@@ -190,6 +203,8 @@ class LibosdpPanel:
 
     def _on_event(self, _device: int, event: dict[str, Any]) -> int:
         self._arrived.append(event)
+        # libosdp keeps a queue of its own as well; nothing else empties it.
+        self._panel.event_queue[0].get()
         return 0
 
     def _plain(self, event: dict[str, Any]) -> dict[str, Any] | None:

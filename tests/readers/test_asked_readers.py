@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.readers import pn532, sl500, twn4
 from gateway.readers.base import CardGone, CardRead, CardRefused
 from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.simulator.iso14443_cards import DESFIRE
-from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, taps
+from tests.readers.contract import FOUR, OTHER, SEVEN, HeldUpContract, ReaderContract, Stopwatch, taps
 from tests.readers.serial_bench import AskedBench
 
 
@@ -30,7 +31,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[AskedBench]:
     made.close()
 
 
-class TestTwn4Contract(ReaderContract):
+class TestTwn4Contract(HeldUpContract, ReaderContract):
     @pytest.fixture
     def bench(self) -> Iterator[AskedBench]:
         made = built("twn4")
@@ -38,7 +39,7 @@ class TestTwn4Contract(ReaderContract):
         made.close()
 
 
-class TestPn532Contract(ReaderContract):
+class TestPn532Contract(HeldUpContract, ReaderContract):
     @pytest.fixture
     def bench(self) -> Iterator[AskedBench]:
         made = built("pn532")
@@ -46,7 +47,7 @@ class TestPn532Contract(ReaderContract):
         made.close()
 
 
-class TestSl500Contract(ReaderContract):
+class TestSl500Contract(HeldUpContract, ReaderContract):
     @pytest.fixture
     def bench(self) -> Iterator[AskedBench]:
         made = built("sl500")
@@ -181,3 +182,22 @@ def test_wrong_settings_are_named(options: type) -> None:
     with pytest.raises(ConfigError) as caught:
         options(baud=1, rearm_ms=1)
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["baud", "rearm_ms"]
+
+
+def test_the_stopwatch_catches_a_driver_that_reads_until_the_noise_ends() -> None:
+    bench = built("twn4")
+    transport = bench.reader._transport
+
+    def drain() -> None:
+        end = time.monotonic() + 0.5
+        while transport.read(0.01) and time.monotonic() < end:
+            pass
+
+    bench.reader._drain = drain
+    watch = Stopwatch(bench.reader)
+    watch.open()
+    bench.babble()
+    watch.run(1.0)
+    with pytest.raises(AssertionError):
+        watch.check()
+    bench.close()

@@ -13,20 +13,18 @@ from gateway.cards.encodings import W26
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers.base import CardRead, CardRefused, ReaderEvent, ReaderNotice
-from gateway.simulator.chips import SimulatedTransports
-from tests.readers.contract import FOUR, SEVEN, ReaderContract
+from tests.readers.contract import FOUR, SEVEN, HeldUpContract, ReaderContract
+from tests.readers.serial_bench import PortBench
 
 pytest.importorskip("osdp_sys", reason="needs the extra osdp")
 
-from gateway.readers.osdp import Options, make
 from gateway.simulator.osdp_reader import OsdpDevice
 
-PORT = "/dev/serial/by-id/usb-rs485"
 KEY = bytes(range(16))
 
 
-class OsdpBench:
-    now_ns = staticmethod(time.monotonic_ns)
+class OsdpBench(PortBench):
+    device: OsdpDevice
 
     def __init__(
         self,
@@ -35,35 +33,16 @@ class OsdpBench:
         device: OsdpDevice | None = None,
         **options: object,
     ) -> None:
-        self.wires = SimulatedTransports()
-        self.device = device or OsdpDevice(101, device_key)
-        self.wires.attach(PORT, self.device)
-        self.options = Options(address=101, scbk_file=str(key_file or ""), **options)
-        self.reader = make("gate", PORT, self.options, self.wires)
+        super().__init__(
+            "osdp",
+            device or OsdpDevice(101, device_key),
+            address=101,
+            scbk_file=str(key_file or ""),
+            **options,
+        )
 
     def enter(self, uid: bytes) -> None:
         self.device.tap(uid)
-
-    def leave(self) -> None:
-        """Such readers do not say so."""
-
-    def run(self, milliseconds: float) -> list[ReaderEvent]:
-        events: list[ReaderEvent] = []
-        end = time.monotonic() + milliseconds / 1000
-        while time.monotonic() < end:
-            events += self.reader.poll()
-            time.sleep(self.reader.pause_seconds)
-        return events
-
-    def kill(self) -> None:
-        self.device.unplug()
-
-    def revive(self) -> None:
-        self.device.plug()
-
-    def close(self) -> None:
-        self.reader.close()
-        self.wires.close()
 
 
 @pytest.fixture
@@ -80,7 +59,7 @@ def secure(key_file: Path) -> Iterator[OsdpBench]:
     made.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     says_gone = False
 
     @pytest.fixture
@@ -209,6 +188,17 @@ def test_what_happens_to_the_case_while_the_line_is_cut_is_told_when_it_is_back(
     secure.device.set_local(tampered=True)
     secure.reader.open()
     assert [state for state, _ in notices(secure.run(500))] == ["tampered"]
+
+
+def test_a_card_that_was_held_to_the_reader_while_the_line_was_cut_is_dropped(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.reader.close()
+    secure.enter(FOUR)
+    secure.reader.open()
+    assert secure.run(300) == []
+    assert secure.reader.vitals.counters == {"stale": 1}
+    secure.enter(SEVEN)
+    assert len(secure.run(300)) == 1
 
 
 def test_contacts_at_the_reader_are_told_when_they_move() -> None:

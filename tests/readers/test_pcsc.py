@@ -15,7 +15,7 @@ from gateway.errors import MissingExtra, ReaderOffline
 from gateway.readers.base import CardRefused, ReaderEvent
 from gateway.readers.pcsc import Options, make
 from gateway.transports.real import RealTransports
-from tests.readers.contract import FOUR, ReaderContract, taps
+from tests.readers.contract import FOUR, HeldUpContract, ReaderContract, taps
 
 _CHANGED, _UNKNOWN, _UNAVAILABLE, _EMPTY, _PRESENT, _MUTE = 0x2, 0x4, 0x8, 0x10, 0x20, 0x200
 _TIMEOUT, _NO_SERVICE = 0x8010000A, 0x8010001D
@@ -34,6 +34,8 @@ class PcscBench:
         self.connects = 0
         self.fails_to_connect = 0
         self._moves = 0
+        self._free, self._babbling = threading.Event(), threading.Event()
+        self._free.set()
         self._changed = threading.Condition()
         module = types.ModuleType("smartcard.scard")
         vars(module).update(
@@ -99,6 +101,7 @@ class PcscBench:
         return (0, 1, 2) if self.uid is not None else (0x80100069, 0, 0)
 
     def transmit(self, _card: int, _protocol: int, apdu: list[int]) -> tuple[int, list[int]]:
+        self._free.wait(30)
         assert apdu == [0xFF, 0xCA, 0, 0, 0]
         if self.answer is not None:
             return 0, list(self.answer)
@@ -123,6 +126,29 @@ class PcscBench:
             events += self.reader.poll()
         return events
 
+    def stick(self) -> None:
+        """Let calls with a card hang."""
+        self._free.clear()
+        self._move(FOUR)
+
+    def babble(self) -> None:
+        """Let cards come and go all the time."""
+        self._babbling.set()
+        threading.Thread(target=self._babble, daemon=True).start()
+
+    def _babble(self) -> None:
+        while self._babbling.is_set():
+            self._move(FOUR)
+            self._move(None)
+            time.sleep(0.0005)
+
+    def calm(self) -> None:
+        self._babbling.clear()
+        self._free.set()
+        time.sleep(0.02)
+        self._move(None)
+        self.revive()
+
     def kill(self) -> None:
         with self._changed:
             self.alive = False
@@ -139,7 +165,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[PcscBench]:
     made.reader.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     """The fixture above is its bench."""
 
 
