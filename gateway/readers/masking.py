@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from gateway.cards.iso14443 import SEL_CODES, bcc, cascade_levels
 from gateway.errors import ReaderOffline
 from gateway.protocols.mfrc522 import Answer, Register, select_bytes, write
 from gateway.protocols.wedge import WedgeParser
-from gateway.readers.base import CardRead, ReaderEvent, make_reader, parse_options
+from gateway.readers.base import CardRead, ReaderEvent, Vitals, make_reader, parse_options
 from gateway.readers.masking_frames import FRAME_MASKS
 from gateway.readers.masking_numbers import CannotMask, invented, search
 from gateway.readers.masking_text import TEXT_MASKS
@@ -66,11 +65,11 @@ def _wires(records: Sequence[Record]) -> list[bytes]:
     ]
 
 
-def play(records: Sequence[Record]) -> tuple[list[ReaderEvent], Any]:
-    """Run the driver on a recording to its end; gives its events and the reader, whose vitals tell the rest.
+def play(records: Sequence[Record]) -> tuple[list[ReaderEvent], Vitals]:
+    """Run the driver on a recording to its end; the vitals' detail is empty unless the reader was lost in it.
 
     Raises:
-        CannotMask: the driver takes other turns than when this was recorded.
+        ReplayDiverged: the driver takes other turns than when this was recorded.
     """
     wires = Replay(records)
     options = parse_options(wires.driver, wires.options, lambda _key, _message: None)
@@ -83,17 +82,19 @@ def play(records: Sequence[Record]) -> tuple[list[ReaderEvent], Any]:
     except ReplayEnded:
         reader.vitals.detail = ""
     except ReaderOffline:
+        # Kept in the vitals' detail.
         pass
-    except ReplayDiverged as error:
-        raise CannotMask(f"The recording cannot be played: {error}") from None
-    return events, reader
+    return events, reader.vitals
 
 
 def _shape(records: Sequence[Record]) -> list[object]:
     """Give what must be the same in both: every event but for its number, and which of the numbers are one."""
-    events, reader = play(records)
+    try:
+        events, vitals = play(records)
+    except ReplayDiverged as error:
+        raise CannotMask(f"The recording cannot be played: {error}") from None
     numbers: list[object] = []
-    shape: list[object] = [reader.vitals]
+    shape: list[object] = [vitals]
     for event in events:
         said: list[object] = [type(event), event.seen_ns, getattr(event, "reason", ""), getattr(event, "state", "")]
         if isinstance(event, CardRead):

@@ -31,26 +31,10 @@ def bench(request: pytest.FixtureRequest) -> Iterator[AskedBench]:
     made.close()
 
 
-class TestTwn4Contract(HeldUpContract, ReaderContract):
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("twn4")
-        yield made
-        made.close()
-
-
-class TestPn532Contract(HeldUpContract, ReaderContract):
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("pn532")
-        yield made
-        made.close()
-
-
-class TestSl500Contract(HeldUpContract, ReaderContract):
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("sl500")
+class TestContract(HeldUpContract, ReaderContract):
+    @pytest.fixture(params=["twn4", "pn532", "sl500"])
+    def bench(self, request: pytest.FixtureRequest) -> Iterator[AskedBench]:
+        made = built(request.param)
         yield made
         made.close()
 

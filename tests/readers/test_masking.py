@@ -12,7 +12,7 @@ import pytest
 from gateway.cards.encodings import encode
 from gateway.cards.uid import Uid
 from gateway.errors import ReaderOffline
-from gateway.protocols import pn532, sl500
+from gateway.protocols import pn532, sl500, stx_etx
 from gateway.protocols.wedge import EV_KEY, WedgeParser, keys_of
 from gateway.readers import masking, masking_frames
 from gateway.readers.base import CardRead, CardRefused, Reader, ReaderEvent, ReaderNotice, make_reader, parse_options
@@ -115,10 +115,10 @@ def check(story: Story, *numbers: bytes) -> list:
     masked = mask(records, read)
     for number in numbers:
         assert leaks(masked, number) == []
-    events, reader = play(masked)
+    events, vitals = play(masked)
     assert shape(events) == shape(story.events)
-    assert reader.vitals.counters == story.reader.vitals.counters
-    assert (reader.vitals.errors, reader.vitals.retries, reader.vitals.polls) == (
+    assert vitals.counters == story.reader.vitals.counters
+    assert (vitals.errors, vitals.retries, vitals.polls) == (
         story.reader.vitals.errors,
         story.reader.vitals.retries,
         story.reader.vitals.polls,
@@ -243,6 +243,20 @@ def test_taps_that_nobody_took_in_time_are_wiped() -> None:
     story.ends_offline()
     assert story.reader.vitals.counters == {"stale": 1}
     check(story, FOUR, SEVEN)
+
+
+def test_125_khz_tags_in_pieces_in_both_cases_cut_spoilt_and_repeated() -> None:
+    story = Story("stx-etx", repeat_ms=60.0)
+    end = story.wires.line(PORT)
+    story.open()
+    whole, other = stx_etx.encode(0x1A, FOUR), stx_etx.encode(0x00, OTHER).lower()
+    for piece in (whole[:6], whole[6:], whole, other, other[:9], whole[1:], flip(other[:-2]), other[:-4], whole):
+        end.send(piece)
+        story.run(0.08)
+    end.unplug()
+    story.ends_offline()
+    assert sum(isinstance(event, CardRead) for event in story.events) >= 3
+    check(story, FOUR, OTHER)
 
 
 @pytest.mark.parametrize("encoding", ["hex-msb", "dec-lsb", "8h10d"])

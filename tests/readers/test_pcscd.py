@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +14,10 @@ import pytest
 from gateway.access.rules import Reason
 from gateway.errors import ReaderOffline
 from gateway.readers.base import CardGone, CardRead, CardRefused
+from gateway.readers.masking import mask, play
 from gateway.readers.pcsc import Options, make
 from gateway.transports.real import RealTransports
+from gateway.transports.trace import Recorder
 from tests.readers.contract import FOUR, OTHER, RANDOM, SEVEN, taps
 from tests.readers.pcscd_bench import NAME, PcscdBench, contactless, missing, pcscd_folder
 
@@ -144,6 +148,29 @@ def test_a_reader_that_is_not_there_is_named_within_two_seconds(bench: PcscdBenc
     assert time.monotonic() - begin < 2
     assert other.signal is not None
     other.close()
+
+
+def test_what_happens_is_recorded_masked_and_played_again(bench: PcscdBench) -> None:
+    bench.reader.close()
+    out = io.StringIO()
+    bench.reader = make("desk", NAME, Options(), Recorder(RealTransports(), out, "pcsc", {}))
+    bench.reader.open()
+    events = []
+    for answer in (contactless(FOUR), lambda _apdu: None, contactless(SEVEN)):
+        bench.hold(answer)
+        events += bench.run(0)
+        bench.leave()
+        events += bench.run(300)
+    bench.kill()
+    with pytest.raises(ReaderOffline):
+        bench.run(5000)
+    bench.reader.close()
+    read = [event.number.value for event in events if isinstance(event, CardRead)]
+    assert read == [FOUR, SEVEN]
+    masked = mask([json.loads(line) for line in out.getvalue().splitlines()], read)
+    assert not any(number.hex() in json.dumps(masked) for number in read)
+    played, _ = play(masked)
+    assert [(type(event), event.seen_ns) for event in played] == [(type(event), event.seen_ns) for event in events]
 
 
 def test_the_bench_catches_a_driver_that_waits_for_the_card_on_its_own_thread(bench: PcscdBench) -> None:
