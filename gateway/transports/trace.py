@@ -87,51 +87,11 @@ class Recorder:
         return _RecordedSerial(self._wires.serial(port, baud), self)
 
 
-class _RecordedSpi:
-    def __init__(self, wire: SpiTransport, recorder: Recorder) -> None:
-        self.port = wire.port
-        self._wire = wire
-        self._note = recorder.note
+class _Recorded:
+    """One wire; a step that fails leaves its error behind it."""
 
-    @property
-    def single(self) -> bool:
-        return self._wire.single
-
-    @single.setter
-    def single(self, value: bool) -> None:
-        self._wire.single = value
-
-    def open(self) -> None:
-        self._note(["o"])
-        self._try(self._wire.open)
-
-    def exchange(self, message: SpiMessage) -> None:
-        try:
-            self._wire.exchange(message)
-        except ReaderOffline as error:
-            self._note(["s", [item.tobytes().hex() for item in message.tx], []])
-            self._note(["e", str(error)])
-            raise
-        sent, got = ([item.tobytes().hex() for item in side] for side in (message.tx, message.rx))
-        self._note(["s", sent, got])
-
-    def _try(self, step: Any) -> None:
-        try:
-            step()
-        except ReaderOffline as error:
-            self._note(["e", str(error)])
-            raise
-
-    def set_speed(self, speed_hz: int) -> None:
-        self._wire.set_speed(speed_hz)
-
-    def close(self) -> None:
-        self._wire.close()
-
-
-class _RecordedSerial:
-    def __init__(self, wire: SerialTransport, recorder: Recorder) -> None:
-        self.port = wire.port
+    def __init__(self, wire: Any, recorder: Recorder) -> None:
+        self.port: str = wire.port
         self._wire = wire
         self._note = recorder.note
 
@@ -139,16 +99,7 @@ class _RecordedSerial:
         self._note(["o"])
         self._guard(self._wire.open)
 
-    def read(self, timeout_seconds: float) -> bytes:
-        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
-        self._note(["r", data.hex()])
-        return data
-
-    def write(self, data: bytes) -> None:
-        self._note(["w", data.hex()])
-        self._guard(lambda: self._wire.write(data))
-
-    def _guard(self, step: Any, failed: Record | None = None) -> Any:
+    def _guard(self, step: Callable[[], Any], failed: Record | None = None) -> Any:
         try:
             return step()
         except ReaderOffline as error:
@@ -161,32 +112,40 @@ class _RecordedSerial:
         self._wire.close()
 
 
-class _RecordedInput:
-    def __init__(self, wire: InputTransport, recorder: Recorder) -> None:
-        self.port = wire.port
-        self._wire = wire
-        self._note = recorder.note
+class _RecordedSpi(_Recorded):
+    @property
+    def single(self) -> bool:
+        return bool(self._wire.single)
 
-    def open(self) -> None:
-        self._note(["o"])
-        try:
-            self._wire.open()
-        except ReaderOffline as error:
-            self._note(["e", str(error)])
-            raise
+    @single.setter
+    def single(self, value: bool) -> None:
+        self._wire.single = value
 
+    def exchange(self, message: SpiMessage) -> None:
+        sent = [item.tobytes().hex() for item in message.tx]
+        self._guard(lambda: self._wire.exchange(message), ["s", sent, []])
+        self._note(["s", sent, [item.tobytes().hex() for item in message.rx]])
+
+    def set_speed(self, speed_hz: int) -> None:
+        self._wire.set_speed(speed_hz)
+
+
+class _RecordedSerial(_Recorded):
+    def read(self, timeout_seconds: float) -> bytes:
+        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
+        self._note(["r", data.hex()])
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._note(["w", data.hex()])
+        self._guard(lambda: self._wire.write(data))
+
+
+class _RecordedInput(_Recorded):
     def read(self, timeout_seconds: float) -> list[InputEvent]:
-        try:
-            events = self._wire.read(timeout_seconds)
-        except ReaderOffline as error:
-            self._note(["k", []])
-            self._note(["e", str(error)])
-            raise
+        events: list[InputEvent] = self._guard(lambda: self._wire.read(timeout_seconds), ["k", []])
         self._note(["k", events])
         return events
-
-    def close(self) -> None:
-        self._wire.close()
 
 
 class _RecordedCalls:
@@ -294,15 +253,23 @@ class _NoResetLine:
         """What the pin did is in the recording."""
 
 
-class _ReplayedSpi:
+class _Replayed:
+    """One wire out of a recording."""
+
     def __init__(self, port: str, replay: Replay) -> None:
         self.port = port
-        self.single = False
         self._replay = replay
 
     def open(self) -> None:
         self._replay.take("o")
         self._replay.fail_if_recorded()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _ReplayedSpi(_Replayed):
+    single = False
 
     def exchange(self, message: SpiMessage) -> None:
         _, sent, got = self._replay.take("s")
@@ -315,19 +282,8 @@ class _ReplayedSpi:
     def set_speed(self, speed_hz: int) -> None:
         """A recording has its own pace."""
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class _ReplayedSerial:
-    def __init__(self, port: str, replay: Replay) -> None:
-        self.port = port
-        self._replay = replay
-
-    def open(self) -> None:
-        self._replay.take("o")
-        self._replay.fail_if_recorded()
-
+class _ReplayedSerial(_Replayed):
     def read(self, timeout_seconds: float) -> bytes:
         del timeout_seconds
         data = bytes.fromhex(self._replay.take("r")[1])
@@ -339,27 +295,13 @@ class _ReplayedSerial:
             raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
         self._replay.fail_if_recorded()
 
-    def close(self) -> None:
-        """Nothing is open."""
 
-
-class _ReplayedInput:
-    def __init__(self, port: str, replay: Replay) -> None:
-        self.port = port
-        self._replay = replay
-
-    def open(self) -> None:
-        self._replay.take("o")
-        self._replay.fail_if_recorded()
-
+class _ReplayedInput(_Replayed):
     def read(self, timeout_seconds: float) -> list[InputEvent]:
         del timeout_seconds
         events = [(kind, code, value) for kind, code, value in self._replay.take("k")[1]]
         self._replay.fail_if_recorded()
         return events
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _ReplayedCalls:
@@ -369,6 +311,7 @@ class _ReplayedCalls:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             if name == "close" and not self._replay.is_next("c", name):
+                # A driver closes what is lost, also when the recording ends with the loss.
                 return None
             _, recorded, given, result = self._replay.take("c")
             if (recorded, given) != (name, list(arguments)):
