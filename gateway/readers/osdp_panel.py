@@ -1,9 +1,9 @@
 """libosdp fenced in: one control panel with one peripheral device, whose methods give what JSON can hold.
 
 It runs on the bus thread, since libosdp's own thread dies silently with the first serial error; its channel never
-raises and gives one read of the port a turn, since libosdp reads until nothing comes; silence is measured here, since a
-lost reader would rest for 300 s by its rules; and nothing is asked that the reader has not said it can do, since one
-refused command (NAK) counts for libosdp as a lost reader. What keys were pressed ends in this file: they may be a PIN.
+raises and gives one piece a turn, since libosdp reads until nothing comes; silence is measured here, since a lost
+reader would rest for 300 s by its rules; and nothing is asked that the reader has not said it can do, since one refused
+command (NAK) counts for libosdp as a lost reader. What keys were pressed ends in this file: they may be a PIN.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _LATE_SECONDS = 0.2
 _SILENCE_NS = 1_500_000_000
 _KEY_BYTES = 16
 _TENTHS = 10  # libosdp counts LED and buzzer times in 100 ms
+_LONGEST = 512
 _REPLY = 0x80  # in a reply's address byte
 
 
@@ -51,15 +52,18 @@ class _Channel:
         self._may_read = True
 
     def read(self, max_bytes: int) -> bytes:
-        if self._may_read and not self._rest:
-            self._may_read = False
-            try:
-                self._rest = self._transport.read(0)
-            except ReaderOffline as error:
-                self.error = error
-                return b""
-            self._listen(self._rest)
-        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        if not self._may_read:
+            return b""
+        self._may_read = False
+        try:
+            arrived = self._transport.read(0)
+        except ReaderOffline as error:
+            self.error = error
+            return b""
+        self._listen(arrived)
+        # What is more than a few frames is noise; libosdp's own buffer would flow over and say so on the console.
+        waiting = (self._rest + arrived)[-_LONGEST:]
+        data, self._rest = waiting[:max_bytes], waiting[max_bytes:]
         return data
 
     def _listen(self, arrived: bytes) -> None:

@@ -231,3 +231,14 @@ def test_a_reader_without_lamp_or_buzzer_is_not_asked_for_them_and_stays() -> No
     with pytest.raises(ReaderOffline):
         bench.run(3000)
     bench.close()
+
+
+def test_noise_on_the_line_is_a_lost_reader_and_no_text_on_the_console(
+    secure: OsdpBench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secure.reader.open()
+    secure.babble()
+    with pytest.raises(ReaderOffline, match="stopped answering"):
+        secure.run(5000)
+    secure.calm()
+    assert capfd.readouterr() == ("", "")
