@@ -25,13 +25,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.readers import rc522
-from gateway.readers.base import CardRead
+from gateway.readers.base import CardRead, Reader, ReaderEvent
+from gateway.service import Beats
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.iso14443_cards import classic_1k
 from gateway.simulator.virtual_pi import VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
-_DEVICE, _NEIGHBOUR = "spidev0.0", "spidev0.1"
+_DEVICE = "spidev0.0"
 _TURN = 10
 _ANSWER_SECONDS = 30.0
 _OURS = "rc522"
@@ -64,7 +65,7 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
         for (name, dwell_ms), times in reads.items():
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
-    results[_OURS]["two_on_one_bus"] = _two_readers(taps, seed)
+    results[_OURS] |= _several_readers(taps, seed)
     ours = results.pop(_OURS)
     named = {f"{name} {importlib.metadata.version(name)}": result for name, result in results.items()}
     return {
@@ -190,12 +191,30 @@ def _idle_cpu(seconds: float = 10.0) -> float:
         return round(station.processor_percent(seconds), 2)
 
 
-def _two_readers(taps: int, seed: int) -> dict[str, Any]:
-    """Tap at one of two readers that share a thread while a card rests at the other."""
-    with VirtualPi((_DEVICE, _NEIGHBOUR)) as pi:
-        station = _Station(pi, "rc522-pair")
-        pi.enter(_NEIGHBOUR, "classic_1k", "01020304")
-        return _summary(station.tap(taps, 100, random.Random(seed)))
+def _several_readers(taps: int, seed: int) -> dict[str, Any]:
+    """Tap at the first of one, two and four readers of a bus while cards rest at the others.
+
+    The twins without `look` are polled one after the other, as a bus of readers that cannot share it is.
+    """
+    wanted = {
+        f"{word}_on_one_bus{'_polled' if polled else ''}": (count, polled)
+        for word, count in (("one", 1), ("two", 2), ("four", 4))
+        for polled in ((False, True) if count > 1 else (False,))
+    }
+    reads: dict[str, list[float | None]] = {name: [] for name in wanted}
+    with contextlib.ExitStack() as stack:
+        stations = {}
+        for name, (count, polled) in wanted.items():
+            ports = [f"spidev0.{select}" for select in range(count)]
+            pi = stack.enter_context(VirtualPi(ports))
+            stations[name] = _Station(pi, f"{'polled' if polled else 'bus'}-{count}")
+            for place, port in enumerate(ports[1:]):
+                pi.enter(port, "classic_1k", f"0102030{place}")
+        chance = random.Random(seed)
+        for turn in range(0, taps, _TURN):
+            for name, station in stations.items():
+                reads[name] += station.tap(min(_TURN, taps - turn), 100, chance)
+    return {name: _summary(times) for name, times in reads.items()}
 
 
 def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
@@ -235,7 +254,7 @@ def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
 
 # What follows runs in the drivers' processes: `python -m gateway.commands.bench_reader DRIVER`, orders on stdin.
 
-_Look = Callable[[], bytes | None]
+_Look = Callable[[], "tuple[bytes, int] | None"]  # a number, and CLOCK_MONOTONIC nanoseconds when it was known
 
 
 def _say(**said: Any) -> None:
@@ -249,27 +268,85 @@ def _our_driver() -> tuple[_Look, Callable[[], float]]:
     reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), RealTransports())
     reader.open()
 
-    def look() -> bytes | None:
+    def look() -> tuple[bytes, int] | None:
         reads = [event for event in reader.poll() if isinstance(event, CardRead)]
-        return reads[-1].number.value if reads else None
+        return (reads[-1].number.value, time.monotonic_ns()) if reads else None
 
     return look, lambda: reader.pause_seconds
 
 
-def _our_pair() -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports
+class _Gate(Beats):
+    """Holds a bus thread, at its beat, while nobody looks at it, so that the other stations have the machine."""
 
-    wires = RealTransports()
-    readers = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in (_DEVICE, _NEIGHBOUR)]
-    for reader in readers:
-        reader.open()
+    def __init__(self) -> None:
+        super().__init__()
+        self._closes = 0.0
+        self.keep_open(_ANSWER_SECONDS)
 
-    def look() -> bytes | None:
-        events = [event for reader in readers for event in reader.poll()]
-        reads = [event for event in events if isinstance(event, CardRead) and event.reader == _DEVICE]
-        return reads[-1].number.value if reads else None
+    def keep_open(self, seconds: float = 0.2) -> None:
+        self._closes = time.monotonic() + seconds
 
-    return look, lambda: min(reader.pause_seconds for reader in readers)
+    def register(self, name: str, deadline_seconds: float) -> Callable[[], None]:
+        del name, deadline_seconds
+
+        def beat() -> None:
+            while time.monotonic() > self._closes:
+                time.sleep(0.005)
+
+        return beat
+
+
+class _WithoutLook:
+    """A reader as the owner of a bus sees one that can only be polled."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.name, self.vitals = reader.name, reader.vitals
+        self.open, self.poll, self.close, self.signal = reader.open, reader.poll, reader.close, reader.signal
+        self._reader = reader
+
+    @property
+    def pause_seconds(self) -> float:
+        return self._reader.pause_seconds
+
+
+def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], float]]]:
+    def make() -> tuple[_Look, Callable[[], float]]:
+        from gateway.edge.buses import BusThread
+        from gateway.transports.real import RealTransports
+
+        wires = RealTransports()
+        ports = [f"spidev0.{select}" for select in range(count)]
+        gate = _Gate()
+        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in ports]
+        ready = threading.Semaphore(0)
+        reads: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
+
+        def handle(event: ReaderEvent) -> None:
+            if isinstance(event, CardRead) and event.reader == _DEVICE:
+                reads.put((event.number.value, time.monotonic_ns()))
+
+        bus = BusThread(
+            "spi0",
+            [_WithoutLook(reader) for reader in readers] if polled else readers,
+            handle,
+            lambda *_note: ready.release(),
+            gate,
+        )
+        bus.start()
+        for _ in readers:
+            ready.acquire()
+        gate.keep_open()
+
+        def look() -> tuple[bytes, int] | None:
+            gate.keep_open()
+            try:
+                return reads.get(timeout=0.05)
+            except queue.Empty:
+                return None
+
+        return look, lambda: 0.0
+
+    return make
 
 
 def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
@@ -277,12 +354,12 @@ def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
 
     chip = MFRC522(pin_mode=11, pin_rst=25)
 
-    def look() -> bytes | None:
+    def look() -> tuple[bytes, int] | None:
         status, _ = chip.MFRC522_Request(chip.PICC_REQIDL)
         if status != chip.MI_OK:
             return None
         status, number = chip.MFRC522_Anticoll()
-        return bytes(number) if status == chip.MI_OK else None
+        return (bytes(number), time.monotonic_ns()) if status == chip.MI_OK else None
 
     return look, lambda: 0.0
 
@@ -297,14 +374,20 @@ def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
     # Its interrupt needs /sys/class/gpio, so it polls, as its read_id does.
     chip = RFID(pin_irq=None, pin_rst=25, pin_mode=GPIO.BCM)
 
-    def look() -> bytes | None:
+    def look() -> tuple[bytes, int] | None:
         number = chip.read_id()
-        return bytes(number) if number else None
+        return (bytes(number), time.monotonic_ns()) if number else None
 
     return look, lambda: 0.0
 
 
-_DRIVERS = {_OURS: _our_driver, "rc522-pair": _our_pair, "mfrc522": _stock_mfrc522, "pi-rc522": _stock_pi_rc522}
+_DRIVERS = {
+    _OURS: _our_driver,
+    "mfrc522": _stock_mfrc522,
+    "pi-rc522": _stock_pi_rc522,
+    **{f"bus-{count}": _bus(count, polled=False) for count in (1, 2, 4)},
+    **{f"polled-{count}": _bus(count, polled=True) for count in (2, 4)},
+}
 
 
 def _child(driver: str) -> None:
@@ -347,10 +430,10 @@ def _after(seconds: float) -> Callable[[], bool]:
 def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
     last: bytes | None = None
     while not over():
-        number = look()
-        if number is not None and number != last:
-            _say(uid=number.hex(), ns=time.monotonic_ns())
-        last = number or last
+        read = look()
+        if read is not None and read[0] != last:
+            last, known_ns = read
+            _say(uid=last.hex(), ns=known_ns)
         if seconds := pause():
             time.sleep(seconds)
 

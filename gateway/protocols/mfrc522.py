@@ -209,6 +209,27 @@ def transmit(data: bytes, *, wait_us: int) -> Frame:
     )
 
 
+# The pin as a reset leaves it: inverted (ComIEnReg bit 7) and open drain (DivIEnReg bit 7 clear), so it is low while an
+# enabled interrupt bit is set and needs a pull-up of the host.
+IRQ_INVERTED = 0x80
+
+
+def announced(frame: Frame, irqs: int) -> Frame:
+    """Let the interrupt pin fall when one of these interrupts ends the frame, and rise again before the answer is read.
+
+    The bits of the frame before are cleared by then, so the pin falls once.
+    """
+    start = frame.read_at - 1
+    steps = (
+        *frame.steps[:start],
+        (write(Register.COM_IEN, IRQ_INVERTED | irqs), 0),
+        frame.steps[start],
+        (write(Register.COM_IEN, IRQ_INVERTED), 0),
+        *frame.steps[frame.read_at :],
+    )
+    return Frame(steps, frame.data_at, frame.read_at + 2)
+
+
 def join(first: Frame, second: Frame) -> Frame:
     """Chain two frames; data and answer are those of the second."""
     shift = len(first.steps)
@@ -331,6 +352,11 @@ def self_test_steps() -> tuple[Step, ...]:
 def configuration_steps() -> tuple[Step, ...]:
     """Give the writes that bring a reset chip to its settings; the antenna stays off."""
     return tuple((write(register, value), 0) for register, value in CONFIGURATION)
+
+
+def antenna(*, on: bool) -> bytes:
+    """Give the write that switches the carrier."""
+    return write(Register.TX_CONTROL, RESET_TX_CONTROL | (ANTENNA_ON if on else 0))
 
 
 HEALTH = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from gateway.transports.input_events import InputDevice
+from gateway.transports.irq_line import GpioIrqLine
 from gateway.transports.reset_line import GpioResetLine
 from gateway.transports.serial import SerialPort
 from gateway.transports.spi import SpiDevice
@@ -27,3 +28,6 @@ class RealTransports:
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)
+
+    def irq_line(self, gpio: int) -> GpioIrqLine:
+        return GpioIrqLine(gpio)

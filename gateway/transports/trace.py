@@ -8,6 +8,7 @@ clock. So a replay takes the same turns as the original, as fast as the machine 
     ["o"]                        open
     ["s", [sent..], [got..]]     an SPI message, hex strings
     ["r", got] ["w", sent]       serial read and write
+    ["p"] ["i", came]            an interrupt pin was taken; waited for, and whether its edge came
     ["e", text]                  the step before failed with ReaderOffline
 
 A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.serial import SerialTransport
 from gateway.transports.spi import SpiMessage, SpiTransport
@@ -39,6 +41,8 @@ class Wires(Protocol):
     def serial(self, port: str, baud: int) -> SerialTransport: ...
 
     def reset_line(self, gpio: int) -> ResetLine: ...
+
+    def irq_line(self, gpio: int) -> IrqLine: ...
 
     def input_device(self, port: str) -> Any: ...
 
@@ -70,6 +74,9 @@ class Recorder:
 
     def reset_line(self, gpio: int) -> ResetLine:
         return self._wires.reset_line(gpio)
+
+    def irq_line(self, gpio: int) -> _RecordedIrq:
+        return _RecordedIrq(self._wires.irq_line(gpio), self)
 
     def input_device(self, port: str) -> NoReturn:
         raise FatalError(f"Keyboards such as {port} are not recorded.")
@@ -118,6 +125,31 @@ class _RecordedSpi:
 
     def close(self) -> None:
         self._wire.close()
+
+
+class _RecordedIrq:
+    def __init__(self, line: IrqLine, recorder: Recorder) -> None:
+        self._line = line
+        self._note = recorder.note
+
+    def open(self) -> None:
+        self._note(["p"])
+        try:
+            self._line.open()
+        except ReaderOffline as error:
+            self._note(["e", str(error)])
+            raise
+
+    def drain(self) -> None:
+        self._line.drain()
+
+    def wait(self, seconds: float) -> bool:
+        came = self._line.wait(seconds)
+        self._note(["i", came])
+        return came
+
+    def close(self) -> None:
+        self._line.close()
 
 
 class _RecordedSerial:
@@ -213,6 +245,10 @@ class Replay:
         del gpio
         return _NoResetLine()
 
+    def irq_line(self, gpio: int) -> IrqLine:
+        del gpio
+        return _ReplayedIrq(self)
+
     def input_device(self, port: str) -> NoReturn:
         raise FatalError(f"Keyboards such as {port} are not recorded.")
 
@@ -224,6 +260,26 @@ class Replay:
 class _NoResetLine:
     def pulse(self) -> None:
         """What the pin did is in the recording."""
+
+
+class _ReplayedIrq:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("p")
+        self._replay.fail_if_recorded()
+
+    def drain(self) -> None:
+        """Only what was waited for is in the recording."""
+
+    def wait(self, seconds: float) -> bool:
+        del seconds
+        came: bool = self._replay.take("i")[1]
+        return came
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _ReplayedSpi:
