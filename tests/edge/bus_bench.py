@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.edge.buses import BusThread
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.rc522 import Options, Rc522Reader
@@ -16,6 +18,25 @@ from gateway.transports.spi import SpiMessage
 CALL_SECONDS, TRANSFER_SECONDS = 35e-6, 12e-6
 # What a sleep runs over on Linux: the default timer slack.
 OVERRUN_SECONDS = 50e-6
+
+
+class AppointedClock(VirtualClock):
+    """A clock on which somebody may come in the middle of whatever is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: list[tuple[int, Callable[[], object]]] = []
+
+    def at(self, due_ns: int, action: Callable[[], object]) -> None:
+        self._due.append((due_ns, action))
+
+    def sleep(self, seconds: float) -> None:
+        end_ns = self._now_ns + int(seconds * 1e9)
+        for due in [due for due in self._due if due[0] <= end_ns]:
+            self._due.remove(due)
+            self._now_ns = max(self._now_ns, due[0])
+            due[1]()
+        self._now_ns = end_ns
 
 
 class PiSpi(MemorySpi):
@@ -48,7 +69,7 @@ class Bus:
     """Readers 0, 1, 2.. of one bus; `events` and `notes` in the order they came."""
 
     def __init__(self, count: int, *, polled: bool = False, options: Options | None = None) -> None:
-        self.clock = VirtualClock()
+        self.clock = AppointedClock()
         self.calls: list[tuple[str, int]] = []
         self.events: list[ReaderEvent] = []
         self.notes: list[tuple[str, str]] = []
@@ -103,6 +124,12 @@ class Bus:
             if self.berths[place].look is None and pause > 0:
                 self.clock.sleep(pause)
         raise AssertionError("it never started a look")
+
+    def enter_at(self, place: int, uid: bytes, delay_ms: float) -> int:
+        """Let a card come later, in the middle of whatever goes on then; gives that moment."""
+        due_ns = self.clock.now_ns() + int(delay_ms * 1e6)
+        self.clock.at(due_ns, lambda: self.enter(place, uid))
+        return due_ns
 
     def enter(self, place: int, uid: bytes) -> cards.Card:
         card = cards.classic_1k(uid)
