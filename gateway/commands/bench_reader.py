@@ -22,8 +22,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from gateway.cards.encodings import NUMBER
 from gateway.readers import rc522
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.service import Beats
@@ -33,6 +36,8 @@ from gateway.simulator.virtual_pi import VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
 _DEVICE = "spidev0.0"
+_IRQ_GPIO = 24
+_SECTOR = rc522.Options(credential="classic-sector", sector=1, length=10)
 _TURN = 10
 _ANSWER_SECONDS = 30.0
 _OURS = "rc522"
@@ -66,6 +71,7 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
     results[_OURS] |= _several_readers(taps, seed)
+    results[_OURS] |= _sector_reads(taps, seed)
     ours = results.pop(_OURS)
     named = {f"{name} {importlib.metadata.version(name)}": result for name, result in results.items()}
     return {
@@ -103,10 +109,19 @@ def _summary(times: list[float | None]) -> dict[str, Any]:
 
 
 class _Station:
-    """One driver in its own process, with the Pi under it."""
+    """One driver in its own process, with the Pi under it.
 
-    def __init__(self, pi: VirtualPi, driver: str) -> None:
+    Args:
+        card: what is held to it, a maker of cards as virtual_pi_chips knows it.
+
+    Attributes:
+        cpu_ms: processor time of each look that read a card.
+    """
+
+    def __init__(self, pi: VirtualPi, driver: str, card: str = "classic_1k") -> None:
+        self.cpu_ms: list[float] = []
         self._pi = pi
+        self._card = card
         self._serial = 0
         self._child = pi.spawn(
             [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader", driver],
@@ -158,7 +173,7 @@ class _Station:
         self._serial += 1
         uid = (0x5A000000 | self._serial).to_bytes(4, "big").hex()
         time.sleep(chance.uniform(0.08, 0.12))
-        entered_ns = self._pi.enter(_DEVICE, "classic_1k", uid)
+        entered_ns = self._pi.enter(_DEVICE, self._card, uid)
         left = time.monotonic() + dwell_seconds
         time.sleep(dwell_seconds)
         self._pi.leave(_DEVICE)
@@ -170,6 +185,7 @@ class _Station:
             except queue.Empty:
                 break
             if said.get("uid", "")[:8] == uid:
+                self.cpu_ms.append(said["cpu"] * 1e3)
                 return float(said["ns"] - entered_ns) / 1e6
         return None
 
@@ -217,6 +233,26 @@ def _several_readers(taps: int, seed: int) -> dict[str, Any]:
     return {name: _summary(times) for name, times in reads.items()}
 
 
+def _sector_reads(taps: int, seed: int) -> dict[str, Any]:
+    """Read a number from a MIFARE Classic sector with the interrupt pin and without; CPU is that of the whole poll."""
+    reads: dict[str, list[float | None]] = {"sector_by_irq": [], "sector_by_time": []}
+    figures: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        stations = {}
+        for name in reads:
+            pi = stack.enter_context(VirtualPi((_DEVICE,)))
+            pi.order(_DEVICE, "wire_irq", gpio=_IRQ_GPIO)
+            stations[name] = _Station(pi, name.replace("_", "-"), "sector_card")
+        chance = random.Random(seed)
+        for turn in range(0, taps, _TURN):
+            for name, station in stations.items():
+                reads[name] += station.tap(min(_TURN, taps - turn), 100, chance)
+        for name, station in stations.items():
+            figures[name] = _summary(reads[name])
+            figures[name]["median_cpu_ms"] = round(statistics.median(station.cpu_ms), 2) if station.cpu_ms else None
+    return figures
+
+
 def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     wires = SimulatedTransports()
     reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), wires)
@@ -262,17 +298,23 @@ def _say(**said: Any) -> None:
     sys.stdout.flush()
 
 
-def _our_driver() -> tuple[_Look, Callable[[], float]]:
+def _our_driver(options: rc522.Options) -> tuple[_Look, Callable[[], float]]:
     from gateway.transports.real import RealTransports  # the peers' processes do not need it
 
-    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), RealTransports())
+    reader = rc522.make("bench", f"/dev/{_DEVICE}", options, RealTransports())
     reader.open()
 
     def look() -> tuple[bytes, int] | None:
         reads = [event for event in reader.poll() if isinstance(event, CardRead)]
-        return (reads[-1].number.value, time.monotonic_ns()) if reads else None
+        return (_uid_of(reads[-1]), time.monotonic_ns()) if reads else None
 
     return look, lambda: reader.pause_seconds
+
+
+def _uid_of(read: CardRead) -> bytes:
+    # The number in a sector_card is its UID.
+    is_number = read.number.projection == NUMBER
+    return int(read.number.value).to_bytes(4, "big") if is_number else read.number.value
 
 
 class _Gate(Beats):
@@ -381,8 +423,10 @@ def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
     return look, lambda: 0.0
 
 
-_DRIVERS = {
-    _OURS: _our_driver,
+_DRIVERS: dict[str, Callable[[], tuple[_Look, Callable[[], float]]]] = {
+    _OURS: partial(_our_driver, rc522.Options()),
+    "sector-by-time": partial(_our_driver, _SECTOR),
+    "sector-by-irq": partial(_our_driver, replace(_SECTOR, irq_gpio=_IRQ_GPIO)),
     "mfrc522": _stock_mfrc522,
     "pi-rc522": _stock_pi_rc522,
     **{f"bus-{count}": _bus(count, polled=False) for count in (1, 2, 4)},
@@ -430,10 +474,11 @@ def _after(seconds: float) -> Callable[[], bool]:
 def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
     last: bytes | None = None
     while not over():
+        begin_cpu = time.thread_time()
         read = look()
         if read is not None and read[0] != last:
             last, known_ns = read
-            _say(uid=last.hex(), ns=known_ns)
+            _say(uid=last.hex(), ns=known_ns, cpu=time.thread_time() - begin_cpu)
         if seconds := pause():
             time.sleep(seconds)
 

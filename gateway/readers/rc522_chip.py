@@ -15,7 +15,7 @@ from typing import TypeVar
 from gateway.cards.iso14443 import cascade_levels, has_good_crc, with_crc
 from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522, mfrc522_memory
-from gateway.protocols.mfrc522 import IRQ_IDLE, IRQ_RX, IRQ_TIMER, Answer, Frame, Health
+from gateway.protocols.mfrc522 import IRQ_IDLE, IRQ_RX, IRQ_TIMER, Answer, Frame, Health, Register
 from gateway.protocols.selection import Selection
 from gateway.readers.rc522_frames import FrameSet, InParts, Prepared, message_of
 from gateway.readers.rc522_line import Rc522Line
@@ -34,6 +34,7 @@ _IRQ_SPARE_US = 5000
 _IRQ_PROBES = 2
 _IRQ_QUIET_SECONDS = 0.001
 _IRQ_PROBE_SECONDS = 0.02
+_IRQ_GLANCE_SECONDS = 0.02
 _IRQ_MISSES = 3
 
 _Result = TypeVar("_Result")
@@ -227,15 +228,23 @@ class Rc522Chip(Rc522Line):
             prepared = Prepared(mfrc522.announced(frame, ends), gathers=self.gathers, in_parts=True)
             self._irq.drain()
             self._transport.exchange(prepared.parts[0][0])
-            self._note_edge(came=self._irq.wait((longest_us + _IRQ_SPARE_US) / 1e6))
+            self._await_edge(self._irq, (longest_us + _IRQ_SPARE_US) / 1e6, ends)
             self._transport.exchange(prepared.parts[-1][0])
         else:
             prepared = Prepared(frame, gathers=self.gathers)
             self._transport.exchange(prepared.parts[0][0])
         return self.run(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, reads))
 
-    def _note_edge(self, *, came: bool) -> None:
-        self._irq_misses = 0 if came else self._irq_misses + 1
+    def _await_edge(self, irq: IrqLine, longest_seconds: float, ends: int) -> None:
+        """Wait for the end of a frame; a wire that has broken costs no more than a glance."""
+        while longest_seconds > 0:
+            if irq.wait(min(longest_seconds, _IRQ_GLANCE_SECONDS)):
+                self._irq_misses = 0
+                return
+            longest_seconds -= _IRQ_GLANCE_SECONDS
+            if self._read(Register.COM_IRQ) & ends:
+                break
+        self._irq_misses += 1
         if self._irq_misses >= _IRQ_MISSES:
             self._irq_works = False
             self.irq_fault = f"{_IRQ_MISSES} edges in a row did not come; check its wire"

@@ -274,7 +274,7 @@ class Mfrc522Chip:
         timer_ends = self._timer_from(self._due_tx)
         if answer is not None and listen:
             self._answer = answer
-            starts = self._due_tx + _ANSWER_DELAY_NS
+            starts = self._due_tx + _ANSWER_DELAY_NS + answer.working_us * 1000
             self._due_rx = starts + (answer.bits + answer.bits // 8 + 1) * _ETU_NS
             if starts + 5 * _ETU_NS <= timer_ends:
                 timer_ends = _NEVER

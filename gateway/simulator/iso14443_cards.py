@@ -69,11 +69,15 @@ class Card:
     Args:
         uid: 4, 7 or 10 bytes; None draws a random UID (08 and three bytes) at every entry into a field, as phones do.
         power_up_us: how long the card needs in the field before it answers; the standard allows 5000.
+
+    Attributes:
+        working_us: how long it worked on the command that it answered last.
     """
 
     def __init__(self, kind: CardType, uid: bytes | None, power_up_us: int = 0) -> None:
         self.kind = kind
         self.power_up_us = power_up_us
+        self.working_us = 0
         self.state = State.IDLE
         self.encrypted = False
         self._random = uid is None
@@ -206,6 +210,7 @@ class FieldAnswer:
         collision: first bit in which they differ, None when all agree; bits from there on are zero.
         cards: who answered.
         garbled: whether the parity shows that another field disturbed it.
+        working_us: how long the slowest of them worked on it.
     """
 
     value: int
@@ -213,6 +218,7 @@ class FieldAnswer:
     collision: int | None
     cards: tuple[Card, ...]
     garbled: bool = False
+    working_us: int = 0
 
 
 class Field:
@@ -277,6 +283,7 @@ class Field:
             frame = (0, frame[1])
         now_ns = self._now_ns()
         answers = []
+        working_us = 0
         for card, ready_ns in cards:
             if now_ns < ready_ns:
                 continue
@@ -286,6 +293,7 @@ class Field:
             answer = card.receive(frame)
             if answer is not None:
                 answers.append((card, answer))
+                working_us = max(working_us, card.working_us)
         if not answers:
             return None
         value, bits = answers[0][1]
@@ -298,7 +306,7 @@ class Field:
             bits = max(bits, other_bits)
         if collision is not None:
             value &= (1 << collision) - 1
-        heard = FieldAnswer(value, bits, collision, tuple(card for card, _ in answers))
+        heard = FieldAnswer(value, bits, collision, tuple(card for card, _ in answers), working_us=working_us)
         return self._spoil(heard) if disturbed else heard
 
     def _spoil(self, answer: FieldAnswer) -> FieldAnswer:
