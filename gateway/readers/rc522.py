@@ -58,7 +58,7 @@ class Options:
         secure_messaging: `ev2` for DESFire EV2 and EV3 (AuthenticateEV2First), `ev1` for EV1 and for cards that are
             kept compatible with it (AuthenticateAES).
         communication: how the file's content travels under the key: `plain`, `mac` (signed), `full` (encrypted), or
-            `auto`: as the file's own settings say, plain where the card does not tell them.
+            `auto`: as the file's own settings say; an issuer may keep these to the master key, then it must be set.
     """
 
     speed_hz: int = 4_000_000

@@ -35,6 +35,7 @@ _ONE_TRY_US = 15_000  # waking, selecting and one block of a Classic or an NTAG,
 _BYTE_US, _FRAME_US = 85, 800
 _SAK_CLASSIC = 0x08
 _TRUE_UID_BYTES = 7
+_NOT_TOLD = {b"\x9d", b"\xae"}  # an issuer may keep the settings to the master key
 
 
 class CardLost(BadCardNumber):
@@ -126,7 +127,7 @@ class _Desfire:
             session = self._authenticate()
             mode = COMMUNICATIONS[place.communication]
             if mode is None:
-                session, mode = self._find_mode(session)
+                mode = self._find_mode(session)
             answer = self._blocks.command(session.command(desfire.READ_DATA, asked, mode))
             content = session.answer(answer, mode, place.length)
         else:
@@ -134,15 +135,12 @@ class _Desfire:
         # number_in cuts at the offset again.
         return number_in(bytes(place.offset) + content, place.form, place.offset, place.length)
 
-    def _find_mode(self, session: Session) -> tuple[Session, Mode]:
+    def _find_mode(self, session: Session) -> Mode:
         answer = self._blocks.command(session.command(desfire.GET_FILE_SETTINGS, bytes([self._place.file]), Mode.MAC))
-        if answer[:1] == bytes([desfire.OK]):
-            settings = desfire.FileSettings.parse(session.answer(answer, Mode.MAC))
-            return session, settings.mode_for(self._place.key_number)
-        # An issuer may keep the settings to the master key. The refusal ends the session; in a new one a plain read is
-        # safe to try: the card refuses it, or its answer fails the check, when the file is not plain.
-        self._select()
-        return self._authenticate(), Mode.PLAIN
+        if answer[:1] in _NOT_TOLD:
+            # Nobody signs a refusal. To go on in plain would let whoever stands in between choose the number.
+            raise BadRecord("The card does not tell how its file travels; set communication to plain, mac or full.")
+        return desfire.FileSettings.parse(session.answer(answer, Mode.MAC)).mode_for(self._place.key_number)
 
     def _true_uid(self) -> CardNumber:
         self._select()
