@@ -15,10 +15,11 @@ from gateway.readers import rc522
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
 from gateway.readers.rc522 import Options, Rc522Reader
 from gateway.readers.rc522_chip import Rc522Chip
-from gateway.simulator.card_memory import ClassicCard, DesfireCard
+from gateway.simulator.card_memory import ClassicCard
 from gateway.simulator.chips import SimulatedIrqLine, SimulatedTransports
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import VirtualClock
+from gateway.simulator.desfire_card import DesfireCard
 from gateway.simulator.iso14443_cards import RadioFrame
 from gateway.transports.memory import MemorySpi
 from gateway.transports.trace import Recorder, Replay, ReplayEnded, load

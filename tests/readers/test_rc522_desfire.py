@@ -1,0 +1,451 @@
+"""DESFires at the RC522: files in every mode, hidden UIDs, cards pulled, slow or attacked, and the time of a poll."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.access.rules import Reason
+from gateway.cards.desfire import diversify
+from gateway.cards.encodings import decode
+from gateway.cli import main
+from gateway.errors import ConfigError
+from gateway.readers import rc522
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
+from gateway.readers.rc522 import Options
+from gateway.simulator.card_memory import ClassicCard
+from gateway.simulator.clocks import VirtualClock
+from gateway.simulator.desfire_card import FULL, MAC, PLAIN, DesfireCard
+from gateway.simulator.iso14443_cards import Card, RadioFrame
+from tests.readers.contract import FOUR, SEVEN, taps
+from tests.readers.test_rc522 import Rc522Bench
+from tests.test_config import GATEWAY
+
+AES_KEY = bytes.fromhex("00112233445566778899AABBCCDDEEFF")
+AID = 0x3042F5
+NUMBER = decode("47711", "number")
+
+
+def desfire_bench(tmp_path: Path, key: bytes | None = None, **options: object) -> Rc522Bench:
+    key_file = tmp_path / "desfire.key"
+    key_file.write_text((key or b"").hex())
+    settings: dict[str, object] = {"credential": "desfire-file", "file": 2, "length": 8, **options}
+    bench = Rc522Bench(Options(aid="3042F5", key_file=str(key_file) if key else "", **settings))  # type: ignore[arg-type]
+    bench.reader.open()
+    return bench
+
+
+def desfire_card(uid: bytes | None = SEVEN, key: bytes | None = None, mode: int = PLAIN) -> DesfireCard:
+    card = DesfireCard(uid, AID, key, true_uid=SEVEN)
+    card.files[2] = b"00047711"
+    card.modes[2] = mode
+    return card
+
+
+@pytest.mark.parametrize("thinks", [0, 2])
+def test_a_free_desfire_file_stands_for_the_card_even_when_it_asks_for_time(tmp_path: Path, thinks: int) -> None:
+    bench = desfire_bench(tmp_path)
+    card = desfire_card()
+    card.thinks = thinks
+    bench.chip.field.enter(card)
+    [read] = bench.run(500)
+    assert isinstance(read, CardRead)
+    assert read.number == NUMBER
+    assert read.card_type == "desfire"
+    bench.leave()
+    assert [type(event) for event in bench.run(300)] == [CardGone]
+
+
+@pytest.mark.parametrize("communication", ["auto", "explicit"])
+@pytest.mark.parametrize(("mode", "word"), [(PLAIN, "plain"), (MAC, "mac"), (FULL, "full")])
+@pytest.mark.parametrize("scheme", ["ev1", "ev2"])
+def test_a_file_behind_a_key_is_read_in_its_own_mode(
+    tmp_path: Path, scheme: str, mode: int, word: str, communication: str
+) -> None:
+    asked = word if communication == "explicit" else "auto"
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme, communication=asked)
+    bench.chip.field.enter(desfire_card(SEVEN, AES_KEY, mode))
+    [read] = bench.run(500)
+    assert isinstance(read, CardRead)
+    assert read.number == NUMBER
+    assert bench.reader.vitals.resets == 0
+
+
+@pytest.mark.parametrize("scheme", ["ev1", "ev2"])
+@pytest.mark.parametrize(("mode", "word"), [(PLAIN, "plain"), (FULL, "full")])
+def test_a_file_whose_settings_the_card_does_not_tell_needs_the_setting(
+    tmp_path: Path, scheme: str, mode: int, word: str
+) -> None:
+    card = desfire_card(SEVEN, AES_KEY, mode)
+    card.tells_settings = False
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme)
+    bench.chip.field.enter(card)
+    [refused] = taps(bench.run(500))
+    assert isinstance(refused, CardRefused)
+    assert "set communication" in refused.detail
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme, communication=word)
+    bench.chip.field.enter(card)
+    assert isinstance(taps(bench.run(500))[0], CardRead)
+
+
+@pytest.mark.parametrize("scheme", ["ev1", "ev2"])
+@pytest.mark.parametrize("status", [0x9D, 0xAE, 0x00])
+def test_who_stands_in_between_cannot_talk_the_reader_into_a_plain_answer(
+    tmp_path: Path, scheme: str, status: int
+) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme)
+    card = desfire_card(SEVEN, AES_KEY, FULL)
+    genuine = card._perform
+
+    def lie(command: bytes) -> bytes:
+        if command[0] == 0xF5:
+            return bytes([status]) + (b"" if status else bytes.fromhex("00 00 00 E0 08 00 00"))
+        return b"\x00" + b"00099999" if command[0] == 0xBD else genuine(command)
+
+    card._perform = lie  # type: ignore[method-assign]
+    bench.chip.field.enter(card)
+    assert [type(event) for event in taps(bench.run(500))] == [CardRefused]
+
+
+def test_a_file_behind_a_key_of_the_card_itself_is_read_after_authentication(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, system_id="4E585020416275")
+    own_key = diversify(AES_KEY, SEVEN, bytes.fromhex("3042F5"), bytes.fromhex("4E585020416275"))
+    bench.chip.field.enter(desfire_card(SEVEN, own_key, FULL))
+    [read] = bench.run(500)
+    assert isinstance(read, CardRead)
+    assert read.number == NUMBER
+
+
+def test_a_card_with_another_key_or_application_is_refused_and_the_next_one_read(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY)
+    for card in (desfire_card(SEVEN, bytes(16)), DesfireCard(SEVEN, 0x123456, AES_KEY)):
+        bench.chip.field.enter(card)
+        [event] = taps(bench.run(600))
+        assert isinstance(event, CardRefused)
+        assert event.reason == Reason.CARD_FORMAT
+        bench.leave()
+        bench.run(300)
+    bench.chip.field.enter(desfire_card(SEVEN, AES_KEY))
+    assert isinstance(taps(bench.run(600))[0], CardRead)
+
+
+@pytest.mark.parametrize(
+    ("options", "card", "words"),
+    [
+        ({}, desfire_card(SEVEN, bytes(16)), "key_file"),
+        ({"aid": "123456"}, desfire_card(SEVEN, AES_KEY), "aid"),
+        ({"file": 3}, desfire_card(SEVEN, AES_KEY), "file"),
+        ({"key_number": 1}, desfire_card(SEVEN, AES_KEY), "key_number"),
+        ({"length": 16}, desfire_card(SEVEN, AES_KEY), "shorter"),
+        ({"communication": "mac"}, desfire_card(SEVEN, AES_KEY), "communication"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_sentence_without_number_or_key(
+    tmp_path: Path, options: dict[str, object], card: DesfireCard, words: str
+) -> None:
+    key_file = tmp_path / "desfire.key"
+    key_file.write_text(AES_KEY.hex())
+    settings = {"aid": "3042F5", "file": 2, "length": 8, **options}
+    bench = Rc522Bench(Options(credential="desfire-file", key_file=str(key_file), **settings))  # type: ignore[arg-type]
+    bench.reader.open()
+    bench.chip.field.enter(card)
+    [event] = taps(bench.run(300))
+    assert isinstance(event, CardRefused)
+    assert words in event.detail
+    assert event.detail.count(".") == 1
+    for secret in (SEVEN.hex(), AES_KEY.hex(), "47711"):
+        assert secret not in event.detail.lower()
+
+
+# Cards that hide their UID
+
+
+@pytest.mark.parametrize("scheme", ["ev1", "ev2"])
+def test_a_card_that_hides_its_uid_is_known_by_its_true_one(tmp_path: Path, scheme: str) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, credential="desfire-uid", secure_messaging=scheme)
+    for _ in range(2):
+        bench.chip.field.enter(desfire_card(None, AES_KEY))
+        [read] = bench.run(300)
+        assert isinstance(read, CardRead)
+        assert (read.number.projection, read.number.value) == ("uid", SEVEN)
+        bench.leave()
+        assert [type(event) for event in bench.run(300)] == [CardGone]
+
+
+def test_a_card_that_shows_its_uid_is_read_too_and_a_copy_of_another_is_refused(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, credential="desfire-uid")
+    bench.chip.field.enter(desfire_card(SEVEN, AES_KEY))
+    [read] = bench.run(300)
+    assert isinstance(read, CardRead)
+    bench.leave()
+    bench.run(300)
+    bench.chip.field.enter(desfire_card(bytes.fromhex("04 11 22 33 44 55 66"), AES_KEY))
+    [refused] = taps(bench.run(300))
+    assert isinstance(refused, CardRefused)
+    assert "copy" in refused.detail
+
+
+def test_an_own_key_cannot_be_found_for_a_card_that_hides_its_uid(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, system_id="4E5850")
+    bench.chip.field.enter(desfire_card(None, AES_KEY))
+    [refused] = taps(bench.run(300))
+    assert isinstance(refused, CardRefused)
+    assert "desfire-uid" in refused.detail
+
+
+def test_a_classic_at_a_reader_for_hidden_uids_is_refused(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, credential="desfire-uid")
+    bench.chip.field.enter(ClassicCard(FOUR))
+    [refused] = taps(bench.run(300))
+    assert isinstance(refused, CardRefused)
+    assert "another kind" in refused.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"secure_messaging": "ev3"}, "secure_messaging"),
+        ({"communication": "loud"}, "communication"),
+        ({"credential": "desfire-file", "communication": "full"}, "communication"),
+        ({"credential": "desfire-uid"}, "key_file"),
+        ({"credential": "desfire-uid", "key_file": "x", "system_id": "4E"}, "system_id"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(options: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Options(**options)  # type: ignore[arg-type]
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [key]
+
+
+def test_check_config_says_line_and_key_of_a_desfire_setting_and_never_the_key_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site.key").write_text("00" * 32)
+    secret = tmp_path / "desfire.key"
+    secret.write_text(AES_KEY.hex())
+    path = tmp_path / "gateway.toml"
+    lines = f'credential = "desfire-uid"\nkey_file = "{secret}"\nsecure_messaging = "ev9"\nsystem_id = "4E58"'
+    path.write_text(GATEWAY.replace("speed_hz = 4000000", lines))
+    assert main(["check-config", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "gateway.toml:21: reader.0.secure_messaging: must be one of ev1, ev2" in said
+    assert "gateway.toml:22: reader.0.system_id: desfire-uid needs one key for all cards" in said
+    assert AES_KEY.hex() not in said.lower()
+    path.write_text(path.read_text().replace("ev9", "ev1").replace('system_id = "4E58"', 'communication = "auto"'))
+    assert main(["check-config", str(path)]) == 0
+
+
+# An answer that somebody changed on its way
+
+
+@pytest.mark.parametrize(("scheme", "mode"), [("ev1", PLAIN), ("ev1", MAC), ("ev1", FULL), ("ev2", MAC), ("ev2", FULL)])
+@pytest.mark.parametrize("place", [1, 8, 15, -1])
+def test_a_changed_answer_is_refused_and_never_another_number(
+    tmp_path: Path, scheme: str, mode: int, place: int
+) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme)
+    card = desfire_card(SEVEN, AES_KEY, mode)
+    original = card._perform
+
+    def change(command: bytes) -> bytes:
+        answer = bytearray(original(command))
+        if command[0] == 0xBD:
+            answer[place] ^= 0x01
+        return bytes(answer)
+
+    card._perform = change  # type: ignore[method-assign]
+    bench.chip.field.enter(card)
+    [refused] = taps(bench.run(500))
+    assert isinstance(refused, CardRefused)
+    assert "session" in refused.detail
+
+
+# The time of a poll
+
+POLL_MS = 100
+MOMENTS_MS = [quarter / 4 for quarter in range(4, 180)]
+
+
+def longest_poll_ms(bench: Rc522Bench, milliseconds: float, events: list[ReaderEvent] | None = None) -> float:
+    """Own the reader for a while; gives the time of its longest poll on the clock of the bench."""
+    longest_ns = 0
+    end_ns = bench.now_ns() + milliseconds * 1e6
+    while bench.now_ns() < end_ns:
+        begin_ns = bench.now_ns()
+        polled = bench.reader.poll()
+        longest_ns = max(longest_ns, bench.now_ns() - begin_ns)
+        if events is not None:
+            events += polled
+        bench.clock.sleep(bench.reader.pause_seconds)
+    return longest_ns / 1e6
+
+
+class Leaving:
+    """Takes a card away some time after it came, in the middle of whatever goes on."""
+
+    def __init__(self, bench: Rc522Bench, card: Card, after_ms: float) -> None:
+        self._bench, self._card = bench, card
+        self._sleep = bench.clock.sleep
+        self._leaves_ns = bench.chip.field.enter(card) + after_ms * 1e6
+        bench.clock.sleep = self.sleep  # type: ignore[method-assign]
+        bench.wire._sleep = bench.driver._sleep = self.sleep
+
+    def sleep(self, seconds: float) -> None:
+        self._sleep(seconds)
+        if self._bench.now_ns() >= self._leaves_ns:
+            self._bench.chip.field.leave(self._card)
+
+
+def pulled(tmp_path: Path, after_ms: float, **options: object) -> tuple[float, list[ReaderEvent], Rc522Bench]:
+    bench = desfire_bench(tmp_path, AES_KEY, **options)
+    Leaving(bench, desfire_card(SEVEN, AES_KEY, FULL), after_ms)
+    events: list[ReaderEvent] = []
+    return longest_poll_ms(bench, 400, events), events, bench
+
+
+@pytest.mark.parametrize("scheme", ["ev1", "ev2"])
+def test_a_card_pulled_at_any_moment_holds_no_poll_for_a_hundred_milliseconds(tmp_path: Path, scheme: str) -> None:
+    refused = 0
+    for after_ms in MOMENTS_MS:
+        longest_ms, events, bench = pulled(tmp_path, after_ms, secure_messaging=scheme)
+        assert longest_ms < POLL_MS, f"pulled after {after_ms} ms"
+        kinds = [type(event) for event in events]
+        assert kinds in ([], [CardRefused], [CardRead, CardGone])
+        refused += CardRefused in kinds
+        assert bench.reader.vitals.resets == 0
+    assert refused > 5
+
+
+def test_a_card_pulled_in_the_middle_is_refused_with_a_reason_and_read_as_soon_as_it_is_back(tmp_path: Path) -> None:
+    for after_ms in (8, 12, 18):
+        bench = desfire_bench(tmp_path, AES_KEY)
+        card = desfire_card(SEVEN, AES_KEY, FULL)
+        leaving = Leaving(bench, card, after_ms)
+        [refused] = bench.run(110)
+        assert isinstance(refused, CardRefused)
+        assert "taken away" in refused.detail
+        leaving._leaves_ns = 1e30
+        entered_ns = bench.chip.field.enter(card)
+        [read] = bench.run(80)
+        assert isinstance(read, CardRead)
+        assert read.seen_ns - entered_ns < 60e6
+        assert bench.reader.vitals.counters["lost"] == 1
+
+
+def test_a_card_that_flutters_at_the_edge_of_the_field_is_refused_once(tmp_path: Path) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY)
+    events: list[ReaderEvent] = []
+    for _ in range(8):
+        Leaving(bench, desfire_card(SEVEN, AES_KEY), 12)
+        assert longest_poll_ms(bench, 130, events) < POLL_MS
+    assert [type(event) for event in events] == [CardRefused]
+    assert bench.reader.vitals.counters["lost"] > 1
+
+
+class Pondering(DesfireCard):
+    """A card that takes its time before it wishes for more of it, as an applet in software does."""
+
+    def __init__(self, clock: VirtualClock, seconds: float) -> None:
+        super().__init__(SEVEN, AID, AES_KEY)
+        self._clock, self._seconds = clock, seconds
+        self.files[2] = b"00047711"
+
+    def _block(self, frame: bytes) -> bytes | None:
+        if frame[0] & 0xE2 == 0x02 or frame[0] == 0xF2:
+            self._clock.sleep(self._seconds)
+        return super()._block(frame)
+
+
+@pytest.mark.parametrize("make", [lambda _clock: thoughtful(300), lambda clock: Pondering(clock, 0.030)])
+def test_a_card_that_needs_longer_than_a_tap_is_refused_once_with_its_own_timing(
+    tmp_path: Path, make: Callable[[VirtualClock], DesfireCard]
+) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY)
+    bench.chip.field.enter(make(bench.clock))
+    events: list[ReaderEvent] = []
+    # The pondering card thinks in the middle of a frame, where nobody can stop the clock.
+    assert longest_poll_ms(bench, 2000, events) < POLL_MS + 30
+    [refused] = taps(events)
+    assert isinstance(refused, CardRefused)
+    assert "too slow" in refused.detail
+    assert "77 ms" in refused.detail
+    assert "90 ms" in refused.detail
+
+
+def thoughtful(thinks: int) -> DesfireCard:
+    card = desfire_card(SEVEN, AES_KEY)
+    card.thinks = thinks
+    return card
+
+
+def test_without_the_budget_a_slow_card_holds_a_poll_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rc522, "BUDGET_MS", 10_000)
+    bench = desfire_bench(tmp_path, AES_KEY)
+    bench.chip.field.enter(thoughtful(300))
+    assert longest_poll_ms(bench, 2000) > 5 * POLL_MS
+
+
+class Deaf(DesfireCard):
+    """A card that goes mute in the middle of its protocol but stays where it is."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(SEVEN, AID, AES_KEY)
+        self.files[2] = b"00047711"
+        self._left = after
+
+    def receive(self, frame: RadioFrame) -> RadioFrame | None:
+        if self._in_protocol:
+            self._left -= 1
+            if self._left < 0:
+                return None
+        return super().receive(frame)
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_card_that_goes_mute_holds_no_poll_and_the_next_one_is_read(tmp_path: Path, after: int) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY)
+    bench.chip.field.enter(Deaf(after))
+    events: list[ReaderEvent] = []
+    assert longest_poll_ms(bench, 400, events) < POLL_MS
+    assert [type(event) for event in events] == [CardRefused]
+    bench.leave()
+    bench.run(100)
+    bench.chip.field.enter(desfire_card(SEVEN, AES_KEY))
+    assert isinstance(taps(bench.run(200))[-1], CardRead)
+
+
+def test_without_the_budget_a_mute_card_holds_a_poll_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rc522, "BUDGET_MS", 10_000)
+    for after in range(5):
+        bench = desfire_bench(tmp_path, AES_KEY)
+        bench.chip.field.enter(Deaf(after))
+        assert longest_poll_ms(bench, 400) > POLL_MS
+
+
+@pytest.mark.parametrize("lost", [{1}, {2}, {5}, {3, 4}, {6, 9}])
+def test_frames_lost_to_noise_are_asked_for_again_and_the_number_is_read(tmp_path: Path, lost: set[int]) -> None:
+    bench = desfire_bench(tmp_path, AES_KEY)
+    # A card with a short waiting time, so that there is time for repeats.
+    card = desfire_card(SEVEN, AES_KEY, FULL)
+    card._ATS = bytes.fromhex("067577410280")  # type: ignore[misc]
+    original, turn = card.receive, iter(range(1, 10_000))
+
+    def noisy(frame: RadioFrame) -> RadioFrame | None:
+        answer = original(frame)
+        return None if card._in_protocol and next(turn) in lost else answer
+
+    card.receive = noisy  # type: ignore[method-assign]
+    bench.chip.field.enter(card)
+    events: list[ReaderEvent] = []
+    assert longest_poll_ms(bench, 400, events) < POLL_MS
+    assert isinstance(taps(events)[-1], CardRead)
+
+
+def test_a_classic_pulled_at_any_moment_holds_no_poll_either(tmp_path: Path) -> None:
+    for after_ms in range(1, 20):
+        bench = Rc522Bench(Options(credential="classic-sector"))
+        bench.reader.open()
+        Leaving(bench, ClassicCard(FOUR), after_ms)
+        assert longest_poll_ms(bench, 300) < POLL_MS
