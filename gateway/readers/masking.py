@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 from gateway.cards.encodings import encode
-from gateway.cards.iso14443 import SEL_CODES, bcc, cascade_levels
+from gateway.cards.iso14443 import CASCADE_TAG, SEL_CODES, bcc, cascade_levels
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber, RefusedError
 from gateway.protocols import stx_etx
@@ -30,10 +30,10 @@ class CannotMask(RefusedError):
 
 
 def invented(uid: bytes) -> bytes:
-    """Give another UID of the same length and maker."""
+    """Give another UID of the same length and maker, whose last cascade level does not begin with the cascade tag."""
     while True:
         made = uid[:_KEEP] + secrets.token_bytes(len(uid) - _KEEP)
-        if made != uid:
+        if made != uid and cascade_levels(made)[-1][0] != CASCADE_TAG:
             return made
 
 

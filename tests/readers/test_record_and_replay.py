@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import ReaderOffline
 from gateway.protocols.stx_etx import encode
-from gateway.readers import rc522, serial_line, stx_etx
+from gateway.readers import masking, rc522, serial_line, stx_etx
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.masking import CannotMask, mask
 from gateway.simulator import iso14443_cards as cards
@@ -86,6 +86,12 @@ def test_a_masked_recording_has_no_card_number_and_still_replays_to_as_many_taps
     invented = numbers(replay(masked))
     assert [len(number) for number in invented] == [4, 7]
     assert invented != [FOUR, SEVEN]
+
+
+def test_an_invented_number_is_one_that_a_card_could_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([bytes.fromhex("A1B288D4E5F7"), bytes.fromhex("A1B2C3D4E5F7")])
+    monkeypatch.setattr(masking.secrets, "token_bytes", lambda _count: next(drawn))
+    assert masking.invented(SEVEN) == bytes.fromhex("04A1B2C3D4E5F7")
 
 
 def test_a_number_that_was_not_named_keeps_the_recording_from_being_shared_as_masked(tmp_path: Path) -> None:
