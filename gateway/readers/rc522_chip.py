@@ -1,8 +1,8 @@
 """The frames of an MFRC522 and what comes back: asking for cards, selecting one, reading its memory.
 
 What looks for cards comes twice: `wake_up` keeps the bus until the answer is there, `wake_up_in_parts` gives it away
-while the frame is on air. Frames of unknown length wait for the interrupt pin when there is one that works, and
-otherwise ask again until the answer is complete.
+while the frame is on air. Frames on which a card works for an unknown time wait for the interrupt pin when there is one
+that works, and otherwise ask again until the answer is complete.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 from gateway.cards.iso14443 import cascade_levels, has_good_crc, with_crc
 from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522, mfrc522_memory
-from gateway.protocols.mfrc522 import IRQ_IDLE, IRQ_RX, IRQ_TIMER, Answer, Frame, Health, Register
+from gateway.protocols.mfrc522 import IRQ_RX, IRQ_TIMER, Answer, Frame, Health, Register
 from gateway.protocols.selection import Selection
 from gateway.readers.rc522_frames import FrameSet, InParts, Prepared, message_of
 from gateway.readers.rc522_line import Rc522Line
@@ -25,11 +25,12 @@ from gateway.transports.spi import SpiTransport
 
 log = logging.getLogger(__name__)
 
-_READS = 4
-_READ_AGAIN_SECONDS = 50e-6
-_LONG_READ_AGAIN_SECONDS = 1.5e-3
+# What is read too early is mostly a little too early; a card that works on a command takes milliseconds.
+_SHORT_WAITS = (50e-6, 50e-6, 50e-6, 50e-6)
+_LONG_WAITS = (0.15e-3, 0.3e-3, 0.6e-3, 1.5e-3)
 _BARE_TIMEOUT_TICKS = 1000 // mfrc522.TIMER_TICK_US  # ten times what a card takes to begin
 _BYTE_US = 85
+_IRQ_ENDS = IRQ_RX | IRQ_TIMER
 _IRQ_SPARE_US = 5000
 _IRQ_PROBES = 2
 _IRQ_QUIET_SECONDS = 0.001
@@ -98,7 +99,7 @@ class Rc522Chip(Rc522Line):
             irq.open()
         except ReaderOffline as error:
             return str(error)
-        probe = Prepared(mfrc522.announced(mfrc522.wake_up(), IRQ_RX | IRQ_TIMER), gathers=self.gathers, in_parts=True)
+        probe = Prepared(mfrc522.announced(mfrc522.wake_up(), _IRQ_ENDS), gathers=self.gathers, in_parts=True)
         # A card may answer: what follows must send it back to rest first.
         self._forget_cards()
         self._must_halt = True
@@ -195,14 +196,12 @@ class Rc522Chip(Rc522Line):
 
     def _finish(self, prepared: Prepared) -> InParts[Answer]:
         again = self._frames[self.in_parts].again
-        received = yield from self._settle(prepared, again, _READ_AGAIN_SECONDS)
+        received = yield from self._settle(prepared, again, _SHORT_WAITS)
         return Answer.parse(received)
 
-    def _settle(
-        self, prepared: Prepared, again: Prepared, wait_seconds: float, reads: int = _READS
-    ) -> InParts[Sequence[int]]:
-        """Give the answer once it is complete, reading again while it is not."""
-        for _ in range(reads):
+    def _settle(self, prepared: Prepared, again: Prepared, waits: Sequence[float]) -> InParts[Sequence[int]]:
+        """Give the answer once it is complete, reading again after each wait while it is not."""
+        for wait_seconds in waits:
             received = prepared.received
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
                 raise ChipFault  # bits that no chip sets: the line reads FF
@@ -213,36 +212,36 @@ class Rc522Chip(Rc522Line):
             yield from self._send(prepared)
         raise ChipFault
 
-    def _converse(
-        self, frame: Frame, read: bytes, longest_us: int, ends: int = IRQ_RX | IRQ_TIMER, reads: int = _READS
-    ) -> Sequence[int]:
-        """Run a frame of unknown length and give its answer.
+    def _converse(self, frame: Frame, read: bytes, longest_us: int, *, is_open: bool = False) -> Sequence[int]:
+        """Run a long frame and give its answer.
 
         Args:
             read: the bytes that read the answer again.
             longest_us: how long the chip's timer lets the frame take.
-            ends: the interrupts that end it.
+            is_open: whether nobody knows how long the card will work on it, so that the interrupt pin pays; a frame of
+                known length is over when its wait is, and two more transfers and a call would only cost.
         """
         again = Prepared(Frame(((read, 0),), 0, 0), gathers=self.gathers)
-        if self._irq is not None and self._irq_works:
-            prepared = Prepared(mfrc522.announced(frame, ends), gathers=self.gathers, in_parts=True)
+        if is_open and self._irq is not None and self._irq_works:
+            prepared = Prepared(mfrc522.announced(frame, _IRQ_ENDS), gathers=self.gathers, in_parts=True)
             self._irq.drain()
             self._transport.exchange(prepared.parts[0][0])
-            self._await_edge(self._irq, (longest_us + _IRQ_SPARE_US) / 1e6, ends)
+            self._await_edge(self._irq, (longest_us + _IRQ_SPARE_US) / 1e6)
             self._transport.exchange(prepared.parts[-1][0])
         else:
             prepared = Prepared(frame, gathers=self.gathers)
             self._transport.exchange(prepared.parts[0][0])
-        return self.run(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, reads))
+        many = longest_us // int(_LONG_WAITS[-1] * 1e6)
+        return self.run(self._settle(prepared, again, (*_LONG_WAITS, *_LONG_WAITS[-1:] * many)))
 
-    def _await_edge(self, irq: IrqLine, longest_seconds: float, ends: int) -> None:
+    def _await_edge(self, irq: IrqLine, longest_seconds: float) -> None:
         """Wait for the end of a frame; a wire that has broken costs no more than a glance."""
         while longest_seconds > 0:
             if irq.wait(min(longest_seconds, _IRQ_GLANCE_SECONDS)):
                 self._irq_misses = 0
                 return
             longest_seconds -= _IRQ_GLANCE_SECONDS
-            if self._read(Register.COM_IRQ) & ends:
+            if self._read(Register.COM_IRQ) & _IRQ_ENDS:
                 break
         self._irq_misses += 1
         if self._irq_misses >= _IRQ_MISSES:
@@ -256,7 +255,6 @@ class Rc522Chip(Rc522Line):
             mfrc522_memory.authenticate(kind, block, key, uid_part),
             mfrc522_memory.read_authentication(),
             mfrc522_memory.LONGEST_US,
-            IRQ_IDLE | IRQ_TIMER,
         )
         return mfrc522_memory.is_authenticated(received)
 
@@ -276,7 +274,7 @@ class Rc522Chip(Rc522Line):
             mfrc522.transceive(with_crc(frame), answer_bytes=answer_bytes, wait_us=wait_us, timeout_ticks=ticks),
             mfrc522.read_answer(answer_bytes),
             wait_us + timeout_us + answer_bytes * _BYTE_US,
-            reads=2 * _READS + timeout_us // int(_LONG_READ_AGAIN_SECONDS * 1e6),
+            is_open=True,
         )
         answer = Answer.parse(received)
         self._fifo_clean = False
@@ -295,7 +293,6 @@ class Rc522Chip(Rc522Line):
             ),
             mfrc522.read_answer(answer_bytes),
             wait_us + (_BARE_TIMEOUT_TICKS * mfrc522.TIMER_TICK_US) + answer_bytes * _BYTE_US,
-            reads=2 * _READS,
         )
         self._fifo_clean = False
         return Answer.parse(received)

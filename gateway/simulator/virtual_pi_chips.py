@@ -16,12 +16,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gateway.simulator import iso14443_cards as cards
-from gateway.simulator.card_memory import ClassicCard
+from gateway.simulator import issued_cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 
 _HEAD = struct.Struct("=II")
@@ -175,23 +175,13 @@ class Device:
                 answer[place] ^= 1 << self._bytes // self.flip_every % 8
 
 
-def sector_card(uid: bytes) -> cards.Card:
-    """Give a Classic with the decimal digits of its UID, read as one number, in the first block of sector 1."""
-    card = ClassicCard(uid)
-    card.write(1, 0, str(int.from_bytes(uid, "big")).encode())
-    return card
-
-
-_WITH_CONTENT: dict[str, Callable[..., cards.Card]] = {"sector_card": sector_card}
-
-
 def perform(devices: Mapping[str, Device], order: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control command."""
     device = devices[order["device"]]
     field = device.chip.field
     match order["do"]:
         case "enter":
-            kind = _WITH_CONTENT.get(order["kind"]) or getattr(cards, order["kind"])
+            kind = getattr(cards, order["kind"], None) or getattr(issued_cards, order["kind"])
             card = kind(bytes.fromhex(order["uid"])) if order["uid"] else kind()
             card.power_up_us = order.get("power_up_us", 0)
             entered_ns = field.enter(card)

@@ -164,15 +164,15 @@ def test_two_readers_on_two_chip_selects_read_their_own_cards(pi: VirtualPi) -> 
     assert second.hear("CardRead")["uid"] == OTHER
 
 
-SECTOR = {"credential": "classic-sector", "sector": 1, "length": 10, "irq_gpio": 24}
+FILE = {"credential": "desfire-file", "aid": "3042F5", "file": 2, "length": 10, "irq_gpio": 24}
 
 
-def test_a_sector_is_read_by_the_edges_of_the_interrupt_line(pi: VirtualPi) -> None:
+def test_a_desfire_is_read_by_the_edges_of_the_interrupt_line(pi: VirtualPi) -> None:
     pi.order("spidev0.0", "wire_irq", gpio=24)
-    owner = Owner(pi, "rc522", **SECTOR)
+    owner = Owner(pi, "rc522", **FILE)
     assert "irq_gpio" not in owner.hear("state")["detail"]
     for uid in (FOUR, OTHER):
-        pi.enter("spidev0.0", "sector_card", uid)
+        pi.enter("spidev0.0", "file_card", uid)
         assert bytes.fromhex(owner.hear("CardRead")["uid"]).decode() == str(int(uid, 16))
         pi.leave("spidev0.0")
         owner.hear("CardGone")
@@ -180,9 +180,9 @@ def test_a_sector_is_read_by_the_edges_of_the_interrupt_line(pi: VirtualPi) -> N
 
 def test_an_interrupt_line_that_leads_to_another_chip_is_found_at_the_start_and_done_without(pi: VirtualPi) -> None:
     pi.order("spidev0.1", "wire_irq", gpio=24)
-    owner = Owner(pi, "rc522", **SECTOR)
+    owner = Owner(pi, "rc522", **FILE)
     assert "no edge comes" in owner.hear("state")["detail"]
-    pi.enter("spidev0.0", "sector_card", FOUR)
+    pi.enter("spidev0.0", "file_card", FOUR)
     assert bytes.fromhex(owner.hear("CardRead")["uid"]).decode() == str(int(FOUR, 16))
 
 
