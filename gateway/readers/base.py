@@ -149,7 +149,7 @@ class SharingReader(Reader, Protocol):
     Attributes:
         antenna_group: readers of one bus with the same name have antennas so close that only one field may be on at a
             time; empty for none.
-        answered: whether a card answered in the last cycle.
+        answered: whether a card answered when the last cycle asked for newcomers, so that there may be more.
     """
 
     antenna_group: str

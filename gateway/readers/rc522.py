@@ -153,8 +153,10 @@ class Rc522Reader:
         now_ns = self._now_ns()
         if now_ns >= self._next_resting_ns:
             self._next_resting_ns = now_ns + self._resting_ns // len(self._presence)
-            yield from self._look_for_resting(events)
-            return
+            # Newcomers are asked for in the same look: at the idle pace every look is one for resting cards.
+            is_somebody_there = yield from self._look_for_resting(events)
+            if not is_somebody_there:
+                return
         answer = yield from self._chip.wake_up_in_parts(only_new=True)
         if answer is not None:
             yield from self._select_new(events, answer.data, only_new=True)
@@ -219,23 +221,24 @@ class Rc522Reader:
             events.append(CardRefused(self.name, Reason.CARD_FORMAT, why, now_ns))
         self._lost, self._lost_ns = card, now_ns
 
-    def _look_for_resting(self, events: list[ReaderEvent]) -> InParts[None]:
+    def _look_for_resting(self, events: list[ReaderEvent]) -> InParts[bool]:
+        """Look whether one of the cards present still is, and tell whether any card answered."""
         cards = self._presence.cards
         answer = yield from self._chip.wake_up_in_parts()
         if answer is None:
             looked_for: tuple[bytes, ...] = cards
         else:
-            self.answered = True
             self._turn += 1
             card = cards[self._turn % len(cards)]
             is_there = yield from self._chip.select_known_in_parts(self._random_uid if card is _RANDOM else card)
             if is_there:
                 self._presence.seen(card, self._now_ns())
-                return
+                return True
             looked_for = (card,)
         now_ns = self._now_ns()
         self._busy_until_ns = now_ns + _BUSY_NS
         events += [CardGone(self.name, now_ns) for card in looked_for if self._presence.missed(card, now_ns)]
+        return answer is not None
 
     def _check_health(self, *, suspect: bool = False) -> None:
         health = self._chip.health()

@@ -134,6 +134,16 @@ def test_a_new_card_beside_a_resting_one_is_seen_at_the_next_cycle(opened: Rc522
     assert read.seen_ns - entered_ns < 12e6
 
 
+def test_a_newcomer_is_seen_beside_a_card_that_has_been_lying_there_for_a_minute(opened: Rc522Bench) -> None:
+    opened.enter(FOUR)
+    assert numbers(opened.run(60_000)) == [FOUR]
+    assert opened.reader.pause_seconds == 0.02
+    opened.enter(OTHER)
+    assert numbers(opened.run(50)) == [OTHER]
+    opened.leave()
+    assert [type(event) for event in opened.run(300)] == [CardGone, CardGone]
+
+
 def test_one_of_two_resting_cards_leaves_and_only_that_one_is_gone(opened: Rc522Bench) -> None:
     first, second = cards.classic_1k(FOUR), cards.ntag(SEVEN)
     opened.chip.field.enter(first)
