@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.edge.buses import BusThread
 from gateway.readers.base import CardRead, Reader, ReaderEvent
@@ -52,6 +52,19 @@ class PiSpi(MemorySpi):
         super().exchange(message)
 
 
+class SharedReset:
+    """One reset wire of all chips."""
+
+    def __init__(self, chips: Sequence[Mfrc522Chip]) -> None:
+        self.pulls = 0
+        self._chips = chips
+
+    def pulse(self) -> None:
+        self.pulls += 1
+        for chip in self._chips:
+            chip.power_cycle()
+
+
 class PolledOnly:
     """The same reader for an owner that knows no looks: the stock way."""
 
@@ -74,13 +87,14 @@ class Bus:
         self.events: list[ReaderEvent] = []
         self.notes: list[tuple[str, str]] = []
         self.chips = [Mfrc522Chip(self.clock) for _ in range(count)]
+        self.reset = SharedReset(self.chips)
         self.readers = [
             Rc522Reader(
                 str(place),
                 Rc522Chip(
                     PiSpi(str(place), chip, self.clock, self.calls),
                     4_000_000,
-                    None,
+                    self.reset,
                     self.clock.sleep,
                     self.clock.now_ns,
                 ),

@@ -168,6 +168,37 @@ def test_a_reader_that_knows_no_looks_shares_the_bus_with_those_that_do() -> Non
     assert sorted(reads(bus.run(100))) == [(str(place), bytes([0x5A, place, 3, 4])) for place in range(3)]
 
 
+def test_a_dead_reader_pulls_the_reset_wire_it_shares_three_times_and_the_neighbour_reads_on() -> None:
+    bus = Bus(2)
+    bus.enter(1, FOUR)
+    bus.run(50)
+    bus.chips[0].broken = 0x00
+    assert reads(bus.run(120_000)) == []
+    assert bus.reset.pulls == 3
+    assert [event for event in bus.events if isinstance(event, CardGone)] == []
+    assert bus.readers[1].vitals.resets == 3
+    bus.enter(1, OTHER)
+    assert reads(bus.run(50)) == [("1", OTHER)]
+    bus.chips[0].broken = None
+    bus.chips[0].power_cycle()
+    bus.run(40_000)
+    bus.enter(0, FOUR)
+    assert reads(bus.run(50)) == [("0", FOUR)]
+
+
+def test_a_hung_chip_is_brought_back_by_the_wire_it_shares_and_a_card_at_rest_there_stays_one_tap() -> None:
+    bus = Bus(2)
+    bus.enter(1, FOUR)
+    bus.run(50)
+    bus.chips[0].hung = True
+    bus.run(3000)
+    assert bus.reset.pulls == 1
+    bus.enter(0, OTHER)
+    assert reads(bus.run(50)) == [("0", OTHER)]
+    assert reads(bus.events) == [("1", FOUR), ("0", OTHER)]
+    assert [event for event in bus.events if isinstance(event, CardGone)] == []
+
+
 def test_stopping_in_the_middle_of_a_look_closes_every_reader() -> None:
     bus = Bus(2)
     bus.arm(0)
