@@ -50,7 +50,7 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
     """Measure and give one JSON-able object.
 
     Args:
-        taps: cards a driver and dwell; the bars ask for 500.
+        taps: cards a driver and dwell, and a row of several readers or of content; the bars ask for 500.
     """
     reason = missing()
     if reason:
@@ -71,6 +71,8 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
                     reads.setdefault((name, dwell_ms), []).extend(station.tap(wanted_taps, dwell_ms, chance))
         for (name, dwell_ms), times in reads.items():
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
+        for name in wanted:
+            results[name]["all_dwells"] = _summary([time for dwell_ms in DWELLS_MS for time in reads[name, dwell_ms]])
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
     results[_OURS] |= _several_readers(taps, seed)
     results[_OURS] |= _content_reads(taps, seed)
