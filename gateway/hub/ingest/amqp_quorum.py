@@ -60,7 +60,7 @@ class AmqpQuorum:
     Args:
         amqp_url: such as amqp://user:password@host:5672/%2F, of several nodes with commas between, the first that
             answers is taken; it is never logged. A comma in a password is written %2C.
-        broker: the same RabbitMQ as MQTT, for the watermarks.
+        broker: the same RabbitMQ as MQTT, all its nodes, for the watermarks.
         worker: stable over restarts and different for each worker.
         beat: called whenever the loop turns; feeds the watchdog.
         on_commit: told of every commit after it is durable; must not wait and must not raise.
