@@ -106,7 +106,7 @@ class Link:
         self.connected = False
         self._generation = 0
         self._broker = broker
-        self._node = 0
+        self._node = self._failed = 0
         self._closing = False
         self._receive_maximum = receive_maximum
         self._session_expiry_seconds = session_expiry_seconds
@@ -136,13 +136,17 @@ class Link:
         properties.SessionExpiryInterval = self._session_expiry_seconds
         properties.ReceiveMaximum = self._receive_maximum
         properties.MaximumPacketSize = MAX_PACKET_BYTES
-        self._client.connect_async(host, port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
+        # A session that lives on a dead node can hold its client at every other node, so the second try does without
+        # it: what matters in it is retained, or comes again.
+        clean = self._failed > 1
+        self._client.connect_async(host, port, KEEPALIVE_SECONDS, clean_start=clean, properties=properties)
 
     def _aim_at_next(self) -> None:
         # On paho's own thread between two connections, the one moment at which it takes another address.
         if self._closing or len(self._broker.places) == 1:
             return
         self._node = (self._node + 1) % len(self._broker.places)
+        self._failed += 1
         self._aim()
 
     def subscribe(self, topics: list[str]) -> None:
@@ -204,6 +208,7 @@ class Link:
             self.inbox.put(Disconnected(f"the broker refused the connection: {code}{hint}"))
             return
         self._generation += 1
+        self._failed = 0
         self.connected = True
         self.inbox.put(Connected(self._generation, bool(flags.session_present)))
 
