@@ -20,6 +20,7 @@ from gateway.roster.signing import Signer, Trust
 CHUNK_BYTES = 48 * 1024
 MAX_ROSTER_BYTES = 64 << 20
 MANIFEST_VERSION = 1
+_LONGEST_STRIDE = 4096 * RECORD.size
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -148,8 +149,7 @@ def join_chunks(manifest: Manifest, chunks: dict[str, bytes]) -> bytes:
 def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
     """Make the delta that turns one generation into another."""
     old, new = split(old_raw), split(new_raw)
-    before = {record[:CARD_KEY_BYTES]: record for record in iter_records(old.records)}
-    put = [record for record in iter_records(new.records) if before.pop(record[:CARD_KEY_BYTES], None) != record]
+    put, drop = _differences(bytes(old.records), bytes(new.records))
     site = decode_meta(new).site
     delta = _Delta(
         MANIFEST_VERSION,
@@ -158,10 +158,35 @@ def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
         new.version,
         new.meta_raw,
         b"".join(put),
-        b"".join(sorted(before)),
+        b"".join(drop),
         new.seal,
     )
     return zlib.compress(msgspec.msgpack.encode(delta), 6)
+
+
+def _differences(old: bytes, new: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Give the records of `new` that `old` lacks or has otherwise, and the keys that `new` lacks; both in key order."""
+    put, drop = [], []
+    here = there = 0
+    stride = RECORD.size
+    while here < len(old) and there < len(new):
+        # Generations differ in little: equal runs are compared whole, in strides that grow until they meet a change.
+        if old[here : here + stride] == new[there : there + stride]:
+            here, there, stride = here + stride, there + stride, min(stride * 2, _LONGEST_STRIDE)
+            continue
+        if stride > RECORD.size:
+            stride = max(RECORD.size, stride // 8)
+            continue
+        before, after = old[here : here + CARD_KEY_BYTES], new[there : there + CARD_KEY_BYTES]
+        if before < after:
+            drop.append(before)
+        else:
+            put.append(new[there : there + RECORD.size])
+        here += RECORD.size if before <= after else 0
+        there += RECORD.size if after <= before else 0
+    put += iter_records(new[there:])
+    drop += [record[:CARD_KEY_BYTES] for record in iter_records(old[here:])]
+    return put, drop
 
 
 def apply_delta(old_raw: bytes | memoryview, payload: bytes, manifest: Manifest | None = None) -> bytes:

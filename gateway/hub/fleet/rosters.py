@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Text, cast, delete, func, insert, select
 
 from gateway.access.people import CardEntry, CardState, PointRules, Rule
 from gateway.access.schedule import Calendar, Schedule, parse_window
@@ -21,7 +22,7 @@ from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.roster.file import RosterContent, build, split
+from gateway.roster.file import RosterContent, build, split, what_it_says
 from gateway.roster.publication import CHUNK_BYTES, Publication, publish
 from gateway.roster.signing import Signer
 
@@ -69,27 +70,35 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
             card.c.valid_until,
             person.c.active,
             person.c.role,
-            person.c.groups,
-            person.c.valid_from.label("person_from"),
-            person.c.valid_until.label("person_until"),
+            # As text: many people have the same few groups, and each distinct text is decoded once.
+            cast(person.c.groups, Text),
+            person.c.valid_from,
+            person.c.valid_until,
         )
         .outerjoin(person, person.c.ref == card.c.person)
         .where(card.c.site == site)
     )
     cards = {}
-    sets: dict[tuple[str, ...], frozenset[str]] = {}
-    for row in connection.execute(wanted):
-        names = (row.role, *row.groups) if row.person else ()
-        groups = sets.setdefault(names, frozenset(names))
-        cards[bytes.fromhex(row.key)] = CardEntry(
-            person=row.person,
-            state=_STATES[row.state],
-            groups=groups,
-            valid_from=max(filter(None, (row.valid_from, row.person_from)), default=None),
-            valid_until=min(filter(None, (row.valid_until, row.person_until)), default=None),
-            person_active=bool(row.active),
+    sets: dict[tuple[str, str], frozenset[str]] = {}
+    nobody: frozenset[str] = frozenset()
+    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(wanted):
+        names = nobody
+        if ref is not None and (known := sets.get((role, groups))) is not None:
+            names = known
+        elif ref is not None:
+            names = sets[role, groups] = frozenset((role, *msgspec.json.decode(groups, type=list[str])))
+        cards[bytes.fromhex(key)] = CardEntry(
+            ref, _STATES[state], names, _later(first, person_first), _earlier(last, person_last), bool(active)
         )
     return cards
+
+
+def _later(one: date | None, other: date | None) -> date | None:
+    return max(one, other) if one and other else one or other
+
+
+def _earlier(one: date | None, other: date | None) -> date | None:
+    return min(one, other) if one and other else one or other
 
 
 def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
@@ -113,35 +122,6 @@ def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
     return (UID_PROJECTION, *(name for name in LOSSY_PROJECTIONS if name in used))
 
 
-def content_digest(content: RosterContent) -> str:
-    """Name what a roster says, whatever its version and date."""
-    cards = sorted((key, _plain(entry)) for key, entry in content.cards.items())
-    points = sorted((name, repr(rules)) for name, rules in _stable(content.points).items())
-    said = (cards, points, content.calendar.holidays, content.projections)
-    return hashlib.sha256(msgspec.msgpack.encode(said)).hexdigest()
-
-
-def _plain(entry: CardEntry) -> tuple[object, ...]:
-    groups = sorted(entry.groups)
-    return (entry.person, int(entry.state), groups, entry.valid_from, entry.valid_until, entry.person_active)
-
-
-def _stable(points: object) -> dict[str, tuple[object, ...]]:
-    assert isinstance(points, dict)
-    return {
-        name: (
-            rules.lockdown,
-            [(rule.name, sorted(rule.groups), rule.schedule.name, _windows(rule.schedule)) for rule in rules.rules],
-        )
-        for name, rules in points.items()
-    }
-
-
-def _windows(schedule: Schedule) -> tuple[object, ...]:
-    windows = [(sorted(window.days), window.start.isoformat(), window.end.isoformat()) for window in schedule.windows]
-    return (windows, schedule.on_holidays)
-
-
 def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False) -> Published | None:
     """Make the next generation of a site if what it says has changed.
 
@@ -159,14 +139,13 @@ def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: 
             .limit(DELTAS_FROM + 1)
         ).all()
         heard = connection.scalar(select(func.max(gateway.c.roster)).where(gateway.c.site == site)) or 0
-    digest = content_digest(content)
     files = [bytes(row.file) for row in kept]
     newest = kept[0].version if kept else 0
+    made = build(replace(content, version=max(newest, heard) + 1), signer, site_key, files[0] if files else None)
+    digest = what_it_says(made)
     if not kept or kept[0].digest != digest or heard > newest:
-        newest = max(newest, heard) + 1
-        versioned = RosterContent(site, newest, content.cards, content.points, content.calendar, content.projections)
-        files.insert(0, build(versioned, signer, site_key, files[0] if files else None))
-        _keep(store, site, newest, digest, len(content.cards), files[0])
+        files.insert(0, made)
+        _keep(store, site, max(newest, heard) + 1, digest, len(content.cards), made)
     elif not resend:
         return None
     return _published(site, files, signer, site_key)
