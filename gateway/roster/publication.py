@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -67,16 +68,19 @@ class Publication:
     deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
 
-def publish(raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes) -> Publication:
+def publish(
+    raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes, sent: Collection[str] = ()
+) -> Publication:
     """Make the payloads of a generation.
 
     Args:
         earlier: files of generations from which a direct delta should be offered.
+        sent: names of chunks that the broker has; they are not made again.
     """
     parts = split(raw)
     meta = decode_meta(parts)
     pieces = [raw[at : at + CHUNK_BYTES] for at in range(0, len(raw), CHUNK_BYTES)]
-    hashes = [hashlib.sha256(piece).hexdigest() for piece in pieces]
+    hashes = chunk_names(raw)
     deltas = {(split(old).version, parts.version): make_delta(old, raw) for old in earlier}
     manifest = Manifest(
         MANIFEST_VERSION,
@@ -90,8 +94,14 @@ def publish(raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes) -
     )
     body = msgspec.json.encode(manifest)
     signed = _SignedManifest(body.decode(), signer.seal(site_key, body).hex())
-    chunks = {name: zlib.compress(piece, 6) for name, piece in zip(hashes, pieces, strict=True)}
+    named = zip(hashes, pieces, strict=True)
+    chunks = {name: zlib.compress(piece, 6) for name, piece in named if name not in sent}
     return Publication(msgspec.json.encode(signed), chunks, deltas)
+
+
+def chunk_names(raw: bytes) -> list[str]:
+    """Name the chunks of a file, in file order."""
+    return [hashlib.sha256(raw[at : at + CHUNK_BYTES]).hexdigest() for at in range(0, len(raw), CHUNK_BYTES)]
 
 
 def read_manifest(payload: bytes, trust: Trust, site: str) -> Manifest:

@@ -6,7 +6,6 @@ site has ever named, so that a hub restored from a backup is still believed.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import date
@@ -23,7 +22,7 @@ from gateway.config import read_site_key
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.roster.file import RosterContent, build, split, what_it_says
-from gateway.roster.publication import CHUNK_BYTES, Publication, publish
+from gateway.roster.publication import Publication, chunk_names, publish
 from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
@@ -126,7 +125,8 @@ def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: 
     """Make the next generation of a site if what it says has changed.
 
     Args:
-        resend: give the newest generation again even when nothing changed.
+        resend: give the newest generation again even when nothing changed, and all its chunks: the broker may have
+            forgotten them. Otherwise only the chunks come that the generation before has not.
     """
     site_key = read_site_key(key_file)
     table, gateway = tables.roster_generation, tables.gateway
@@ -148,7 +148,7 @@ def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: 
         _keep(store, site, max(newest, heard) + 1, digest, len(content.cards), made)
     elif not resend:
         return None
-    return _published(site, files, signer, site_key)
+    return _published(site, files, signer, site_key, whole=resend)
 
 
 def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: bytes) -> None:
@@ -166,14 +166,11 @@ def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: 
         connection.execute(delete(table).where(table.c.site == site, table.c.version.in_(old)))
 
 
-def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes) -> Published:
-    publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key)
+def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes, *, whole: bool) -> Published:
+    """Make the payloads of the first of some files, newest first; `whole` with the chunks that the second has too."""
+    names = [set(chunk_names(file)) for file in files[:3]]
+    newest, last, before = (*names, set[str](), set[str]())[:3]
+    publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key, sent=set() if whole else last)
     versions = [split(file).version for file in files]
-    before = _chunk_names(files[2]) if len(files) > 2 else set()
-    needed = publication.chunks.keys() | (_chunk_names(files[1]) if len(files) > 1 else set())
     stale_deltas = {(old, versions[1]) for old in versions[2:]}
-    return Published(site, versions[0], publication, frozenset(before - needed), frozenset(stale_deltas))
-
-
-def _chunk_names(file: bytes) -> set[str]:
-    return {hashlib.sha256(file[at : at + CHUNK_BYTES]).hexdigest() for at in range(0, len(file), CHUNK_BYTES)}
+    return Published(site, versions[0], publication, frozenset(before - newest - last), frozenset(stale_deltas))
