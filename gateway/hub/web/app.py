@@ -204,6 +204,8 @@ def _add_rest(site: Site, store: Store) -> None:
                 "gateways": list_gateways(connection),
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
+                "suspicions": queries.list_suspicions(connection, now_ms()),
+                "suspicion_days": queries.SUSPICION_DAYS,
                 "now_ms": now_ms(),
             }
         return site.page(request, "gateways.html", "Gateways", context)
@@ -223,6 +225,7 @@ def _add_rest(site: Site, store: Store) -> None:
                     {"gateway": name, "epoch": epoch, **asdict(fault)} for name, epoch, fault in list_faults(connection)
                 ],
                 "new_journals": [asdict(item) for item in list_new_journals(connection)],
+                "suspicions": [asdict(item) for item in queries.list_suspicions(connection, now_ms())],
             }
 
     @site.app.get("/syncs", include_in_schema=False)
