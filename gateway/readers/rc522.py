@@ -192,6 +192,7 @@ class Rc522Reader:
             self._polled_ns = self._now_ns()
             if self._polled_ns >= self._next_health_ns:
                 self._check_health()
+                self._polled_ns = self._now_ns()  # a repair must not use up the time of a card
             self._look(events)
             if self._clones and not events:
                 # A look that found nobody has time for it; whoever comes next is at most one question late.

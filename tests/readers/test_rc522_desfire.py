@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.access.rules import Reason
 from gateway.cards.desfire import diversify
 from gateway.cards.encodings import decode
+from gateway.cards.iso14443 import with_crc
 from gateway.cli import main
 from gateway.errors import ConfigError
 from gateway.readers import rc522
@@ -18,7 +21,7 @@ from gateway.readers.rc522 import Options
 from gateway.simulator.card_memory import ClassicCard
 from gateway.simulator.clocks import VirtualClock
 from gateway.simulator.desfire_card import FULL, MAC, PLAIN, DesfireCard
-from gateway.simulator.iso14443_cards import Card, RadioFrame
+from gateway.simulator.iso14443_cards import Card, RadioFrame, radio_frame
 from tests.readers.contract import FOUR, SEVEN, taps
 from tests.readers.test_rc522 import Rc522Bench
 from tests.test_config import GATEWAY
@@ -31,8 +34,8 @@ NUMBER = decode("47711", "number")
 def desfire_bench(tmp_path: Path, key: bytes | None = None, **options: object) -> Rc522Bench:
     key_file = tmp_path / "desfire.key"
     key_file.write_text((key or b"").hex())
-    settings: dict[str, object] = {"credential": "desfire-file", "file": 2, "length": 8, **options}
-    bench = Rc522Bench(Options(aid="3042F5", key_file=str(key_file) if key else "", **settings))  # type: ignore[arg-type]
+    wanted: dict[str, object] = {"credential": "desfire-file", "file": 2, "length": 8, **options}
+    bench = Rc522Bench(Options(aid="3042F5", key_file=str(key_file) if key else "", **wanted))  # type: ignore[arg-type]
     bench.reader.open()
     return bench
 
@@ -147,8 +150,8 @@ def test_a_wrong_setting_is_named_in_one_sentence_without_number_or_key(
 ) -> None:
     key_file = tmp_path / "desfire.key"
     key_file.write_text(AES_KEY.hex())
-    settings = {"aid": "3042F5", "file": 2, "length": 8, **options}
-    bench = Rc522Bench(Options(credential="desfire-file", key_file=str(key_file), **settings))  # type: ignore[arg-type]
+    wanted = {"aid": "3042F5", "file": 2, "length": 8, **options}
+    bench = Rc522Bench(Options(credential="desfire-file", key_file=str(key_file), **wanted))  # type: ignore[arg-type]
     bench.reader.open()
     bench.chip.field.enter(card)
     [event] = taps(bench.run(300))
@@ -260,6 +263,44 @@ def test_a_changed_answer_is_refused_and_never_another_number(
     [refused] = taps(bench.run(500))
     assert isinstance(refused, CardRefused)
     assert "session" in refused.detail
+
+
+class Noisy(DesfireCard):
+    """A card one of whose frames arrives with a flipped bit that its CRC_A does not show."""
+
+    def __init__(self, turn: int, place: int, mode: int) -> None:
+        super().__init__(SEVEN, AID, AES_KEY)
+        self.files[2] = b"00047711"
+        self.modes[2] = mode
+        self._turn, self._place = turn, place
+
+    def command(self, data: bytes) -> RadioFrame | None:
+        answer = super().command(data)
+        self._turn -= 1
+        if answer is None or self._turn != 0:
+            return answer
+        frame = bytearray(answer[0].to_bytes(answer[1] // 8, "little")[:-2])
+        frame[self._place // 8 % len(frame)] ^= 1 << self._place % 8
+        return radio_frame(with_crc(bytes(frame)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from([("ev1", PLAIN), ("ev1", MAC), ("ev1", FULL), ("ev2", MAC), ("ev2", FULL)]),
+    st.integers(1, 8),
+    st.integers(0, 400),
+)
+def test_no_flipped_bit_of_any_frame_becomes_another_number_or_holds_a_poll(
+    tmp_path: Path, protected: tuple[str, int], turn: int, place: int
+) -> None:
+    scheme, mode = protected
+    bench = desfire_bench(tmp_path, AES_KEY, secure_messaging=scheme)
+    bench.chip.field.enter(Noisy(turn, place, mode))
+    events: list[ReaderEvent] = []
+    assert longest_poll_ms(bench, 150, events) < POLL_MS
+    assert {event.number for event in events if isinstance(event, CardRead)} <= {NUMBER}
+    assert events
+    assert bench.reader.vitals.resets == 0
 
 
 # The time of a poll
