@@ -35,7 +35,7 @@ from gateway.readers.rc522_place import DESFIRE_CREDENTIALS, Place, read_key
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
 _FORGET_NS = 5_000_000_000
-_LOST_AGAIN_NS = 2_000_000_000
+_LOST_AGAIN_NS = 500_000_000
 _TRIES = 3
 
 

@@ -383,6 +383,10 @@ def test_a_card_that_flutters_at_the_edge_of_the_field_is_refused_once(tmp_path:
         assert longest_poll_ms(bench, 130, events) < POLL_MS
     assert [type(event) for event in events] == [CardRefused]
     assert bench.reader.vitals.counters["lost"] > 1
+    # Whoever tries again after a breath hears it again.
+    bench.run(600)
+    Leaving(bench, desfire_card(SEVEN, AES_KEY), 12)
+    assert [type(event) for event in bench.run(130)] == [CardRefused]
 
 
 class Pondering(DesfireCard):
