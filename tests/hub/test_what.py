@@ -34,6 +34,7 @@ def _raw(kind: Any, **fields: Any) -> bytes:
         ),
         ("system", {"system": {"what": "started"}}, "gateway started"),
         ("system", {"system": {"what": "something_new"}}, "something new"),
+        ("system", {"system": {"what": "events_refused", "count": 12}}, "12 events could not be recorded"),
         ("clock", {"data": {"synchronised": True}}, "clock set"),
         ("movement", {}, "movement"),
         ("tap", {}, ""),

@@ -36,6 +36,7 @@ metadata = MetaData(
 # SQLite numbers rows itself only for a key that is exactly INTEGER.
 _RowId = BigInteger().with_variant(Integer(), "sqlite")
 
+# `register_times` are local times as `09:20`, in order: what is not sure to be before or after one is flagged.
 site = Table(
     "site",
     metadata,
@@ -44,6 +45,7 @@ site = Table(
     Column("timezone", Text, nullable=False),
     Column("key_file", Text, nullable=False),
     Column("edited", Boolean, nullable=False, default=False),
+    Column("register_times", JSON, nullable=False, server_default="[]"),
 )
 
 # `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml.
@@ -200,6 +202,12 @@ event = Table(
         postgresql_where=text("kind = 'reader' AND reason IS NOT NULL"),
     ),
     Index("ix_event_site_at", "site", "at_ms"),
+    Index(
+        "ix_event_unsure",
+        "at_ms",
+        sqlite_where=text("at_how <> 'set'"),
+        postgresql_where=text("at_how <> 'set'"),
+    ),
     Index(
         "ix_event_person_at",
         "person",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -43,6 +43,8 @@ _NAVIGATION = (
     NavigationLink("/quarantine", "Quarantine"),
 )
 _OFFICE = by_hand("office")
+# Registers of the last week can still be put right.
+_RECENT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def _log_filter(
     kind: Annotated[str | None, Query(max_length=15)] = None,
     person: Annotated[str | None, Query(max_length=100)] = None,
     day: Annotated[str | None, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = None,
+    time: Annotated[Literal["unsure", "register", ""] | None, Query()] = None,
     page: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> queries.LogFilter:
     try:
@@ -103,7 +106,14 @@ def _log_filter(
     except ValueError:
         raise Problem(422, "invalid", "Not a day", "Write the day as 2026-11-22.") from None
     return queries.LogFilter(
-        site or None, point or None, decision or None, kind or None, (person or "").strip() or None, wanted, page
+        site or None,
+        point or None,
+        decision or None,
+        kind or None,
+        (person or "").strip() or None,
+        wanted,
+        time or None,
+        page,
     )
 
 
@@ -117,11 +127,14 @@ def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
         with store.read() as connection:
             rows, more = queries.read_log(connection, asked)
             points = queries.known_points(connection)
+            near, more_near = queries.count_near_registers(connection, datetime.now(UTC) - _RECENT)
         newest = asked == queries.LogFilter()
         context = {
             "rows": rows,
             "asked": asked,
             "points": points,
+            "near": near,
+            "more_near": more_near,
             "live_url": "/events" if newest else None,
             "older": _link("/", asked, asked.page + 1) if more else None,
             "newer": _link("/", asked, asked.page - 1) if asked.page else None,

@@ -65,6 +65,8 @@ def _reader(event: Event) -> str:
 def _system(event: Event) -> str:
     said = event.system if isinstance(event.system, dict) else {}
     what = str(said.get("what", ""))
+    if what == "events_refused":
+        return f"{said.get('count')} events could not be recorded"
     return _SYSTEM.get(what, _words(what))
 
 
