@@ -15,7 +15,7 @@ from gateway.edge.app import Gateway
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
-from gateway.hub.web import queries
+from gateway.hub.web import suspicions
 from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.web.live import LogFeed
 from gateway.readers.base import DRIVERS
@@ -113,9 +113,9 @@ def test_what_is_sent_again_counts_once_and_old_suspicions_leave_the_page_but_no
     with store.read() as connection:
         at_ms = connection.scalar(select(tables.event.c.at_ms).where(tables.event.c.reason == "static_nonce"))
         assert at_ms is not None
-        assert len(queries.list_suspicions(connection, at_ms)) == 1
-        assert queries.list_suspicions(connection, at_ms + 31 * 86_400_000) == []
-        assert [count for *_, count in queries.count_suspicions(connection)] == [1]
+        assert len(suspicions.list_suspicions(connection, at_ms)) == 1
+        assert suspicions.list_suspicions(connection, at_ms + 31 * 86_400_000) == []
+        assert [count for *_, count in suspicions.count_suspicions(connection)] == [1]
 
 
 def test_suspicions_are_found_by_their_index(store: Store) -> None:
@@ -173,4 +173,4 @@ def test_a_gateway_that_sends_a_whole_number_or_an_odd_name_cannot_put_it_on_a_p
 def test_a_reader_event_that_is_no_suspicion_is_none_whatever_reason_it_gives(store: Store) -> None:
     Committer(store).commit([message(encode_event(reader_event(data={"state": "offline"}, reason="static_nonce")))])
     with store.read() as connection:
-        assert queries.count_suspicions(connection) == []
+        assert suspicions.count_suspicions(connection) == []

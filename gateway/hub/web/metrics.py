@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select
 
 from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.store import tables
-from gateway.hub.web.queries import count_quarantine, count_suspicions
+from gateway.hub.web.queries import count_quarantine
+from gateway.hub.web.suspicions import count_suspicions
 
 
 def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import Connection, Select, func, select
 
 from gateway.access.timeline import TrueTime, near_boundaries
 from gateway.hub.directory.people import find_people
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
-from gateway.hub.web.what import say_suspicion, say_what
+from gateway.hub.web.what import say_what
 
 PAGE_ROWS = 50
-SUSPICION_DAYS = 30
 _MANY = 200
 _MOST_COUNTED = 2000
 _OF_PEOPLE = ("tap", "movement", "sale")
@@ -189,61 +188,6 @@ def known_points(connection: Connection) -> list[str]:
     """Give the points that ever logged something, for the filter of the logbook."""
     event = tables.event
     return sorted(connection.scalars(select(event.c.point).where(event.c.point.is_not(None)).distinct()))
-
-
-@dataclass(frozen=True, slots=True)
-class SuspicionView:
-    """A card that looks like a copy.
-
-    Attributes:
-        sign: a value of cards.clones.Sign.
-        what: the same as a sentence with the reader's name and the card's tail.
-    """
-
-    site: str
-    gateway: str
-    reader: str
-    at: datetime
-    tail: str
-    sign: str
-    what: str
-
-
-# Written out, so that both databases see that their partial index holds these rows.
-_SUSPICIONS = text("event.kind = 'reader' AND event.reason IS NOT NULL")
-
-
-def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
-    """Give the newest suspicions of the last SUSPICION_DAYS."""
-    event, gateway = tables.event, tables.gateway
-    wanted = (
-        select(event, gateway.c.name.label("gateway_name"))
-        .join_from(event, gateway)
-        .where(_SUSPICIONS, event.c.at_ms >= now_ms - SUSPICION_DAYS * 86_400_000)
-        .order_by(event.c.at_ms.desc())
-        .limit(PAGE_ROWS)
-    )
-    zones = site_zones(connection)
-    return [
-        SuspicionView(
-            row.site,
-            row.gateway_name,
-            row.reader or "",
-            from_ms(row.at_ms, zones.get(row.site)),
-            row.tail or "",
-            row.reason,
-            say_suspicion(row.reader or row.gateway_name, row.tail, row.reason),
-        )
-        for row in connection.execute(wanted)
-    ]
-
-
-def count_suspicions(connection: Connection) -> list[tuple[str, str, str, str, int]]:
-    """Count the suspicions ever seen; gives site, gateway, reader, sign and how many."""
-    event, gateway = tables.event, tables.gateway
-    by = (event.c.site, gateway.c.name, func.coalesce(event.c.reader, ""), event.c.reason)
-    counted = select(*by, func.count()).join_from(event, gateway).where(_SUSPICIONS).group_by(*by).order_by(*by)
-    return [tuple(row) for row in connection.execute(counted)]
 
 
 @dataclass(frozen=True, slots=True)
