@@ -207,7 +207,7 @@ class _Blocks:
         wishes = f", and asked {exchange.extensions} times for more" if exchange.extensions else ""
         return BadRecord(
             f"The card is too slow for a tap: it lets itself {own_ms:.0f} ms for an answer{wishes}; "
-            f"after {BUDGET_MS} ms it had not given its number."
+            f"after {BUDGET_MS} ms it had not given its number; such cards need credential = uid."
         )
 
     def end(self) -> None:
