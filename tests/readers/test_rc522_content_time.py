@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.protocols.iso_dep import DESELECT
 from gateway.readers import rc522
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
 from gateway.readers.rc522 import Options
@@ -101,7 +102,9 @@ class Pondering(DesfireCard):
         return super()._block(frame)
 
 
-@pytest.mark.parametrize("make", [lambda _clock: thoughtful(300), lambda clock: Pondering(clock, 0.030)])
+@pytest.mark.parametrize(
+    "make", [lambda _clock: thoughtful(300), lambda clock: Pondering(clock, 0.030), lambda _clock: Pensive(SEVEN, AID)]
+)
 def test_a_card_that_needs_longer_than_a_tap_is_refused_once_with_its_own_timing(
     tmp_path: Path, make: Callable[[VirtualClock], DesfireCard]
 ) -> None:
@@ -115,6 +118,13 @@ def test_a_card_that_needs_longer_than_a_tap_is_refused_once_with_its_own_timing
     assert "too slow" in refused.detail
     assert "77 ms" in refused.detail
     assert "90 ms" in refused.detail
+
+
+class Pensive(DesfireCard):
+    """A card that thinks longer than a tap lasts without a word about it, and still hears that it is to end."""
+
+    def _block(self, frame: bytes) -> bytes | None:
+        return super()._block(frame) if frame == DESELECT else None
 
 
 def thoughtful(thinks: int) -> DesfireCard:
