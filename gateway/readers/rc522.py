@@ -192,7 +192,6 @@ class Rc522Reader:
             self._polled_ns = self._now_ns()
             if self._polled_ns >= self._next_health_ns:
                 self._check_health()
-                self._polled_ns = self._now_ns()  # a repair must not use up the time of a card
             self._look(events)
             if self._clones and not events:
                 # A look that found nobody has time for it; whoever comes next is at most one question late.
@@ -302,6 +301,7 @@ class Rc522Reader:
         except ReaderOffline as error:
             self._set_state("offline", str(error))
             raise
+        self._polled_ns = self._now_ns()  # what a repair takes is not the time of the card that comes next
         if not health.fault:
             self._set_state("ready", f"{self.vitals.firmware}; last set up again because {why}")
         return health
