@@ -1,7 +1,7 @@
 """MFRC522 on SPI: our own driver, one system call a radio frame.
 
     4, 7 and 10-byte UIDs      yes, full cascade, BCC and CRC_A checked
-    numbers in the card        MIFARE Classic sectors, NTAG pages, DESFire files
+    numbers in the card        MIFARE Classic sectors, NTAG pages, DESFire files, true UIDs of DESFires that hide them
     several cards at once      yes, one after the other
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
@@ -29,11 +29,13 @@ from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
 from gateway.readers.rc522_clones import CloneCheck
-from gateway.readers.rc522_content import Place, read_key, read_number
+from gateway.readers.rc522_content import BUDGET_MS, Budget, CardLost, read_number
+from gateway.readers.rc522_place import DESFIRE_CREDENTIALS, Place, read_key
 
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
 _FORGET_NS = 5_000_000_000
+_LOST_AGAIN_NS = 500_000_000
 _TRIES = 3
 
 
@@ -46,12 +48,17 @@ class Options:
         idle_poll_ms: pause between looks when no card was seen for ten seconds.
         rearm_ms: how long a card must be away before it counts again.
         reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
-        credential: what names the card: `uid`, or the number in a `classic-sector`, `ntag-page` or `desfire-file`.
+        credential: what names the card: `uid`, the number in a `classic-sector`, `ntag-page` or `desfire-file`, or with
+            `desfire-uid` the true UID of cards that show a new one at every tap (GetCardUID under one key for all).
         block: of the sector, or the NTAG's page; offset and length are bytes in the 16 read from there.
         key_file: 12 hex digits for a sector, empty for the factory key; 32 for a DESFire key, empty for a free file.
-        aid: application of a `desfire-file`, six hex digits as the issuer writes it.
+        aid: application that holds file and key of a DESFire, six hex digits as the issuer writes it.
         clone_check: look for signs of a copied card after it has been served; a Classic costs the next looks 20 ms.
         system_id: hex text of the issuer's system identifier, when each DESFire card has a key of its own (AN10922).
+        secure_messaging: `ev2` for DESFire EV2 and EV3 (AuthenticateEV2First), `ev1` for EV1 and for cards that are
+            kept compatible with it (AuthenticateAES).
+        communication: how the file's content travels under the key: `plain`, `mac` (signed), `full` (encrypted), or
+            `auto`: as the file's own settings say; an issuer may keep these to the master key, then it must be set.
     """
 
     speed_hz: int = 4_000_000
@@ -71,6 +78,8 @@ class Options:
     file: int = 0
     key_number: int = 0
     system_id: str = ""
+    secure_messaging: str = "ev2"
+    communication: str = "auto"
     clone_check: bool = False
 
     def __post_init__(self) -> None:
@@ -88,7 +97,7 @@ class Options:
         if self.reset_gpio is not None and not 0 <= self.reset_gpio <= 27:
             problems.append("reset_gpio: must be a BCM number from 0 to 27")
         try:
-            problems += self.place(FACTORY_KEY).problems()
+            problems += self.place(FACTORY_KEY if self.key_file else b"").problems()
         except ValueError:
             problems.append("aid: aid and system_id must be hex digits")
         if problems:
@@ -109,6 +118,8 @@ class Options:
             self.file,
             self.key_number,
             bytes.fromhex(self.system_id) if self.system_id else None,
+            self.secure_messaging,
+            self.communication,
         )
 
 
@@ -136,6 +147,8 @@ class Rc522Reader:
         self._resting_ns = int(options.rearm_ms * 1e6) // 3
         self._next_resting_ns = 0
         self._turn = 0
+        self._lost = b""
+        self._lost_ns = 0
         self._clones = CloneCheck(name, chip, now_ns) if options.clone_check else None
 
     def open(self) -> None:
@@ -160,10 +173,10 @@ class Rc522Reader:
         self._set_state("ready", f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
 
     def _read_key(self) -> bytes:
-        of_file = self._options.credential == "desfire-file"
+        of_desfire = self._options.credential in DESFIRE_CREDENTIALS
         if self._options.key_file:
-            return read_key(self._options.key_file, DESFIRE_KEY_BYTES if of_file else len(FACTORY_KEY))
-        return b"" if of_file else FACTORY_KEY
+            return read_key(self._options.key_file, DESFIRE_KEY_BYTES if of_desfire else len(FACTORY_KEY))
+        return b"" if of_desfire else FACTORY_KEY
 
     def _forget_old_cards(self) -> None:
         # A card that rests through a short outage must not tap again; after a long one nobody knows.
@@ -231,12 +244,27 @@ class Rc522Reader:
             events.append(judge_uid(self.name, raw, kind, now_ns))
             return True
         try:
-            number = read_number(self._chip, self._place, raw, sak)
+            budget = Budget(self._now_ns, self._polled_ns + BUDGET_MS * 1_000_000)
+            number = read_number(self._chip, self._place, raw, sak, budget)
+        except (ChipFault, ReaderOffline):
+            self._presence.forget(raw)
+            raise
+        except CardLost as error:
+            self._card_lost(raw, str(error), events)
         except BadCardNumber as error:
             events.append(CardRefused(self.name, Reason.CARD_FORMAT, str(error), self._now_ns()))
         else:
             events.append(CardRead(self.name, number, kind, self._now_ns()))
         return True
+
+    def _card_lost(self, raw: bytes, why: str, events: list[ReaderEvent]) -> None:
+        self._presence.forget(raw)
+        self._count("lost")
+        now_ns = self._now_ns()
+        # At the edge of the field a card comes and goes many times a second; one word about it is enough.
+        if self._lost != raw or now_ns - self._lost_ns > _LOST_AGAIN_NS:
+            events.append(CardRefused(self.name, Reason.CARD_FORMAT, why, now_ns))
+        self._lost, self._lost_ns = raw, now_ns
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> None:
         cards = self._presence.cards
@@ -273,6 +301,7 @@ class Rc522Reader:
         except ReaderOffline as error:
             self._set_state("offline", str(error))
             raise
+        self._polled_ns = self._now_ns()  # what a repair takes is not the time of the card that comes next
         if not health.fault:
             self._set_state("ready", f"{self.vitals.firmware}; last set up again because {why}")
         return health

@@ -155,7 +155,8 @@ gateway = Table(
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
 # and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours. `at_ms` is
 # when it happened as far as is known: `at_how` is `set`, `repaired`, `bounded` or `unknown` (see access.timeline), and
-# `at_error_ms` its bound, None where the clock was right or nothing bounds it.
+# `at_error_ms` its bound, None where the clock was right or nothing bounds it. A `reader` event with a `reason` is a
+# card that looks like a copy: `reason` is the sign, `tail` the card's (see access.suspicion).
 event = Table(
     "event",
     metadata,
@@ -193,6 +194,12 @@ event = Table(
         "epoch",
         sqlite_where=text("kind = 'clock'"),
         postgresql_where=text("kind = 'clock'"),
+    ),
+    Index(
+        "ix_event_sign",
+        "at_ms",
+        sqlite_where=text("kind = 'reader' AND reason IS NOT NULL"),
+        postgresql_where=text("kind = 'reader' AND reason IS NOT NULL"),
     ),
     Index("ix_event_site_at", "site", "at_ms"),
     Index(

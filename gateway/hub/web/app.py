@@ -28,7 +28,7 @@ from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import approve_hold
-from gateway.hub.web import queries
+from gateway.hub.web import queries, suspicions
 from gateway.hub.web.metrics import render_metrics
 from gateway.webkit.events import Broadcaster, sent
 from gateway.webkit.problems import Problem
@@ -217,6 +217,8 @@ def _add_rest(site: Site, store: Store) -> None:
                 "gateways": list_gateways(connection),
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
+                "suspicions": suspicions.list_suspicions(connection, now_ms()),
+                "suspicion_days": suspicions.SUSPICION_DAYS,
                 "now_ms": now_ms(),
             }
         return site.page(request, "gateways.html", "Gateways", context)
@@ -236,6 +238,7 @@ def _add_rest(site: Site, store: Store) -> None:
                     {"gateway": name, "epoch": epoch, **asdict(fault)} for name, epoch, fault in list_faults(connection)
                 ],
                 "new_journals": [asdict(item) for item in list_new_journals(connection)],
+                "suspicions": [asdict(item) for item in suspicions.list_suspicions(connection, now_ms())],
             }
 
     @site.app.get("/syncs", include_in_schema=False)
