@@ -224,5 +224,6 @@ def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _H
     house.gateway.tapline.handle(CardSuspicion("front", "backdoor", time.monotonic_ns(), ALICE.tail))
     _until(lambda: any(event.data.get("state") == "suspicion" for event in house.events("reader")))
     [said] = [event for event in house.events("reader") if event.data["state"] == "suspicion"]
-    assert (said.reader, said.data) == ("front", {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"})
+    assert (said.point, said.reader) == ("front", "front")
+    assert said.data == {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"}
     assert [event.decision for event in house.events("tap")] == ["granted"]
