@@ -130,7 +130,8 @@ class Tapline:
         try:
             if isinstance(event, CardSuspicion):
                 data = {"state": "suspicion", "sign": event.sign, "tail": event.tail}
-                self._recorder.record("reader", reader=event.reader, data=data)
+                point = self._points_of[event.reader]
+                self._recorder.record("reader", point=point, reader=event.reader, data=data)
                 return
             self._carry(event)
             watch = self.watch

@@ -68,14 +68,14 @@ class Exchange:
 
     Attributes:
         response: set when the last block of the answer is in.
-        extensions: how many times the card has asked for more time.
+        extended: the card has just asked for more time.
         repeats: the card stayed silent or its frame was damaged, and is asked to repeat.
     """
 
     def __init__(self, command: bytes, ats: Ats, block_number: int) -> None:
         self.block_number = block_number
         self.response: bytes | None = None
-        self.extensions = 0
+        self.extended = False
         self.repeats = False
         self._waiting_us = ats.waiting_us
         self._extension = 1
@@ -105,7 +105,7 @@ class Exchange:
         Raises:
             BadMessage: the card does not keep the protocol or stays silent; select it anew.
         """
-        self._extension, self.repeats = 1, False
+        self._extension, self.extended, self.repeats = 1, False, False
         if not answer:
             self._repeat()
             return
@@ -115,7 +115,7 @@ class Exchange:
         elif pcb & 0xE6 == 0xA2:
             self._acknowledged(pcb)
         elif pcb & 0xF7 == 0xF2 and len(answer) == 2:
-            self.extensions += 1
+            self.extended = True
             self._extension = max(answer[1] & 0x3F, 1)
             self._frame = bytes([0xF2, answer[1] & 0x3F])
         else:

@@ -45,7 +45,7 @@ __all__ = ["Options", "Rc522Reader", "make"]
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
 _FORGET_NS = 5_000_000_000
-_LOST_AGAIN_NS = 2_000_000_000
+_LOST_AGAIN_NS = 500_000_000
 _TRIES = 3
 _RANDOM = b"random"
 
@@ -263,6 +263,7 @@ class Rc522Reader:
         except ReaderOffline as error:
             self._set_state("offline", str(error))
             raise
+        self._polled_ns = self._now_ns()  # what a repair takes is not the time of the card that comes next
         if not health.fault:
             self._set_ready(f"{self.vitals.firmware}; last set up again because {why}")
         return health

@@ -17,7 +17,7 @@ from gateway.cards.identity import CardNumber
 from gateway.cards.iso14443 import SAK_ISO14443_4
 from gateway.cards.mifare_classic import AUTH_A, AUTH_B, first_block, number_in
 from gateway.cards.uid import Uid, UidKind
-from gateway.errors import BadCardNumber, BadMessage, BadRecord, RefusedError
+from gateway.errors import BadCardNumber, BadMessage, BadRecord
 from gateway.protocols import iso_dep
 from gateway.protocols.mfrc522 import FIFO_BYTES
 from gateway.readers.rc522_chip import Rc522Chip
@@ -65,9 +65,12 @@ def read_number(chip: Rc522Chip, place: Place, uid: bytes, sak: int, budget: Bud
     if kind != ("desfire" if is_desfire else place.credential):
         raise BadCardNumber("The card is of another kind than this reader's credential setting asks for.")
     for _ in range(_TRIES):
-        number = _Desfire(chip, place, uid, budget).read() if is_desfire else _read_block(chip, place, uid)
+        talk = _Desfire(chip, place, uid, budget) if is_desfire else None
+        number = talk.read() if talk else _read_block(chip, place, uid)
         if number is not None:
             return number
+        if talk and talk.too_slow:
+            raise BadCardNumber(talk.too_slow)
         # A refused key or a lost frame throws the card out of its session, so it is woken and selected again.
         if budget.left_us < _ONE_TRY_US + _CLOSING_US or chip.wake_up() is None or not chip.select_known(uid):
             raise CardLost("The card was taken away before its number was read; hold it until the reader answers.")
@@ -93,11 +96,16 @@ def _block(chip: Rc522Chip, place: Place, uid: bytes) -> bytes | None:
 
 
 class _Desfire:
-    """One conversation with the DESFire that is selected now."""
+    """One conversation with the DESFire that is selected now.
+
+    Attributes:
+        too_slow: a sentence when the budget is used up and the card is still there, else empty.
+    """
 
     def __init__(self, chip: Rc522Chip, place: Place, uid: bytes, budget: Budget) -> None:
         self._place, self._uid = place, uid
         self._blocks = _Blocks(chip, budget)
+        self.too_slow = ""
 
     def read(self) -> CardNumber | None:
         """Give the number, None when the card has fallen silent or breaks the protocol.
@@ -114,7 +122,7 @@ class _Desfire:
         except BadRecord as error:
             raise BadCardNumber(str(error)) from None
         finally:
-            self._blocks.end()
+            self.too_slow = self._blocks.end()
 
     def _select(self) -> None:
         body_of(self._blocks.command(desfire.select_application(self._place.aid)))
@@ -170,6 +178,8 @@ class _Blocks:
         self._chip, self._budget = chip, budget
         self._ats = iso_dep.Ats(0, 0)
         self._block_number = 0
+        self._wishes = 0
+        self._answered = self._out_of_time = False
 
     def begin(self) -> bool:
         """Ask for ISO 14443-4; False when the card stays silent.
@@ -187,32 +197,33 @@ class _Blocks:
         """Give the answer to a command.
 
         Raises:
-            BadMessage: the card has fallen silent or breaks the protocol.
-            BadRecord: it needs more time than there is.
+            BadMessage: the card has fallen silent, breaks the protocol or needs more time than there is.
         """
         exchange = iso_dep.Exchange(command, self._ats, self._block_number)
         while exchange.response is None:
             frame = exchange.frame
             left_us = self._budget.left_us - len(frame) * _BYTE_US - _FRAME_US - _CLOSING_US
             if left_us < _LEAST_WAITING_US:
-                raise self._out_of_time(exchange)
+                self._out_of_time = True
+                raise BadMessage("The card has not answered in the time of a tap.")
             exchange.feed(self._chip.exchange_frame(frame, FIFO_BYTES, min(exchange.waiting_us, left_us)))
+            self._answered = not exchange.repeats
+            self._wishes += exchange.extended
         self._block_number = exchange.block_number
         return exchange.response
 
-    def _out_of_time(self, exchange: iso_dep.Exchange) -> RefusedError:
-        if exchange.repeats:
-            return BadMessage("The card has stopped answering.")
-        own_ms = self._ats.waiting_us / 1000
-        wishes = f", and asked {exchange.extensions} times for more" if exchange.extensions else ""
-        return BadRecord(
-            f"The card is too slow for a tap: it lets itself {own_ms:.0f} ms for an answer{wishes}; "
-            f"after {BUDGET_MS} ms it had not given its number."
-        )
-
-    def end(self) -> None:
-        """Send the card to HALT: in its protocol it would not hear WUPA."""
+    def end(self) -> str:
+        """Send the card to HALT: in its protocol it would not hear WUPA; gives why it was too slow, if it was."""
         try:
-            self._chip.exchange_frame(iso_dep.DESELECT, 3, _ATS_WAITING_US)
+            heard = self._chip.exchange_frame(iso_dep.DESELECT, 3, _ATS_WAITING_US) is not None
         finally:
             self._chip.end_session()
+        # A card that asked for time just now, or that still hears, is there; silence is one that was taken away.
+        if not self._out_of_time or not (heard or self._answered):
+            return ""
+        own_ms = self._ats.waiting_us / 1000
+        wishes = f", and asked {self._wishes} times for more" if self._wishes else ""
+        return (
+            f"The card is too slow for a tap: it lets itself {own_ms:.0f} ms for an answer{wishes}; "
+            f"after {BUDGET_MS} ms it had not given its number; such cards need credential = uid."
+        )
