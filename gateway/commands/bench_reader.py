@@ -21,27 +21,18 @@ import subprocess  # drivers are measured as programs
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
-from gateway.cards.encodings import NUMBER
+from gateway.commands.bench_reader_drivers import ANSWER_SECONDS, DEVICE, IRQ_GPIO
 from gateway.readers import rc522
-from gateway.readers.base import CardRead, Reader, ReaderEvent
-from gateway.service import Beats
+from gateway.readers.base import CardRead
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.iso14443_cards import classic_1k
-from gateway.simulator.issued_cards import FILE, FILE_AID
 from gateway.simulator.virtual_pi import VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
-_DEVICE = "spidev0.0"
-_IRQ_GPIO = 24
-_SECTOR = rc522.Options(credential="classic-sector", sector=1, length=10)
-_FILE = rc522.Options(credential="desfire-file", aid=f"{FILE_AID:06X}", file=FILE, length=10)
 _TURN = 10
-_ANSWER_SECONDS = 30.0
 _OURS = "rc522"
 _PEERS = {"mfrc522": "mfrc522", "pi-rc522": "pirc522"}
 
@@ -128,7 +119,7 @@ class _Station:
         self._card = card
         self._serial = 0
         self._child = pi.spawn(
-            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader", driver],
+            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader_drivers", driver],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -147,16 +138,16 @@ class _Station:
             self._child.stdin.flush()
 
     def _hear(self) -> dict[str, Any]:
-        return self._said.get(timeout=_ANSWER_SECONDS)
+        return self._said.get(timeout=ANSWER_SECONDS)
 
     def count_empty_polls(self, polls: int = 5) -> dict[str, Any]:
         # The first look after a pause may carry the health check of the second.
         self._say("poll 1")
         self._hear()
-        before = self._pi.stats(_DEVICE)
+        before = self._pi.stats(DEVICE)
         self._say(f"poll {polls}")
         spent = self._hear()
-        after = self._pi.stats(_DEVICE)
+        after = self._pi.stats(DEVICE)
         return {
             "empty_poll_transfers": round((after["transfers"] - before["transfers"]) / polls, 1),
             "empty_poll_calls": round((after["calls"] - before["calls"]) / polls, 1),
@@ -177,10 +168,10 @@ class _Station:
         self._serial += 1
         uid = (0x5A000000 | self._serial).to_bytes(4, "big").hex()
         time.sleep(chance.uniform(0.08, 0.12))
-        entered_ns = self._pi.enter(_DEVICE, self._card, uid)
+        entered_ns = self._pi.enter(DEVICE, self._card, uid)
         left = time.monotonic() + dwell_seconds
         time.sleep(dwell_seconds)
-        self._pi.leave(_DEVICE)
+        self._pi.leave(DEVICE)
         # A slow driver may still be busy with what it saw before the card left.
         end = left + 0.15
         while (rest := end - time.monotonic()) > 0:
@@ -201,7 +192,7 @@ class _Station:
 
 @contextlib.contextmanager
 def _station(driver: str, **costs: int) -> Iterator[_Station]:
-    with VirtualPi((_DEVICE,), **costs) as pi:
+    with VirtualPi((DEVICE,), **costs) as pi:
         yield _Station(pi, driver)
 
 
@@ -247,8 +238,8 @@ def _content_reads(taps: int, seed: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         stations = {}
         for name in reads:
-            pi = stack.enter_context(VirtualPi((_DEVICE,)))
-            pi.order(_DEVICE, "wire_irq", gpio=_IRQ_GPIO)
+            pi = stack.enter_context(VirtualPi((DEVICE,)))
+            pi.order(DEVICE, "wire_irq", gpio=IRQ_GPIO)
             stations[name] = _Station(pi, name.replace("_", "-"), f"{name.partition('_')[0]}_card")
         chance = random.Random(seed)
         for turn in range(0, taps, _TURN):
@@ -262,9 +253,9 @@ def _content_reads(taps: int, seed: int) -> dict[str, Any]:
 
 def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     wires = SimulatedTransports()
-    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), wires)
+    reader = rc522.make("bench", f"/dev/{DEVICE}", rc522.Options(), wires)
     reader.open()
-    wire_field = wires.field(f"/dev/{_DEVICE}")
+    wire_field = wires.field(f"/dev/{DEVICE}")
     seen: dict[bytes, int] = {}
     stop = threading.Event()
 
@@ -293,203 +284,3 @@ def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     owner.join()
     machine = _machine(f"chip in this process: the virtual Pi {reason}")
     return {"name": "reader", "unit": "ms", "ours": ours, "peers": {}, "ratio": {}, "machine": machine}
-
-
-# What follows runs in the drivers' processes: `python -m gateway.commands.bench_reader DRIVER`, orders on stdin.
-
-_Look = Callable[[], "tuple[bytes, int] | None"]  # a number, and CLOCK_MONOTONIC nanoseconds when it was known
-
-
-def _say(**said: Any) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
-
-
-def _our_driver(options: rc522.Options) -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports  # the peers' processes do not need it
-
-    reader = rc522.make("bench", f"/dev/{_DEVICE}", options, RealTransports())
-    reader.open()
-
-    def look() -> tuple[bytes, int] | None:
-        reads = [event for event in reader.poll() if isinstance(event, CardRead)]
-        return (_uid_of(reads[-1]), time.monotonic_ns()) if reads else None
-
-    return look, lambda: reader.pause_seconds
-
-
-def _uid_of(read: CardRead) -> bytes:
-    # The number in an issued card is its UID.
-    is_number = read.number.projection == NUMBER
-    return int(read.number.value).to_bytes(4, "big") if is_number else read.number.value
-
-
-class _Gate(Beats):
-    """Holds a bus thread, at its beat, while nobody looks at it, so that the other stations have the machine."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._closes = 0.0
-        self.keep_open(_ANSWER_SECONDS)
-
-    def keep_open(self, seconds: float = 0.2) -> None:
-        self._closes = time.monotonic() + seconds
-
-    def register(self, name: str, deadline_seconds: float) -> Callable[[], None]:
-        del name, deadline_seconds
-
-        def beat() -> None:
-            while time.monotonic() > self._closes:
-                time.sleep(0.005)
-
-        return beat
-
-
-class _WithoutLook:
-    """A reader as the owner of a bus sees one that can only be polled."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.name, self.vitals = reader.name, reader.vitals
-        self.open, self.poll, self.close, self.signal = reader.open, reader.poll, reader.close, reader.signal
-        self._reader = reader
-
-    @property
-    def pause_seconds(self) -> float:
-        return self._reader.pause_seconds
-
-
-def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], float]]]:
-    def make() -> tuple[_Look, Callable[[], float]]:
-        from gateway.edge.buses import BusThread
-        from gateway.transports.real import RealTransports
-
-        wires = RealTransports()
-        ports = [f"spidev0.{select}" for select in range(count)]
-        gate = _Gate()
-        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in ports]
-        ready = threading.Semaphore(0)
-        reads: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
-
-        def handle(event: ReaderEvent) -> None:
-            if isinstance(event, CardRead) and event.reader == _DEVICE:
-                reads.put((event.number.value, time.monotonic_ns()))
-
-        bus = BusThread(
-            "spi0",
-            [_WithoutLook(reader) for reader in readers] if polled else readers,
-            handle,
-            lambda *_note: ready.release(),
-            gate,
-        )
-        bus.start()
-        for _ in readers:
-            ready.acquire()
-        gate.keep_open()
-
-        def look() -> tuple[bytes, int] | None:
-            gate.keep_open()
-            try:
-                return reads.get(timeout=0.05)
-            except queue.Empty:
-                return None
-
-        return look, lambda: 0.0
-
-    return make
-
-
-def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
-    from mfrc522 import MFRC522  # only the peer's process has it
-
-    chip = MFRC522(pin_mode=11, pin_rst=25)
-
-    def look() -> tuple[bytes, int] | None:
-        status, _ = chip.MFRC522_Request(chip.PICC_REQIDL)
-        if status != chip.MI_OK:
-            return None
-        status, number = chip.MFRC522_Anticoll()
-        return (bytes(number), time.monotonic_ns()) if status == chip.MI_OK else None
-
-    return look, lambda: 0.0
-
-
-def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
-    import logging
-
-    from pirc522 import RFID  # only the peer's process has it
-    from RPi import GPIO
-
-    logging.disable(logging.WARNING)
-    # Its interrupt needs /sys/class/gpio, so it polls, as its read_id does.
-    chip = RFID(pin_irq=None, pin_rst=25, pin_mode=GPIO.BCM)
-
-    def look() -> tuple[bytes, int] | None:
-        number = chip.read_id()
-        return (bytes(number), time.monotonic_ns()) if number else None
-
-    return look, lambda: 0.0
-
-
-_DRIVERS: dict[str, Callable[[], tuple[_Look, Callable[[], float]]]] = {
-    _OURS: partial(_our_driver, rc522.Options()),
-    "sector-by-time": partial(_our_driver, _SECTOR),
-    "file-by-time": partial(_our_driver, _FILE),
-    "file-by-irq": partial(_our_driver, replace(_FILE, irq_gpio=_IRQ_GPIO)),
-    "mfrc522": _stock_mfrc522,
-    "pi-rc522": _stock_pi_rc522,
-    **{f"bus-{count}": _bus(count, polled=False) for count in (1, 2, 4)},
-    **{f"polled-{count}": _bus(count, polled=True) for count in (2, 4)},
-}
-
-
-def _child(driver: str) -> None:
-    look, pause = _DRIVERS[driver]()
-    for _ in range(3):
-        look()
-    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            orders.put(line)
-        orders.put("end")
-
-    threading.Thread(target=listen, daemon=True).start()
-    _say(ready=True)
-    while (words := orders.get().split())[0] != "end":
-        begin, begin_cpu = time.monotonic(), time.process_time()
-        if words[0] == "poll":
-            for _ in range(int(words[1])):
-                look()
-        elif words[0] == "idle":
-            # The pace of a reader that has seen no card for a while sets in by itself.
-            _watch(look, pause, _after(11))
-            begin, begin_cpu = time.monotonic(), time.process_time()
-            _watch(look, pause, _after(float(words[1])))
-        else:
-            _say(watching=True)
-            _watch(look, pause, lambda: not orders.empty())
-            orders.get()
-            _say(stopped=True)
-            continue
-        _say(wall=time.monotonic() - begin, cpu=time.process_time() - begin_cpu)
-
-
-def _after(seconds: float) -> Callable[[], bool]:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
-
-
-def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
-    last: bytes | None = None
-    while not over():
-        begin_cpu = time.thread_time()
-        read = look()
-        if read is not None and read[0] != last:
-            last, known_ns = read
-            _say(uid=last.hex(), ns=known_ns, cpu=time.thread_time() - begin_cpu)
-        if seconds := pause():
-            time.sleep(seconds)
-
-
-if __name__ == "__main__":
-    _child(sys.argv[1])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from gateway.errors import ReaderOffline
-from gateway.protocols import mfrc522
+from gateway.protocols import mfrc522, mfrc522_self_test
 from gateway.protocols.mfrc522 import Command, Frame, Health, Register, Step
 from gateway.readers.rc522_frames import Prepared, message_of
 from gateway.transports.reset_line import ResetLine
@@ -184,11 +184,11 @@ class Rc522Line:
     def self_test(self) -> bool | None:
         """Run the chip's digital self-test and set it up again; None when this version has no published answer."""
         self._soft_reset()
-        self._exchange(mfrc522.self_test_steps())
+        self._exchange(mfrc522_self_test.steps())
         answer = bytes(self._read(Register.FIFO_DATA) for _ in range(mfrc522.FIFO_BYTES))
         self._exchange(((mfrc522.write(Register.AUTO_TEST, 0), 0),))
         self.configure()
-        expected = mfrc522.SELF_TEST.get(self.version)
+        expected = mfrc522_self_test.SELF_TEST.get(self.version)
         return None if expected is None else answer == expected
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from functools import partial
 from gateway.cards.iso14443 import crc_a
 from gateway.protocols.mfrc522 import (
     ANTENNA_ON,
-    AUTO_TEST_ON,
     CRYPTO_ON,
     ERROR_COLLISION,
     ERROR_FIFO,
@@ -27,11 +26,11 @@ from gateway.protocols.mfrc522 import (
     IRQ_TIMER,
     IRQ_TX,
     POWER_DOWN,
-    SELF_TEST,
     START_SEND,
     Command,
     Register,
 )
+from gateway.protocols.mfrc522_self_test import AUTO_TEST_ON, SELF_TEST
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field, FieldAnswer, radio_frame
 

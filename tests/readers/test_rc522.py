@@ -327,5 +327,5 @@ def test_the_self_test_compares_with_the_data_sheet_and_leaves_a_working_reader(
 
 def test_a_chip_with_a_defect_fails_its_self_test(opened: Rc522Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(chips_rc522.SELF_TEST, 0x92, b"\x00" * 63 + b"\x01")
-    monkeypatch.setattr("gateway.protocols.mfrc522.SELF_TEST", {0x92: bytes(64)})
+    monkeypatch.setattr("gateway.protocols.mfrc522_self_test.SELF_TEST", {0x92: bytes(64)})
     assert opened.driver.self_test() is False
