@@ -14,7 +14,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,7 +55,11 @@ class PointSettings:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """Where the MQTT broker is and how to prove who we are."""
+    """Where the MQTT broker is and how to prove who we are.
+
+    Attributes:
+        others: host and port of further nodes of the same cluster, tried in turn when the one in use is gone.
+    """
 
     host: str
     port: int
@@ -65,6 +69,12 @@ class BrokerSettings:
     key_file: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+    others: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Give host and port of every node, in the order of the settings."""
+        return ((self.host, self.port), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,12 @@ class RuleSettings:
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
+    """One school.
+
+    Attributes:
+        register_times: local times at which a register opens, turns to late or closes, in order.
+    """
+
     id: str
     name: str
     timezone: zoneinfo.ZoneInfo
@@ -124,6 +140,7 @@ class SiteSettings:
     sources: tuple[SourceSettings, ...]
     rules: tuple[RuleSettings, ...] = ()
     holidays: tuple[tuple[date, date], ...] = ()
+    register_times: tuple[time, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,28 +199,31 @@ def _need_path(table: Table, key: str, default: Any = ...) -> Path:
 
 def _broker(table: Table, key: str) -> BrokerSettings:
     url = table.take(key, str)
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or port == -1:
-        if url:
-            table.problem(key, "must be mqtt://HOST:PORT or mqtts://HOST:PORT")
-        parts = urlsplit("mqtt://127.0.0.1")
-        port = None
-    if parts.username or parts.password:
-        table.problem(key, "must not hold a user or password; use username and password_file")
-    tls = parts.scheme == "mqtts"
+    scheme, _, nodes = url.partition("://")
+    places = []
+    for node in nodes.split(",") if scheme in {"mqtt", "mqtts"} else []:
+        parts = urlsplit(f"{scheme}://{node.strip()}")
+        if parts.username or parts.password:
+            table.problem(key, "must not hold a user or password; use username and password_file")
+        try:
+            port = parts.port or (8883 if scheme == "mqtts" else 1883)
+        except ValueError:
+            port = 0
+        if parts.hostname and port:
+            places.append((parts.hostname, port))
+    if url and (not places or len(places) < nodes.count(",") + 1):
+        table.problem(key, "must be mqtt://HOST:PORT or mqtts://HOST:PORT, with commas between the nodes of a cluster")
+    (host, port), *others = places or [("127.0.0.1", 1883)]
     return BrokerSettings(
-        host=parts.hostname or "127.0.0.1",
-        port=port or (8883 if tls else 1883),
-        tls=tls,
+        host=host,
+        port=port,
+        tls=scheme == "mqtts",
         ca_file=_path(table, "ca_file", None),
         cert_file=_path(table, "cert_file", None),
         key_file=_path(table, "key_file", None),
         username=table.take("username", str, None),
         password_file=_path(table, "password_file", None),
+        others=tuple(others),
     )
 
 
@@ -333,9 +353,18 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         sources=tuple(sources),
         rules=tuple(rules),
         holidays=tuple(holidays),
+        register_times=_register_times(item),
     )
     item.finish()
     return site
+
+
+def _register_times(item: Table) -> tuple[time, ...]:
+    texts = item.take("register_times", list, [])
+    if not all(isinstance(text, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text) for text in texts):
+        item.problem("register_times", 'must be a list of local times such as ["08:50", "09:20"]')
+        return ()
+    return tuple(sorted({time.fromisoformat(text) for text in texts}))
 
 
 def _rule(table: Table) -> RuleSettings:

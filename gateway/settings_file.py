@@ -1,5 +1,7 @@
 """One TOML file while it is read: the line of every key, and every problem as `file:line: key: message`.
 
+A warning has the same form and does not keep the file from being used.
+
 Each key is taken once with its kind and check; what is left over is unknown. A wrong key is noted and replaced, so that
 one run names every problem of a file. No message repeats a value.
 """
@@ -27,6 +29,7 @@ class SettingsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._problems: list[tuple[int, str]] = []
+        self._warnings: list[tuple[int, str]] = []
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
@@ -44,6 +47,15 @@ class SettingsFile:
         """Note a problem at a place such as `reader.0.port`."""
         line = self.line_of(place)
         self._problems.append((line, f"{self.path}:{line}: {place}: {message}"))
+
+    def warn(self, place: str, message: str) -> None:
+        """Note what works and should still be looked at."""
+        line = self.line_of(place)
+        self._warnings.append((line, f"{self.path}:{line}: {place}: {message}"))
+
+    @property
+    def warnings(self) -> list[str]:
+        return [text for _, text in sorted(self._warnings)]
 
     def finish(self) -> None:
         """Raise ConfigError when any problem was noted."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,7 @@ ca_file = "ca.crt"
 id = "st-marys"
 name = "St Mary's"
 site_key_file = "site.key"
+register_times = ["13:15", "09:20", "09:20"]
 
 [[site.source]]
 name = "mis"
@@ -136,6 +137,30 @@ def test_a_mistake_says_where_and_what_to_do(tmp_path: Path, text: str, problem:
     assert any(problem in item for item in _problems(tmp_path, text))
 
 
+def test_the_nodes_of_a_broker_cluster_are_named_in_one_address(tmp_path: Path) -> None:
+    hub = _load(tmp_path, GATEWAY.replace("mqtt://127.0.0.1:1883", "mqtts://hub-a,hub-b:8884, [::1]")).hub
+    assert hub is not None
+    assert hub.tls
+    assert hub.places == (("hub-a", 8883), ("hub-b", 8884), ("::1", 8883))
+
+
+@pytest.mark.parametrize(
+    "address", ["mqtt://", "mqtt://a,", "mqtt://a,:1883", "mqtt://a:70000", "a:1883", "mqtt://a:0x1"]
+)
+def test_an_address_with_a_node_that_cannot_be_is_refused_whole(tmp_path: Path, address: str) -> None:
+    problems = _problems(tmp_path, GATEWAY.replace("mqtt://127.0.0.1:1883", address))
+    assert any("hub.url: must be mqtt://HOST:PORT" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("wrong", ['["9:20"]', '["24:00"]', '["09:20:30"]', "[920]", '"09:20"'])
+def test_a_register_time_that_is_no_time_of_day_is_refused(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "hub.toml"
+    path.write_text(HUB + f"register_times = {wrong}\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_hub(path).file.finish()
+    assert any("site.1.register_times: must be a list" in problem for problem in caught.value.problems)
+
+
 def test_a_password_in_the_address_is_refused_and_not_repeated(tmp_path: Path) -> None:
     text = GATEWAY.replace("mqtt://127.0.0.1", "mqtt://user:secret-word@127.0.0.1")
     found = _problems(tmp_path, text)
@@ -153,6 +178,7 @@ def test_a_hub_file_with_two_sites_keeps_each_source_with_its_site(tmp_path: Pat
         ("st-johns", []),
     ]
     assert (hub.broker.tls, hub.broker.port) == (True, 8883)
+    assert hub.sites[0].register_times == (time(9, 20), time(13, 15))
     assert hub.sites[0].sources[0].options["columns"] == {"person_key": "Student ID"}
 
 
@@ -188,7 +214,7 @@ last_day = 2027-01-04
 def test_an_unknown_source_kind_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
     path.write_text(HUB.replace('kind = "csv"', 'kind = "cvs"'), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"hub.toml:13: site.0.source.0.kind: must be one of csv"):
+    with pytest.raises(ConfigError, match=r"hub.toml:14: site.0.source.0.kind: must be one of csv"):
         load_hub(path).file.finish()
 
 

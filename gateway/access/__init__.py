@@ -1,6 +1,6 @@
 """May this person pass, and what is written down.
 
-What lives here: people, schedules, rules and the one form of an event. Pure; now is an argument.
+What lives here: people, schedules, rules, the one form of an event and what it may carry. Pure; now is an argument.
 What it never imports: anything with I/O, a clock or a thread.
 Read first: rules.py, then event.py.
 """

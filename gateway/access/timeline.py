@@ -8,9 +8,10 @@ and gateway.
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
 from gateway.access.event import Event
@@ -38,6 +39,10 @@ class ClockRecord:
     synchronised: bool
 
 
+# An error of more than a day says nothing about the time of day.
+_SURE_OF_THE_DAY = timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True)
 class TrueTime:
     """When an event happened.
@@ -54,6 +59,29 @@ class TrueTime:
     def may_cross(self, boundary: datetime) -> bool:
         """Say whether the event may lie on either side of a boundary, such as the end of registration."""
         return self.error_ms is None or abs(self.at - boundary) <= timedelta(milliseconds=self.error_ms)
+
+
+def near_boundaries(found: TrueTime, boundaries: Iterable[time], zone: zoneinfo.ZoneInfo) -> list[time]:
+    """Give the times of day that an event may lie on either side of, such as the times at which registers close.
+
+    An event with a set clock lies where its stamp says. One that is unsure by a day or more is near every boundary.
+
+    Args:
+        boundaries: local times of every day.
+    """
+    if found.how == "set":
+        return []
+    error = None if found.error_ms is None else timedelta(milliseconds=found.error_ms)
+    if error is None or error >= _SURE_OF_THE_DAY:
+        return list(boundaries)
+    first, last = ((found.at + away).astimezone(zone).date() for away in (-error, error))
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return [clock for clock in boundaries if any(found.may_cross(_local(day, clock, zone)) for day in days)]
+
+
+def _local(day: date, clock: time, zone: zoneinfo.ZoneInfo) -> datetime:
+    # UTC, because Python compares two times of one zone by what the clocks say, across a change of the clocks too.
+    return datetime.combine(day, clock, zone).astimezone(UTC)
 
 
 def read_clock_record(event: Event) -> ClockRecord | None:

@@ -1,10 +1,12 @@
-"""DESFire EV1 to EV3: key diversification and the AES steps of EV2 authentication.
+"""DESFire EV1 to EV3: commands, what a card answers to them, file settings and key diversification.
 
-Sources: NXP AN10922 section 2.2 (diversification), AN12196 sections 5.6 and 6 (session keys, SUN), RFC 4493 (CMAC).
+Sources: NXP MF3ICD81 functional specification as published in AN12343 and the NT4H2421Gx data sheet (commands, status
+codes, file settings), AN10922 section 2.2 (diversification), RFC 4493 (CMAC). Secure messaging: desfire_session.py.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -24,7 +26,7 @@ def aes_cmac(key: bytes, message: bytes) -> bytes:
 
 
 def truncated_mac(mac: bytes) -> bytes:
-    """Give the eight odd-numbered bytes of a CMAC, as DESFire and NTAG 424 send it."""
+    """Give the eight odd-numbered bytes of a CMAC, as EV2 messaging and NTAG 424 send it."""
     return mac[1::2]
 
 
@@ -46,9 +48,9 @@ def diversify(master: bytes, uid: bytes, aid: bytes, system: bytes) -> bytes:
 
 
 def _cmac_with_second_subkey(key: bytes, padded: bytes) -> bytes:
-    subkey = _double(_double(_encrypt(key, bytes(KEY_BYTES))))
+    subkey = _double(_double(encrypt_chain(key, bytes(KEY_BYTES))))
     last = bytes(a ^ b for a, b in zip(padded[KEY_BYTES:], subkey, strict=True))
-    return _encrypt_chain(key, padded[:KEY_BYTES] + last)[-KEY_BYTES:]
+    return encrypt_chain(key, padded[:KEY_BYTES] + last)[-KEY_BYTES:]
 
 
 def _double(block: bytes) -> bytes:
@@ -58,101 +60,118 @@ def _double(block: bytes) -> bytes:
     return value.to_bytes(KEY_BYTES, "big")
 
 
-def _encrypt(key: bytes, block: bytes) -> bytes:
-    # One block of a key derivation, not a message.
-    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305  # one block, as AN10922 builds CMAC from it
-    return encryptor.update(block) + encryptor.finalize()
-
-
-def _encrypt_chain(key: bytes, data: bytes) -> bytes:
-    encryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(KEY_BYTES))).encryptor()
+def encrypt_chain(key: bytes, data: bytes, vector: bytes = bytes(KEY_BYTES)) -> bytes:
+    """Encrypt whole blocks with AES in CBC mode."""
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
     return encryptor.update(data) + encryptor.finalize()
 
 
-def _decrypt_chain(key: bytes, data: bytes) -> bytes:
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(KEY_BYTES))).decryptor()
+def decrypt_chain(key: bytes, data: bytes, vector: bytes = bytes(KEY_BYTES)) -> bytes:
+    """Decrypt AES in CBC mode.
+
+    Raises:
+        BadRecord: not whole blocks, or none.
+    """
+    if not data or len(data) % KEY_BYTES:
+        raise BadRecord("The card's encrypted answer is cut short; hold the card a moment longer.")
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
     return decryptor.update(data) + decryptor.finalize()
 
 
-OK, MORE, AUTHENTICATION_ERROR = 0x00, 0xAF, 0xAE
-_SELECT, _EV2_FIRST, _CONTINUE, _READ_DATA = 0x5A, 0x71, 0xAF, 0xBD
+OK, MORE = 0x00, 0xAF
+_SELECT, _CONTINUE = 0x5A, 0xAF
+AUTHENTICATE_AES, AUTHENTICATE_EV2_FIRST = 0xAA, 0x71
+GET_FILE_SETTINGS, READ_DATA, GET_CARD_UID = 0xF5, 0xBD, 0x51
+
+_REFUSALS = {
+    0x1C: "it does not know this command; check secure_messaging against its generation",
+    0x1E: "it finds the command damaged; check secure_messaging and communication",
+    0x40: "it has no key of this number; check key_number",
+    0x7E: "the command has not the length it expects; check communication against the file's own setting",
+    0x9D: "this key may not do that; check key_number and the file's rights",
+    0xA0: "it has no such application; check aid",
+    0xAE: "it takes another key, or this key may not do that; check key_file and key_number",
+    0xBE: "the file is shorter than offset and length ask for",
+    0xF0: "it has no such file in this application; check file",
+}
 
 
 def select_application(aid: int) -> bytes:
     return bytes([_SELECT]) + aid.to_bytes(3, "little")
 
 
-def authenticate_first(key_number: int) -> bytes:
-    # No capabilities of ours follow.
-    return bytes([_EV2_FIRST, key_number, 0x00])
-
-
 def continue_with(data: bytes) -> bytes:
     return bytes([_CONTINUE]) + data
 
 
-def read_data(file: int, offset: int, length: int) -> bytes:
-    return bytes([_READ_DATA, file]) + offset.to_bytes(3, "little") + length.to_bytes(3, "little")
+def place_in_file(file: int, offset: int, length: int) -> bytes:
+    """Give what follows READ_DATA: file, then offset and length of three bytes each, low byte first."""
+    return bytes([file]) + offset.to_bytes(3, "little") + length.to_bytes(3, "little")
 
 
 def body_of(response: bytes, expected: int = OK) -> bytes:
     """Give what stands behind the status byte.
 
     Raises:
-        BadRecord: the card's status is another one.
+        BadRecord: the card's status is another one; the sentence says which setting to look at.
     """
-    if not response or response[0] != expected:
-        status = f"{response[0]:02X}" if response else "nothing"
-        raise BadRecord(f"The card answers {status}: no such application, file or right, or another key.")
+    if not response:
+        raise BadRecord("The card's answer is empty; hold the card a moment longer.")
+    if response[0] != expected:
+        why = _REFUSALS.get(response[0], "its maker's documents tell why")
+        raise BadRecord(f"The card refuses with status {response[0]:02X}: {why}.")
     return response[1:]
 
 
+class Mode(enum.IntEnum):
+    """How a file's content travels, as its settings say."""
+
+    PLAIN = 0
+    MAC = 1
+    FULL = 3
+
+
+_DATA_FILES = frozenset({0x00, 0x01})  # standard, backup
+_EVERYBODY = 0x0E
+
+
 @dataclass(frozen=True, slots=True)
-class Session:
-    """What both sides know after EV2 authentication."""
+class FileSettings:
+    """The answer to GET_FILE_SETTINGS of a data file.
 
-    encryption_key: bytes
-    mac_key: bytes
-    transaction: bytes
-
-    def __repr__(self) -> str:
-        return "Session(keys not shown)"
-
-
-class Ev2First:
-    """AuthenticateEV2First as the reader's side, step by step; the caller brings the randomness and the wire.
-
-    Args:
-        reader_random: 16 bytes from a cryptographic source.
+    Attributes:
+        readers: the two key numbers that may read it, 14 for everybody, 15 for nobody.
+        size: bytes in the file.
     """
 
-    def __init__(self, key: bytes, reader_random: bytes) -> None:
-        self._key = key
-        self._reader_random = reader_random
-        self._card_random = b""
+    mode: Mode
+    readers: tuple[int, int]
+    size: int
 
-    def answer(self, encrypted_card_random: bytes) -> bytes:
-        """Take the card's first answer, give what is sent back: E(RndA | RndB rotated left by a byte)."""
-        self._card_random = _decrypt_chain(self._key, encrypted_card_random)
-        rotated = self._card_random[1:] + self._card_random[:1]
-        return _encrypt_chain(self._key, self._reader_random + rotated)
-
-    def finish(self, encrypted_reply: bytes) -> Session:
-        """Check the card's last answer and derive the session.
+    @classmethod
+    def parse(cls, body: bytes) -> FileSettings:
+        """Read type, communication, rights (two bytes, low first) and size (three bytes, low first).
 
         Raises:
-            BadRecord: the card does not know the key.
+            BadRecord: it is cut short, or no file of plain data.
         """
-        # TI, 4 | RndA rotated left, 16 | capabilities of card and reader, 6 each
-        reply = _decrypt_chain(self._key, encrypted_reply)
-        if reply[4:20] != self._reader_random[1:] + self._reader_random[:1]:
-            raise BadRecord("The card does not know the key of this application.")
-        encryption_key, mac_key = session_keys(self._key, self._reader_random, self._card_random)
-        return Session(encryption_key, mac_key, reply[:4])
+        if len(body) < 7:
+            raise BadRecord("The card's file settings are cut short; hold the card a moment longer.")
+        if body[0] not in _DATA_FILES:
+            raise BadRecord("The card's file holds a value or records, not plain data; check file.")
+        # The higher bits of the second byte belong to later generations; 2 is plain as well.
+        mode = {1: Mode.MAC, 3: Mode.FULL}.get(body[1] & 0x03, Mode.PLAIN)
+        # low byte: read and write | change; high byte: read | write
+        return cls(mode, (body[3] >> 4, body[2] >> 4), int.from_bytes(body[4:7], "little"))
 
+    def mode_for(self, key_number: int) -> Mode:
+        """Tell how the content comes to who has authenticated with this key.
 
-def session_keys(key: bytes, reader_random: bytes, card_random: bytes) -> tuple[bytes, bytes]:
-    """Give the session's encryption and MAC keys (AN12196 section 6.5)."""
-    mixed = bytes(a ^ b for a, b in zip(reader_random[2:8], card_random[:6], strict=True))
-    vector = b"\x00\x01\x00\x80" + reader_random[:2] + mixed + card_random[6:] + reader_random[8:]
-    return aes_cmac(key, b"\xa5\x5a" + vector), aes_cmac(key, b"\x5a\xa5" + vector)
+        Raises:
+            BadRecord: this key may not read the file.
+        """
+        if key_number in self.readers:
+            return self.mode
+        if _EVERYBODY in self.readers:
+            return Mode.PLAIN
+        raise BadRecord("This key may not read the card's file; check key_number.")

@@ -10,6 +10,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from gateway.errors import ConfigError
+
 # Each module has `run_bench() -> dict` with name, unit, ours, peers and ratio.
 BENCHES = {
     "reader": "gateway.commands.bench_reader",
@@ -26,11 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own words."""
     parser.add_argument("name", choices=sorted(BENCHES), help="what to measure")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--taps", type=int, help="cards a figure of `reader`; the bars ask for 500, an hour with peers")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one bench and print its figures."""
-    result: dict[str, Any] = importlib.import_module(BENCHES[arguments.name]).run_bench()
+    """Run one bench and print its figures.
+
+    Raises:
+        ConfigError: --taps for a bench that holds no cards to a reader, or none at all.
+    """
+    size = {}
+    if arguments.taps is not None:
+        if arguments.name != "reader" or arguments.taps < 1:
+            raise ConfigError(["bench:0: --taps: is a number from 1 for the bench `reader`"])
+        size["taps"] = arguments.taps
+    result: dict[str, Any] = importlib.import_module(BENCHES[arguments.name]).run_bench(**size)
     result.setdefault("machine", describe_machine())
     if arguments.json:
         print(json.dumps(result))

@@ -21,9 +21,10 @@ import subprocess  # drivers are measured as programs
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from gateway.commands.bench_reader_drivers import ANSWER_SECONDS, DEVICE, IRQ_GPIO
 from gateway.readers import rc522
 from gateway.readers.base import CardRead
 from gateway.simulator.chips import SimulatedTransports
@@ -31,9 +32,7 @@ from gateway.simulator.iso14443_cards import classic_1k
 from gateway.simulator.virtual_pi import VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
-_DEVICE, _NEIGHBOUR = "spidev0.0", "spidev0.1"
 _TURN = 10
-_ANSWER_SECONDS = 30.0
 _OURS = "rc522"
 _PEERS = {"mfrc522": "mfrc522", "pi-rc522": "pirc522"}
 
@@ -42,7 +41,7 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
     """Measure and give one JSON-able object.
 
     Args:
-        taps: cards a driver and dwell; the bars ask for 500.
+        taps: cards a driver and dwell, and a row of several readers or of content; the bars ask for 500.
     """
     reason = missing()
     if reason:
@@ -63,8 +62,11 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
                     reads.setdefault((name, dwell_ms), []).extend(station.tap(wanted_taps, dwell_ms, chance))
         for (name, dwell_ms), times in reads.items():
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
+        for name in wanted:
+            results[name]["all_dwells"] = _summary([time for dwell_ms in DWELLS_MS for time in reads[name, dwell_ms]])
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
-    results[_OURS]["two_on_one_bus"] = _two_readers(taps, seed)
+    results[_OURS] |= _several_readers(taps, seed)
+    results[_OURS] |= _content_reads(taps, seed)
     ours = results.pop(_OURS)
     named = {f"{name} {importlib.metadata.version(name)}": result for name, result in results.items()}
     return {
@@ -102,13 +104,22 @@ def _summary(times: list[float | None]) -> dict[str, Any]:
 
 
 class _Station:
-    """One driver in its own process, with the Pi under it."""
+    """One driver in its own process, with the Pi under it.
 
-    def __init__(self, pi: VirtualPi, driver: str) -> None:
+    Args:
+        card: what is held to it, a maker of cards as virtual_pi_chips knows it.
+
+    Attributes:
+        cpu_ms: processor time of each look that read a card.
+    """
+
+    def __init__(self, pi: VirtualPi, driver: str, card: str = "classic_1k") -> None:
+        self.cpu_ms: list[float] = []
         self._pi = pi
+        self._card = card
         self._serial = 0
         self._child = pi.spawn(
-            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader", driver],
+            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader_drivers", driver],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -127,16 +138,16 @@ class _Station:
             self._child.stdin.flush()
 
     def _hear(self) -> dict[str, Any]:
-        return self._said.get(timeout=_ANSWER_SECONDS)
+        return self._said.get(timeout=ANSWER_SECONDS)
 
     def count_empty_polls(self, polls: int = 5) -> dict[str, Any]:
         # The first look after a pause may carry the health check of the second.
         self._say("poll 1")
         self._hear()
-        before = self._pi.stats(_DEVICE)
+        before = self._pi.stats(DEVICE)
         self._say(f"poll {polls}")
         spent = self._hear()
-        after = self._pi.stats(_DEVICE)
+        after = self._pi.stats(DEVICE)
         return {
             "empty_poll_transfers": round((after["transfers"] - before["transfers"]) / polls, 1),
             "empty_poll_calls": round((after["calls"] - before["calls"]) / polls, 1),
@@ -157,10 +168,10 @@ class _Station:
         self._serial += 1
         uid = (0x5A000000 | self._serial).to_bytes(4, "big").hex()
         time.sleep(chance.uniform(0.08, 0.12))
-        entered_ns = self._pi.enter(_DEVICE, "classic_1k", uid)
+        entered_ns = self._pi.enter(DEVICE, self._card, uid)
         left = time.monotonic() + dwell_seconds
         time.sleep(dwell_seconds)
-        self._pi.leave(_DEVICE)
+        self._pi.leave(DEVICE)
         # A slow driver may still be busy with what it saw before the card left.
         end = left + 0.15
         while (rest := end - time.monotonic()) > 0:
@@ -169,6 +180,7 @@ class _Station:
             except queue.Empty:
                 break
             if said.get("uid", "")[:8] == uid:
+                self.cpu_ms.append(said["cpu"] * 1e3)
                 return float(said["ns"] - entered_ns) / 1e6
         return None
 
@@ -180,7 +192,7 @@ class _Station:
 
 @contextlib.contextmanager
 def _station(driver: str, **costs: int) -> Iterator[_Station]:
-    with VirtualPi((_DEVICE,), **costs) as pi:
+    with VirtualPi((DEVICE,), **costs) as pi:
         yield _Station(pi, driver)
 
 
@@ -190,19 +202,60 @@ def _idle_cpu(seconds: float = 10.0) -> float:
         return round(station.processor_percent(seconds), 2)
 
 
-def _two_readers(taps: int, seed: int) -> dict[str, Any]:
-    """Tap at one of two readers that share a thread while a card rests at the other."""
-    with VirtualPi((_DEVICE, _NEIGHBOUR)) as pi:
-        station = _Station(pi, "rc522-pair")
-        pi.enter(_NEIGHBOUR, "classic_1k", "01020304")
-        return _summary(station.tap(taps, 100, random.Random(seed)))
+def _several_readers(taps: int, seed: int) -> dict[str, Any]:
+    """Tap at the first of one, two and four readers of a bus while cards rest at the others.
+
+    The twins without `look` are polled one after the other, as a bus of readers that cannot share it is.
+    """
+    wanted = {
+        f"{word}_on_one_bus{'_polled' if polled else ''}": (count, polled)
+        for word, count in (("one", 1), ("two", 2), ("four", 4))
+        for polled in ((False, True) if count > 1 else (False,))
+    }
+    reads: dict[str, list[float | None]] = {name: [] for name in wanted}
+    with contextlib.ExitStack() as stack:
+        stations = {}
+        for name, (count, polled) in wanted.items():
+            ports = [f"spidev0.{select}" for select in range(count)]
+            pi = stack.enter_context(VirtualPi(ports))
+            stations[name] = _Station(pi, f"{'polled' if polled else 'bus'}-{count}")
+            for place, port in enumerate(ports[1:]):
+                pi.enter(port, "classic_1k", f"0102030{place}")
+        chance = random.Random(seed)
+        for turn in range(0, taps, _TURN):
+            for name, station in stations.items():
+                reads[name] += station.tap(min(_TURN, taps - turn), 100, chance)
+    return {name: _summary(times) for name, times in reads.items()}
+
+
+def _content_reads(taps: int, seed: int) -> dict[str, Any]:
+    """Read a number in the card: by time from a Classic sector, by time and by interrupt from a DESFire file.
+
+    The DESFire works 8 ms on each command; CPU is that of the whole look.
+    """
+    reads: dict[str, list[float | None]] = {"sector_by_time": [], "file_by_time": [], "file_by_irq": []}
+    figures: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        stations = {}
+        for name in reads:
+            pi = stack.enter_context(VirtualPi((DEVICE,)))
+            pi.order(DEVICE, "wire_irq", gpio=IRQ_GPIO)
+            stations[name] = _Station(pi, name.replace("_", "-"), f"{name.partition('_')[0]}_card")
+        chance = random.Random(seed)
+        for turn in range(0, taps, _TURN):
+            for name, station in stations.items():
+                reads[name] += station.tap(min(_TURN, taps - turn), 100, chance)
+        for name, station in stations.items():
+            figures[name] = _summary(reads[name])
+            figures[name]["median_cpu_ms"] = round(statistics.median(station.cpu_ms), 2) if station.cpu_ms else None
+    return figures
 
 
 def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     wires = SimulatedTransports()
-    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), wires)
+    reader = rc522.make("bench", f"/dev/{DEVICE}", rc522.Options(), wires)
     reader.open()
-    wire_field = wires.field(f"/dev/{_DEVICE}")
+    wire_field = wires.field(f"/dev/{DEVICE}")
     seen: dict[bytes, int] = {}
     stop = threading.Event()
 
@@ -231,129 +284,3 @@ def _in_process(taps: int, reason: str, seed: int) -> dict[str, Any]:
     owner.join()
     machine = _machine(f"chip in this process: the virtual Pi {reason}")
     return {"name": "reader", "unit": "ms", "ours": ours, "peers": {}, "ratio": {}, "machine": machine}
-
-
-# What follows runs in the drivers' processes: `python -m gateway.commands.bench_reader DRIVER`, orders on stdin.
-
-_Look = Callable[[], bytes | None]
-
-
-def _say(**said: Any) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
-
-
-def _our_driver() -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports  # the peers' processes do not need it
-
-    reader = rc522.make("bench", f"/dev/{_DEVICE}", rc522.Options(), RealTransports())
-    reader.open()
-
-    def look() -> bytes | None:
-        reads = [event for event in reader.poll() if isinstance(event, CardRead)]
-        return reads[-1].number.value if reads else None
-
-    return look, lambda: reader.pause_seconds
-
-
-def _our_pair() -> tuple[_Look, Callable[[], float]]:
-    from gateway.transports.real import RealTransports
-
-    wires = RealTransports()
-    readers = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in (_DEVICE, _NEIGHBOUR)]
-    for reader in readers:
-        reader.open()
-
-    def look() -> bytes | None:
-        events = [event for reader in readers for event in reader.poll()]
-        reads = [event for event in events if isinstance(event, CardRead) and event.reader == _DEVICE]
-        return reads[-1].number.value if reads else None
-
-    return look, lambda: min(reader.pause_seconds for reader in readers)
-
-
-def _stock_mfrc522() -> tuple[_Look, Callable[[], float]]:
-    from mfrc522 import MFRC522  # only the peer's process has it
-
-    chip = MFRC522(pin_mode=11, pin_rst=25)
-
-    def look() -> bytes | None:
-        status, _ = chip.MFRC522_Request(chip.PICC_REQIDL)
-        if status != chip.MI_OK:
-            return None
-        status, number = chip.MFRC522_Anticoll()
-        return bytes(number) if status == chip.MI_OK else None
-
-    return look, lambda: 0.0
-
-
-def _stock_pi_rc522() -> tuple[_Look, Callable[[], float]]:
-    import logging
-
-    from pirc522 import RFID  # only the peer's process has it
-    from RPi import GPIO
-
-    logging.disable(logging.WARNING)
-    # Its interrupt needs /sys/class/gpio, so it polls, as its read_id does.
-    chip = RFID(pin_irq=None, pin_rst=25, pin_mode=GPIO.BCM)
-
-    def look() -> bytes | None:
-        number = chip.read_id()
-        return bytes(number) if number else None
-
-    return look, lambda: 0.0
-
-
-_DRIVERS = {_OURS: _our_driver, "rc522-pair": _our_pair, "mfrc522": _stock_mfrc522, "pi-rc522": _stock_pi_rc522}
-
-
-def _child(driver: str) -> None:
-    look, pause = _DRIVERS[driver]()
-    for _ in range(3):
-        look()
-    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            orders.put(line)
-        orders.put("end")
-
-    threading.Thread(target=listen, daemon=True).start()
-    _say(ready=True)
-    while (words := orders.get().split())[0] != "end":
-        begin, begin_cpu = time.monotonic(), time.process_time()
-        if words[0] == "poll":
-            for _ in range(int(words[1])):
-                look()
-        elif words[0] == "idle":
-            # The pace of a reader that has seen no card for a while sets in by itself.
-            _watch(look, pause, _after(11))
-            begin, begin_cpu = time.monotonic(), time.process_time()
-            _watch(look, pause, _after(float(words[1])))
-        else:
-            _say(watching=True)
-            _watch(look, pause, lambda: not orders.empty())
-            orders.get()
-            _say(stopped=True)
-            continue
-        _say(wall=time.monotonic() - begin, cpu=time.process_time() - begin_cpu)
-
-
-def _after(seconds: float) -> Callable[[], bool]:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
-
-
-def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
-    last: bytes | None = None
-    while not over():
-        number = look()
-        if number is not None and number != last:
-            _say(uid=number.hex(), ns=time.monotonic_ns())
-        last = number or last
-        if seconds := pause():
-            time.sleep(seconds)
-
-
-if __name__ == "__main__":
-    _child(sys.argv[1])

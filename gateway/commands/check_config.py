@@ -1,4 +1,7 @@
-"""`tapgate check-config FILE`: every error of a configuration at once, as `file:line: key: message`."""
+"""`tapgate check-config FILE`: every error of a configuration at once, as `file:line: key: message`.
+
+A warning is printed and leaves the exit at 0, because the service unit does not start on anything else.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_gateway(path, tuple(DRIVERS))
     reader_options(settings)
     settings.file.finish()
+    for warning in settings.file.warnings:
+        print(f"warning: {warning}")
     read_site_key(settings.site_key_file)
     print(f"{path}: good; {len(settings.readers)} readers at {len(settings.points)} points.")
     return 0

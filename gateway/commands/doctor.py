@@ -216,15 +216,18 @@ def _hub(settings: GatewaySettings) -> Iterator[Row]:
     if settings.hub is None:
         yield Row("hub link", WARN, "no [hub] section", "taps stay on this gateway until there is one")
         return
-    where = f"{settings.hub.host}:{settings.hub.port}"
-    try:
-        socket.create_connection((settings.hub.host, settings.hub.port), timeout=3).close()
-    except OSError as error:
-        yield Row(
-            "hub link", FAIL, f"no broker answers at {where} ({error})", "check the network, the broker, the firewall"
-        )
-    else:
-        yield Row("hub link", GOOD, f"a broker answers at {where}")
+    silent = []
+    for host, port in settings.hub.places:
+        try:
+            socket.create_connection((host, port), timeout=3).close()
+        except OSError as error:
+            silent.append(f"no broker answers at {host}:{port} ({error})")
+        else:
+            yield Row("hub link", GOOD, f"a broker answers at {host}:{port}")
+    # A cluster is there to lose a node; only all of them silent stops the taps.
+    result = FAIL if len(silent) == len(settings.hub.places) else WARN
+    for what in silent:
+        yield Row("hub link", result, what, "check the network, the broker, the firewall")
     for path in (settings.hub.ca_file, settings.hub.cert_file, settings.hub.key_file, settings.hub.password_file):
         if path is not None and not path.exists():
             yield Row("hub link", FAIL, f"{path} does not exist", "put the file there or correct the key in [hub]")

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from gateway.errors import ConfigError
 from gateway.settings_file import SettingsFile, Table
+from gateway.transports.header import I2C_LINES, SPI_LINES, SPI_SELECTS
 
 EXIT_GOOD = 0
 _RC522_MAX_HZ = 10_000_000
 # MFRC522 data sheet, limiting values: about 13 mA for the logic and at most 100 mA for the transmitter.
 _RC522_MILLIAMPERE = 113
 _HEADER_3V3_MILLIAMPERE = 500
-_CONSOLE_PINS = (14, 15)
+_RESET = "reset_gpio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,6 @@ BOARDS = {
     "pi4": Board("Raspberry Pi 4", _BCM2711),
     "pi5": Board("Raspberry Pi 5", _RP1, built_in_clock=True),
 }
-_SPI_LINES = {0: {"MISO": 9, "MOSI": 10, "SCLK": 11}, 1: {"MISO": 19, "MOSI": 20, "SCLK": 21}}
-_SPI_SELECTS = {0: {0: 8, 1: 7}, 1: {0: 18, 1: 17, 2: 16}}
-_I2C_LINES = {"SDA": 2, "SCL": 3}
 
 
 @dataclass(slots=True)
@@ -72,8 +70,14 @@ class Plan:
     cmdline: list[str] = field(default_factory=list)
     gateway_lines: list[str] = field(default_factory=list)
     milliampere: int = 0
+    warnings: list[str] = field(default_factory=list)
     _claims: dict[int, str] = field(default_factory=dict)
     _shared: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def pins(self) -> list[tuple[int, str]]:
+        """Give what hangs on each pin, in the order of their numbers."""
+        return sorted((self._shared | self._claims).items())
 
     def claim(self, pin: int, who: str, problem: Callable[[str], None]) -> None:
         """Take a pin alone."""
@@ -89,6 +93,15 @@ class Plan:
         if holder and holder != bus:
             problem(f"GPIO {pin} is wanted by {bus} and held by {holder}")
         self._shared.setdefault(pin, bus)
+
+    def share_reset(self, pin: int, who: str, problem: Callable[[str], None]) -> None:
+        """Take a pin together with other readers' resets: one wire, pulled only when a chip does not answer."""
+        before = self._shared.get(pin, "")
+        if not before.endswith(_RESET):
+            self.share(pin, f"{who} {_RESET}", problem)
+            return
+        self._shared[pin] = f"{before.removesuffix(_RESET)}and {who} {_RESET}"
+        self.warnings.append(f"GPIO {pin} is {self._shared[pin]}: pulling it for one sets up the other afresh")
 
     def line(self, text: str) -> None:
         if text not in self.config_lines:
@@ -133,27 +146,36 @@ def _plan_nothing(table: Table, _board: Board, _plan: Plan, _selects: dict[int, 
 
 def _plan_rc522(table: Table, _board: Board, plan: Plan, selects: dict[int, int]) -> None:
     name = table.take("id", str)
-    bus = table.take("spi_bus", int, 0, lambda value: None if value in _SPI_LINES else "must be 0 or 1")
+    bus = table.take("spi_bus", int, 0, lambda value: None if value in SPI_LINES else "must be 0 or 1")
     select = table.take("spi_cs", int, 0)
     speed_hz = table.take("speed_hz", int, 4_000_000)
     if speed_hz > _RC522_MAX_HZ:
         table.problem("speed_hz", f"an RC522 takes at most {_RC522_MAX_HZ} Hz")
-    if select not in _SPI_SELECTS[bus]:
-        table.problem("spi_cs", f"SPI{bus} has chip selects {', '.join(map(str, _SPI_SELECTS[bus]))} only")
+    if select not in SPI_SELECTS[bus]:
+        table.problem("spi_cs", f"SPI{bus} has chip selects {', '.join(map(str, SPI_SELECTS[bus]))} only")
         return
-    for line, pin in _SPI_LINES[bus].items():
+    for line, pin in SPI_LINES[bus].items():
         plan.share(pin, f"SPI{bus} {line}", partial(table.problem, "spi_bus"))
-    plan.claim(_SPI_SELECTS[bus][select], f"{name} chip select", partial(table.problem, "spi_cs"))
-    for key in ("reset_gpio", "irq_gpio"):
-        pin = table.take(key, int, None)
-        if pin is not None:
-            plan.claim(pin, f"{name} {key}", partial(table.problem, key))
+    plan.claim(SPI_SELECTS[bus][select], f"{name} chip select", partial(table.problem, "spi_cs"))
+    reset, irq = table.take("reset_gpio", int, None), table.take("irq_gpio", int, None)
+    if reset is not None:
+        plan.share_reset(reset, name, partial(table.problem, "reset_gpio"))
+    if irq is not None:
+        plan.claim(irq, f"{name} irq_gpio", partial(table.problem, "irq_gpio"))
+    group = table.take("antenna_group", str, "")
     selects[bus] = max(select, selects.get(bus, 0))
     if bus == 0:
         plan.line("dtparam=spi=on")
     plan.milliampere += _RC522_MILLIAMPERE
     plan.gateway_lines += ["[[reader]]", f'id = "{name}"', 'driver = "rc522"', f'port = "/dev/spidev{bus}.{select}"']
-    plan.gateway_lines += [f"speed_hz = {speed_hz}", f'point = "{name}"', ""]
+    plan.gateway_lines += [
+        f"speed_hz = {speed_hz}",
+        *([f"reset_gpio = {reset}"] if reset is not None else []),
+        *([f"irq_gpio = {irq}"] if irq is not None else []),
+        *([f'antenna_group = "{group}"'] if group else []),
+        f'point = "{name}"',
+        "",
+    ]
 
 
 def _plan_serial(table: Table, board: Board, plan: Plan, _selects: dict[int, int]) -> None:
@@ -187,7 +209,7 @@ def _plan_door(table: Table, plan: Plan) -> None:
         pin = table.take(key, int, None)
         if pin is None:
             continue
-        if key != "strike_gpio" and pin in _I2C_LINES.values():
+        if key != "strike_gpio" and pin in I2C_LINES.values():
             table.problem(key, f"GPIO {pin} has a fixed pull-up for I2C; use another pin for a contact")
         plan.claim(pin, f"{name} {key}", partial(table.problem, key))
         lines.append(f"{key} = {pin}")
@@ -202,7 +224,7 @@ def _plan_rest(file: SettingsFile, board: Board, plan: Plan) -> None:
         if chip == "built-in" and not board.built_in_clock:
             clock.problem("chip", f"a {board.title} has no clock chip of its own; fit a ds3231")
         if chip == "ds3231":
-            for line, pin in _I2C_LINES.items():
+            for line, pin in I2C_LINES.items():
                 plan.share(pin, f"I2C1 {line}", partial(clock.problem, "chip"))
             plan.line("dtparam=i2c_arm=on")
             plan.line("dtoverlay=i2c-rtc,ds3231")
@@ -244,10 +266,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.exists():
         path = profiles_folder() / f"{path.name.removesuffix('.toml')}.toml"
     plan = make_plan(path, arguments.board)
+    for warning in plan.warnings:
+        print(f"# warning: {warning}")
     if arguments.what == "check":
         print(f"{path.name} fits a {BOARDS[arguments.board].title}: about {plan.milliampere} mA at 3.3 V.")
         return EXIT_GOOD
-    print("# /boot/firmware/config.txt")
+    print("# pins of the header")
+    print("\n".join(f"# GPIO {pin:<2} {what}" for pin, what in plan.pins))
+    print("\n# /boot/firmware/config.txt")
     print("\n".join(plan.config_lines))
     print("\n# /boot/firmware/cmdline.txt (one line)")
     print("\n".join(f"# {change}" for change in plan.cmdline))

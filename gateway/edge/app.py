@@ -24,6 +24,7 @@ from gateway.edge.clock import Clock
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
 from gateway.edge.points_loop import DoorWiring, PointsLoop
+from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.snapshot import take_view, tap_row
@@ -104,6 +105,7 @@ class Gateway:
         self.buses = self._make_buses()
         key = load_gateway_key(settings.state_dir / "gateway.key")
         self._checkpoints = Checkpoints(self.journal, self.clock, settings.id, key, time.monotonic)
+        self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
         self.relay = self._make_relay()
         self.roster_sync = self._make_roster_sync()
         self.web: WebFace | None = None
@@ -260,7 +262,7 @@ class Gateway:
         self._on_change()
 
     def _keep_house(self) -> None:
-        """Look once a second at what no event tells: the clock, and a roster that does not arrive."""
+        """Look once a second at what no event tells: the clock, a roster that does not arrive, events refused."""
         beat = self.beats.register("housekeeping", 30.0)
         while not self._stopping.wait(1.0):
             beat()
@@ -271,6 +273,7 @@ class Gateway:
                 if self.roster_sync:
                     self.roster_sync.tick()
                 self._checkpoints.due()
+                self._refusals.turn()
             except Exception:
                 log.exception("a turn of the housekeeping failed")
         self.beats.forget("housekeeping")

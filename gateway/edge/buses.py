@@ -1,22 +1,27 @@
 """One thread per bus: opens its readers, polls them in turn, and brings lost ones back.
 
+Where several readers of a bus can, their looks run at the same time: each step of a look is one short call, and while a
+frame is on air the others use the bus. A reader that has the bus for itself is polled, which costs fewer calls.
+
 A reader that is gone is closed and opened again with a growing, jittered pause; the others on the bus go on. What a
 driver raises beside ReaderOffline is a fault of the driver: it is logged, and the reader is treated as offline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.edge.antennas import AntennaTurns
 from gateway.errors import MissingExtra, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.readers.base import Reader, ReaderEvent
+from gateway.readers.base import Look, Reader, ReaderEvent, SharingReader
 from gateway.service import Beats
 
 log = logging.getLogger(__name__)
@@ -27,13 +32,23 @@ BEAT_DEADLINE_SECONDS = 15.0
 _IDLE_SECONDS = 0.1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Berth:
+    """One reader; `due` is when it wants its next turn, `look` what it has under way."""
+
     reader: Reader
+    sharing: SharingReader | None = None
+    antennas: AntennaTurns[_Berth] | None = None
+    look: Look | None = None
+    due: float = 0.0
     is_open: bool = False
     was_ready: bool | None = None
     retry_at: float = 0.0
     pause_seconds: float = FIRST_PAUSE_SECONDS
+
+    @property
+    def is_lit(self) -> bool:
+        return self.is_open and (self.antennas is None or self.antennas.holder is self)
 
 
 class BusThread:
@@ -42,6 +57,7 @@ class BusThread:
     Args:
         handle: takes every reader event; it must not raise.
         note: told when a reader becomes ready or offline: name, state, one sentence.
+        now: the clock that the readers are paced by, in seconds.
     """
 
     def __init__(
@@ -51,13 +67,29 @@ class BusThread:
         handle: Callable[[ReaderEvent], None],
         note: Callable[[str, str, str], None],
         beats: Beats,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._berths = [_Berth(reader) for reader in readers]
+        self._now = now
+        self._berths = [_Berth(reader, reader if isinstance(reader, SharingReader) else None) for reader in readers]
+        self._antennas = self._group()
         self._handle, self._note, self._beats = handle, note, beats
         self._wishes: queue.SimpleQueue[tuple[str, Signal]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"bus {name}", daemon=True)
+
+    def _group(self) -> list[AntennaTurns[_Berth]]:
+        groups: dict[str, list[_Berth]] = {}
+        for berth in self._berths:
+            if berth.sharing is not None and berth.sharing.antenna_group:
+                groups.setdefault(berth.sharing.antenna_group, []).append(berth)
+        found = []
+        for members in groups.values():
+            antennas = AntennaTurns(members)
+            found.append(antennas)
+            for berth in members:
+                berth.antennas = antennas
+        return found
 
     def start(self) -> None:
         self._thread.start()
@@ -86,38 +118,93 @@ class BusThread:
             self._beats.forget(f"bus {self.name}")
 
     def _turn(self) -> float:
-        """Give every reader one turn and say how long to sleep."""
-        pause = _IDLE_SECONDS
+        """Give every reader that is due its turn and say how long to sleep."""
         for berth in self._berths:
             if not berth.is_open:
                 self._try_open(berth)
-            if not berth.is_open:
-                continue
-            try:
-                for event in berth.reader.poll():
-                    self._handle(event)
-                pause = min(pause, berth.reader.pause_seconds)
-            except ReaderOffline as error:
-                self._lose(berth, str(error))
-            except Exception as error:
-                log.exception("the driver of reader %s failed", berth.reader.name)
-                self._lose(berth, f"The driver failed: {type(error).__name__}.")
+            if berth.is_lit and self._now() >= berth.due:
+                self._serve(berth)
+        for antennas in self._antennas:
+            if antennas.holder is None:
+                self._light(antennas)
         while not self._wishes.empty():
             self._fulfil(*self._wishes.get())
-        return pause
+        due = min((berth.due for berth in self._berths if berth.is_lit), default=float("inf"))
+        return min(due - self._now(), _IDLE_SECONDS)
 
-    def _try_open(self, berth: _Berth) -> None:
-        if time.monotonic() < berth.retry_at:
-            return
+    @contextlib.contextmanager
+    def _losing(self, berth: _Berth) -> Iterator[None]:
+        """Lose the reader, and nothing else, when its driver raises."""
         try:
-            berth.reader.open()
+            yield
         except (ReaderOffline, MissingExtra) as error:
             self._lose(berth, str(error))
         except Exception as error:
             log.exception("the driver of reader %s failed", berth.reader.name)
             self._lose(berth, f"The driver failed: {type(error).__name__}.")
-        else:
+
+    def _serve(self, berth: _Berth) -> None:
+        with self._losing(berth):
+            events = self._step(berth)
+            if events is None:
+                return
+            for event in events:
+                self._handle(event)
+            now = self._now()
+            berth.due = now + self._pause()
+            if berth.antennas and berth.sharing:
+                self._pass_on(berth, berth.sharing, berth.antennas, now)
+
+    def _step(self, berth: _Berth) -> list[ReaderEvent] | None:
+        """Poll a reader, or go one step on with its look; None while that is under way."""
+        if berth.look is None:
+            if berth.sharing is None or not self._is_shared():
+                return berth.reader.poll()
+            berth.look = berth.sharing.look()
+        try:
+            seconds = next(berth.look)
+        except StopIteration as done:
+            berth.look = None
+            events: list[ReaderEvent] = done.value
+            return events
+        berth.due = self._now() + seconds
+        return None
+
+    def _is_shared(self) -> bool:
+        return sum(berth.sharing is not None and berth.is_lit for berth in self._berths) > 1
+
+    def _pause(self) -> float:
+        # Where people tap at one reader they soon will at the next: the pace is that of the busiest.
+        return min(berth.reader.pause_seconds for berth in self._berths if berth.is_open)
+
+    def _pass_on(self, berth: _Berth, reader: SharingReader, antennas: AntennaTurns[_Berth], now: float) -> None:
+        if not antennas.is_over(answered=reader.answered, now=now):
+            return
+        if any(other.is_open and other.antennas is antennas for other in self._berths if other is not berth):
+            reader.field(on=False)
+            antennas.end()
+
+    def _light(self, antennas: AntennaTurns[_Berth]) -> None:
+        """Give the field to the next member of the group that takes it."""
+        for berth in antennas.queue([berth for berth in self._berths if berth.is_open]):
+            if berth.sharing is None:
+                continue
+            with self._losing(berth):
+                seconds = berth.sharing.field(on=True)
+                now = self._now()
+                berth.due = now + max(seconds, self._pause())
+                antennas.begin(berth, berth.due)
+                return
+
+    def _try_open(self, berth: _Berth) -> None:
+        if self._now() < berth.retry_at:
+            return
+        with self._losing(berth):
+            if berth.antennas and berth.sharing:
+                berth.sharing.field(on=False)
+            berth.reader.open()
             berth.is_open = True
+            berth.due = 0.0
             berth.pause_seconds = FIRST_PAUSE_SECONDS
             if berth.was_ready is not True:
                 berth.was_ready = True
@@ -125,10 +212,13 @@ class BusThread:
                 self._note(berth.reader.name, "ready", berth.reader.vitals.detail)
 
     def _lose(self, berth: _Berth, why: str) -> None:
+        if berth.antennas and berth.antennas.holder is berth:
+            berth.antennas.end()
+        berth.look = None
         berth.reader.close()
         berth.is_open = False
         berth.reader.vitals.state, berth.reader.vitals.detail = "offline", why
-        berth.retry_at = time.monotonic() + berth.pause_seconds * random.uniform(0.8, 1.2)
+        berth.retry_at = self._now() + berth.pause_seconds * random.uniform(0.8, 1.2)
         berth.pause_seconds = min(berth.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
         if berth.was_ready is not False:
             berth.was_ready = False

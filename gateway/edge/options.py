@@ -1,15 +1,16 @@
-"""Checks the drivers' own settings of a gateway.toml."""
+"""Checks the drivers' own settings of a gateway.toml, each and beside each other."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gateway.config import GatewaySettings
+from gateway.config import GatewaySettings, ReaderSettings
+from gateway.edge.pins import check_pins
 from gateway.readers.base import DRIVERS, parse_options
 
 
 def reader_options(settings: GatewaySettings) -> dict[str, Any]:
-    """Give the Options of each reader; problems go to `settings.file`."""
+    """Give the Options of each reader; problems and warnings go to `settings.file`."""
     options = {}
     for item in settings.readers:
         if item.driver in DRIVERS:
@@ -18,4 +19,29 @@ def reader_options(settings: GatewaySettings) -> dict[str, Any]:
                 settings.file.problem(f"{place}.{key}", message)
 
             options[item.id] = parse_options(item.driver, item.options, problem)
+    check_pins(settings, options)
+    _check_antennas(settings, options)
     return options
+
+
+def _check_antennas(settings: GatewaySettings, options: dict[str, Any]) -> None:
+    """Refuse groups that no single bus thread can switch in turn."""
+    groups: dict[str, list[ReaderSettings]] = {}
+    for item in settings.readers:
+        if name := getattr(options.get(item.id), "antenna_group", ""):
+            groups.setdefault(name, []).append(item)
+    for name, members in groups.items():
+        first, *others = members
+        bus = DRIVERS[first.driver].bus(first.port)
+        if not others:
+            settings.file.problem(
+                f"{first.place}.antenna_group",
+                f"no other reader is in group {name!r}; give the reader beside it the same name, or remove the key",
+            )
+        for item in others:
+            if DRIVERS[item.driver].bus(item.port) != bus:
+                settings.file.problem(
+                    f"{item.place}.antenna_group",
+                    f"group {name!r} has reader {first.id!r} on {bus}, and only readers of one bus can take turns; "
+                    f"wire both to {bus}, or move the antennas more than 10 cm apart and remove the key",
+                )

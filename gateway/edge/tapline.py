@@ -129,7 +129,8 @@ class Tapline:
             return
         try:
             if isinstance(event, CardSuspicion | ReaderNotice):
-                self._recorder.record("reader", reader=event.reader, data=_told(event))
+                point = self._points_of[event.reader]
+                self._recorder.record("reader", point=point, reader=event.reader, data=_told(event))
                 self._on_change()
                 return
             self._carry(event)

@@ -47,7 +47,7 @@ class JournalStats:
     Attributes:
         waiting: events that the hub does not have.
         oldest_waiting_seconds: age of the oldest of them, None when there is none.
-        refused: events that could not be kept since the start.
+        refused: events that could not be kept since the start; `last_refusal` says why the newest of them.
         state: `ok` or `alarm`; `reason` says why in one sentence.
     """
 
@@ -63,6 +63,7 @@ class JournalStats:
     sync_ms_p50: float
     sync_ms_max: float
     refused: int
+    last_refusal: str
     state: str
     reason: str
     damage: tuple[Damage, ...]
@@ -264,6 +265,7 @@ class Journal(JournalFace):
             sync_ms_p50=median(recent) if recent else 0.0,
             sync_ms_max=vitals.sync_ms_max,
             refused=vitals.refused,
+            last_refusal=vitals.last_refusal,
             state="alarm" if reason else "ok",
             reason=reason,
             damage=tuple(self._state.damage),

@@ -55,6 +55,7 @@ class Vitals:
     alarm: str | None = None
     space_alarm: str | None = None
     refused: int = 0
+    last_refusal: str = ""
     abandoned: int = 0
     sync_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     sync_ms_max: float = 0.0

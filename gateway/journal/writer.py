@@ -189,6 +189,7 @@ class Writer:
 
     def _refuse(self, job: Append | Change, error: JournalFull | JournalWriteFailed) -> None:
         self._tail.vitals.refused += 1
+        self._tail.vitals.last_refusal = str(error)
         job.ticket.fail(error)
 
     def _flush(self, group: list[_Record]) -> None:

@@ -83,7 +83,7 @@ class Will:
 
 
 class Link:
-    """An MQTT 5 client that keeps connecting with jitter until closed.
+    """An MQTT 5 client that keeps connecting with jitter until closed; each try goes to the next node of the cluster.
 
     Args:
         client_id: stable over restarts; the broker's session hangs on it.
@@ -106,6 +106,8 @@ class Link:
         self.connected = False
         self._generation = 0
         self._broker = broker
+        self._node = self._failed = 0
+        self._closing = False
         self._receive_maximum = receive_maximum
         self._session_expiry_seconds = session_expiry_seconds
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
@@ -125,14 +127,27 @@ class Link:
 
     def start(self) -> None:
         """Start connecting in the background; the result arrives in the inbox."""
+        self._aim()
+        self._client.loop_start()
+
+    def _aim(self) -> None:
+        host, port = self._broker.places[self._node]
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = self._session_expiry_seconds
         properties.ReceiveMaximum = self._receive_maximum
         properties.MaximumPacketSize = MAX_PACKET_BYTES
-        self._client.connect_async(
-            self._broker.host, self._broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=properties
-        )
-        self._client.loop_start()
+        # A session that lives on a dead node can hold its client at every other node, so the second try does without
+        # it: what matters in it is retained, or comes again.
+        clean = self._failed > 1
+        self._client.connect_async(host, port, KEEPALIVE_SECONDS, clean_start=clean, properties=properties)
+
+    def _aim_at_next(self) -> None:
+        # On paho's own thread between two connections, the one moment at which it takes another address.
+        if self._closing or len(self._broker.places) == 1:
+            return
+        self._node = (self._node + 1) % len(self._broker.places)
+        self._failed += 1
+        self._aim()
 
     def subscribe(self, topics: list[str]) -> None:
         """Subscribe at QoS 1; the broker sends retained messages at once."""
@@ -182,6 +197,7 @@ class Link:
                 info.wait_for_publish(2.0)
             except (RuntimeError, ValueError) as error:
                 log.debug("the farewell was not confirmed: %s", error)
+        self._closing = True
         self._client.disconnect()
         self._client.loop_stop()
         self.connected = False
@@ -192,21 +208,25 @@ class Link:
             self.inbox.put(Disconnected(f"the broker refused the connection: {code}{hint}"))
             return
         self._generation += 1
+        self._failed = 0
         self.connected = True
         self.inbox.put(Connected(self._generation, bool(flags.session_present)))
 
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
-        place = f"{self._broker.host}:{self._broker.port}"
+        host, port = self._broker.places[self._node]
+        place = f"{host}:{port}"
         # paho calls this while it handles the exception of the attempt.
         error = sys.exception()
         if isinstance(error, ssl.SSLError):
             self.inbox.put(Disconnected(f"the broker at {place} and this gateway do not trust each other ({error})"))
         else:
             self.inbox.put(Disconnected(f"no broker answers at {place}"))
+        self._aim_at_next()
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         self.connected = False
         self.inbox.put(Disconnected(f"the connection to the broker ended: {code}"))
+        self._aim_at_next()
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         properties = message.properties

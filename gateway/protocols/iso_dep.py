@@ -5,7 +5,7 @@
     S-block  F2 waiting time extension, C2 DESELECT
 
 Law of this file: one block is under way at a time; the block number turns with every I-block or ACK that was answered;
-after silence or a damaged frame the card is asked to repeat, at most RETRIES times.
+after silence or a damaged frame the card is asked to repeat, at most RETRIES times, then it is taken to be gone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from gateway.errors import BadMessage
 
 RATS = b"\xe0\x50"  # our frames may have 64 bytes, the FIFO of the chip; card number 0
 DESELECT = b"\xc2"
-RETRIES = 3
+RETRIES = 2
 _SIZES = (16, 24, 32, 40, 48, 64, 96, 128, 256)
 _OUR_SIZE = 64
 _MORE = 0x10
 _OVERHEAD = 3  # PCB and CRC_A
 _MAX_RESPONSE = 4096
+# What a card is asked to repeat it has at hand: it need not think, whatever it allows itself for an answer.
+_REPEAT_WAITING_US = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,17 @@ class Exchange:
 
     Attributes:
         response: set when the last block of the answer is in.
-        extension: how many times the waiting time the card asks for, for the frame that is under way.
+        extended: the card has just asked for more time.
+        repeats: the card stayed silent or its frame was damaged, and is asked to repeat.
     """
 
     def __init__(self, command: bytes, ats: Ats, block_number: int) -> None:
         self.block_number = block_number
         self.response: bytes | None = None
-        self.extension = 1
+        self.extended = False
+        self.repeats = False
+        self._waiting_us = ats.waiting_us
+        self._extension = 1
         self._chunk = min(ats.frame_bytes, _OUR_SIZE) - _OVERHEAD
         self._left = command
         self._got = bytearray()
@@ -84,6 +90,11 @@ class Exchange:
         """Give the frame to send now."""
         return self._frame
 
+    @property
+    def waiting_us(self) -> int:
+        """Give how long the card may take to answer this frame."""
+        return _REPEAT_WAITING_US if self.repeats else self._waiting_us * self._extension
+
     def _next_chunk(self) -> bytes:
         chunk, self._left = self._left[: self._chunk], self._left[self._chunk :]
         return bytes([0x02 | self.block_number | (_MORE if self._left else 0)]) + chunk
@@ -94,7 +105,7 @@ class Exchange:
         Raises:
             BadMessage: the card does not keep the protocol or stays silent; select it anew.
         """
-        self.extension = 1
+        self._extension, self.extended, self.repeats = 1, False, False
         if not answer:
             self._repeat()
             return
@@ -104,7 +115,8 @@ class Exchange:
         elif pcb & 0xE6 == 0xA2:
             self._acknowledged(pcb)
         elif pcb & 0xF7 == 0xF2 and len(answer) == 2:
-            self.extension = max(answer[1] & 0x3F, 1)
+            self.extended = True
+            self._extension = max(answer[1] & 0x3F, 1)
             self._frame = bytes([0xF2, answer[1] & 0x3F])
         else:
             raise BadMessage("The card sends a block of no known kind.")
@@ -113,6 +125,7 @@ class Exchange:
         self._tries += 1
         if self._tries > RETRIES:
             raise BadMessage("The card has stopped answering.")
+        self.repeats = True
         # ACK repeats what the card sent of a chain, NAK asks for the answer to our own block.
         self._frame = bytes([(0xA2 if self._got else 0xB2) | self.block_number])
 
@@ -124,9 +137,9 @@ class Exchange:
             self.block_number ^= 1
             self._frame = self._sent = self._next_chunk()
         else:
-            # It has not seen our last block.
+            # It has not seen our last block, so it has yet to think.
             self._repeat()
-            self._frame = self._sent
+            self._frame, self.repeats = self._sent, False
 
     def _take(self, pcb: int, data: bytes) -> None:
         if pcb & 1 != self.block_number or self._left:

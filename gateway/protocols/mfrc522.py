@@ -209,6 +209,27 @@ def transmit(data: bytes, *, wait_us: int) -> Frame:
     )
 
 
+# The pin as a reset leaves it: inverted (ComIEnReg bit 7) and open drain (DivIEnReg bit 7 clear), so it is low while an
+# enabled interrupt bit is set and needs a pull-up of the host.
+IRQ_INVERTED = 0x80
+
+
+def announced(frame: Frame, irqs: int) -> Frame:
+    """Let the interrupt pin fall when one of these interrupts ends the frame, and rise again before the answer is read.
+
+    The bits of the frame before are cleared by then, so the pin falls once.
+    """
+    start = frame.read_at - 1
+    steps = (
+        *frame.steps[:start],
+        (write(Register.COM_IEN, IRQ_INVERTED | irqs), 0),
+        frame.steps[start],
+        (write(Register.COM_IEN, IRQ_INVERTED), 0),
+        *frame.steps[frame.read_at :],
+    )
+    return Frame(steps, frame.data_at, frame.read_at + 2)
+
+
 def join(first: Frame, second: Frame) -> Frame:
     """Chain two frames; data and answer are those of the second."""
     shift = len(first.steps)
@@ -302,35 +323,14 @@ class Answer:
         )
 
 
-# Data sheet section 16.1.1, by version register; clones have tables of their own, or none.
-AUTO_TEST_ON = 0x09
-SELF_TEST = {
-    0x91: bytes.fromhex(
-        "00C637D532B7575CC2D87C4DD970C77310E6D2AA5EA13E5A14AF3061C970DB2E"
-        "642272B5BD65F4EC22BCD37235CDAA411FA7F35314DE7E02D90FB55E251D2979"
-    ),
-    0x92: bytes.fromhex(
-        "00EB66BA57BF2395D0E30D3D27895CDE9D3BA700215B8982513AEB020CA50049"
-        "7C844DB3CCD21B815D4876D5716121A986968338CF9D5B6DDC15BA3E7D953B2F"
-    ),
-}
-
-
-def self_test_steps() -> tuple[Step, ...]:
-    """Give the writes that start the digital self-test after a reset; 64 bytes stand in the FIFO when it is done."""
-    return (
-        (write(Register.FIFO_LEVEL, FLUSH_FIFO), 0),
-        (write(Register.FIFO_DATA, *bytes(25)), 0),
-        (write(Register.COMMAND, Command.MEM), 1000),
-        (write(Register.AUTO_TEST, AUTO_TEST_ON), 0),
-        (write(Register.FIFO_DATA, 0), 0),
-        (write(Register.COMMAND, Command.CALC_CRC), 20_000),
-    )
-
-
 def configuration_steps() -> tuple[Step, ...]:
     """Give the writes that bring a reset chip to its settings; the antenna stays off."""
     return tuple((write(register, value), 0) for register, value in CONFIGURATION)
+
+
+def antenna(*, on: bool) -> bytes:
+    """Give the write that switches the carrier."""
+    return write(Register.TX_CONTROL, RESET_TX_CONTROL | (ANTENNA_ON if on else 0))
 
 
 HEALTH = (

@@ -11,6 +11,7 @@ from gateway.protocols.mfrc522 import (
     CRYPTO_ON,
     FLUSH_FIFO,
     SHORT_TIMEOUT_TICKS,
+    TIMER_TICK_US,
     Command,
     Frame,
     Register,
@@ -26,6 +27,8 @@ from gateway.protocols.mfrc522 import (
 _WAIT_AUTHENTICATE_US = 2000
 _WAIT_READ_US = 2000
 _LONG_TIMEOUT_TICKS = 200
+# Sent, thought about and answered, or given up.
+LONGEST_US = _WAIT_READ_US + _LONG_TIMEOUT_TICKS * TIMER_TICK_US
 
 
 def authenticate(kind: int, block: int, key: bytes, uid_part: bytes) -> Frame:

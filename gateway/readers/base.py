@@ -8,9 +8,9 @@ contract test.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.cards.identity import CardNumber
 from gateway.errors import ConfigError, MissingExtra
@@ -151,10 +151,46 @@ class Reader(Protocol):
         ...
 
 
+Look = Generator[float, None, list[ReaderEvent]]
+"""One cycle of a reader that yields the seconds for which it leaves the bus alone, and gives what happened."""
+
+
+@runtime_checkable
+class SharingReader(Reader, Protocol):
+    """A reader that can leave its bus to others while its frames are on air, and the air to a neighbour.
+
+    Optional: a reader that cannot is polled, and so is one that has its bus for itself, which costs fewer calls.
+
+    Attributes:
+        antenna_group: readers of one bus with the same name have antennas so close that only one field may be on at a
+            time; empty for none.
+        answered: whether a card answered when the last cycle asked for newcomers, so that there may be more.
+    """
+
+    antenna_group: str
+    answered: bool
+
+    def look(self) -> Look:
+        """Start a cycle that does what poll does; the owner goes on with it when the seconds it yields have passed.
+
+        Each step of it may raise what poll raises. A look that is dropped half way leaves the reader ready for the
+        next one. Only one look or poll of a reader may be under way.
+        """
+        ...
+
+    def field(self, *, on: bool) -> float:
+        """Switch the field, before open as well; gives the seconds until a card in it can answer.
+
+        Raises:
+            ReaderOffline: the reader or its port is gone.
+        """
+        ...
+
+
 class Transports(Protocol):
     """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
 
-    The results keep the Protocol classes of transports.spi, serial, reset_line and input_events.
+    The results keep the Protocol classes of transports.spi, serial, reset_line, irq_line and input_events.
     """
 
     def now_ns(self) -> int:
@@ -166,6 +202,8 @@ class Transports(Protocol):
     def serial(self, port: str, baud: int) -> Any: ...
 
     def reset_line(self, gpio: int) -> Any: ...
+
+    def irq_line(self, gpio: int) -> Any: ...
 
     def input_device(self, port: str) -> Any: ...
 

@@ -6,10 +6,10 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 
-from gateway.cards.uid import RANDOM_ID
+from gateway.cards.iso14443 import CASCADE_TAG, cascade_levels
+from gateway.cards.uid import RANDOM_ID, UID_LENGTHS
 from gateway.errors import RefusedError
 
-_CASCADE_TAG = 0x88
 _TRIES = 20_000
 _SEPARATORS = re.compile(rb"[\s:\-._]")
 # Fewer bytes in a row than these are found by chance.
@@ -28,7 +28,7 @@ def invented(real: bytes, stuffed: int | None = None) -> bytes:
     Args:
         stuffed: a byte value that the new number must hold as often as the real one; None when that does not matter.
     """
-    keep = 1 if len(real) > 4 or real[:1] in {bytes([RANDOM_ID]), bytes([_CASCADE_TAG])} else 0
+    keep = 1 if len(real) > 4 or real[:1] in {bytes([RANDOM_ID]), bytes([CASCADE_TAG])} else 0
     parts = telling_parts(real)
     while True:
         body = bytearray(secrets.token_bytes(len(real) - keep))
@@ -36,7 +36,10 @@ def invented(real: bytes, stuffed: int | None = None) -> bytes:
             for place in secrets.SystemRandom().sample(range(len(body)), real[keep:].count(stuffed)):
                 body[place] = stuffed
         made = real[:keep] + bytes(body)
-        if made[:1] != real[:1] and made[:1] in {bytes([RANDOM_ID]), bytes([_CASCADE_TAG])}:
+        if made[:1] != real[:1] and made[:1] in {bytes([RANDOM_ID]), bytes([CASCADE_TAG])}:
+            continue
+        # The last level of a longer UID never begins with the cascade tag.
+        if len(made) in UID_LENGTHS[1:] and cascade_levels(made)[-1][0] == CASCADE_TAG:
             continue
         if made != real and not any(part in made for part in parts):
             return made

@@ -1,7 +1,7 @@
 """MFRC522 on SPI: our own driver, one system call a radio frame.
 
     4, 7 and 10-byte UIDs      yes, full cascade, BCC and CRC_A checked
-    numbers in the card        MIFARE Classic sectors, NTAG pages, DESFire files
+    numbers in the card        MIFARE Classic sectors, NTAG pages, DESFire files, true UIDs of DESFires that hide them
     several cards at once      yes, one after the other
     a new card beside a resting one   yes, at the next cycle
     LED, buzzer                no
@@ -9,107 +9,45 @@
 A card that was read is sent to HALT. While cards rest in the field most looks are REQA, which only newcomers answer;
 a few times within the rearm time a WUPA with the SELECT of a known card tells whether it still lies there, so that
 presence is a level.
+
+Where readers share a bus their looks run at the same time (`look`); where their antennas are close (`antenna_group`)
+the owner gives them the field in turn. A card that rests while its field is off starts again from IDLE: it answers the
+next REQA, is known, and stays the presentation that it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from gateway.access.rules import Reason
 from gateway.cards.desfire import KEY_BYTES as DESFIRE_KEY_BYTES
 from gateway.cards.iso14443 import card_type
 from gateway.cards.mifare_classic import FACTORY_KEY
-from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
+from gateway.cards.uid import RANDOM_ID
+from gateway.errors import BadCardNumber, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.protocols.mfrc522 import CHIPS, Health
-from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, CardRead, CardRefused, Look, ReaderEvent, Transports, Vitals
 from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.readers.rc522_chip import ChipFault, Rc522Chip
 from gateway.readers.rc522_clones import CloneCheck
-from gateway.readers.rc522_content import Place, read_key, read_number
+from gateway.readers.rc522_content import BUDGET_MS, Budget, CardLost, read_number
+from gateway.readers.rc522_frames import InParts
+from gateway.readers.rc522_line import FIELD_RISE_SECONDS
+from gateway.readers.rc522_options import Options
+from gateway.readers.rc522_place import DESFIRE_CREDENTIALS, Place, read_key
+
+__all__ = ["Options", "Rc522Reader", "make"]
 
 _HEALTH_NS = 1_000_000_000
 _BUSY_NS = 10_000_000_000
 _FORGET_NS = 5_000_000_000
+_LOST_AGAIN_NS = 500_000_000
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Settings of an rc522 reader.
-
-    Attributes:
-        poll_ms: pause between looks while people tap; a tap waits half of it on average.
-        idle_poll_ms: pause between looks when no card was seen for ten seconds.
-        rearm_ms: how long a card must be away before it counts again.
-        reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
-        credential: what names the card: `uid`, or the number in a `classic-sector`, `ntag-page` or `desfire-file`.
-        block: of the sector, or the NTAG's page; offset and length are bytes in the 16 read from there.
-        key_file: 12 hex digits for a sector, empty for the factory key; 32 for a DESFire key, empty for a free file.
-        aid: application of a `desfire-file`, six hex digits as the issuer writes it.
-        clone_check: look for signs of a copied card after it has been served; a Classic costs the next looks 20 ms.
-        system_id: hex text of the issuer's system identifier, when each DESFire card has a key of its own (AN10922).
-    """
-
-    speed_hz: int = 4_000_000
-    poll_ms: float = 0.5
-    idle_poll_ms: float = 20.0
-    rearm_ms: float = 60.0
-    reset_gpio: int | None = field(default=None, metadata={"type": int})
-    credential: str = "uid"
-    sector: int = 1
-    block: int = 0
-    offset: int = 0
-    length: int = 8
-    number_form: str = "ascii"
-    key_type: str = "A"
-    key_file: str = ""
-    aid: str = "000000"
-    file: int = 0
-    key_number: int = 0
-    system_id: str = ""
-    clone_check: bool = False
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "speed_hz": (100_000, 10_000_000),
-            "poll_ms": (0, 100),
-            "idle_poll_ms": (0, 100),
-            "rearm_ms": (20, 10_000),
-        }
-        problems = [
-            f"{key}: must be from {low} to {high}"
-            for key, (low, high) in bounds.items()
-            if not low <= getattr(self, key) <= high
-        ]
-        if self.reset_gpio is not None and not 0 <= self.reset_gpio <= 27:
-            problems.append("reset_gpio: must be a BCM number from 0 to 27")
-        try:
-            problems += self.place(FACTORY_KEY).problems()
-        except ValueError:
-            problems.append("aid: aid and system_id must be hex digits")
-        if problems:
-            raise ConfigError(problems)
-
-    def place(self, key: bytes) -> Place:
-        """Give where the card's number stands."""
-        return Place(
-            self.credential,
-            self.sector,
-            self.block,
-            self.offset,
-            self.length,
-            self.number_form,
-            self.key_type,
-            key,
-            int(self.aid, 16),
-            self.file,
-            self.key_number,
-            bytes.fromhex(self.system_id) if self.system_id else None,
-        )
+_RANDOM = b"random"
 
 
 class Rc522Reader:
@@ -136,7 +74,13 @@ class Rc522Reader:
         self._resting_ns = int(options.rearm_ms * 1e6) // 3
         self._next_resting_ns = 0
         self._turn = 0
+        self._lost = b""
+        self._lost_ns = 0
         self._clones = CloneCheck(name, chip, now_ns) if options.clone_check else None
+        self._random_uid = b""
+        self._irq_fault = ""
+        self.antenna_group = options.antenna_group
+        self.answered = False
 
     def open(self) -> None:
         started_before = self.vitals.state != "starting"
@@ -157,13 +101,13 @@ class Rc522Reader:
         self._next_health_ns = now_ns + _HEALTH_NS
         self._busy_until_ns = now_ns + _BUSY_NS
         clone = health.version not in {0x91, 0x92}
-        self._set_state("ready", f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
+        self._set_ready(f"{self.vitals.firmware} at {self._chip.speed_hz} Hz" + (", a clone" if clone else ""))
 
     def _read_key(self) -> bytes:
-        of_file = self._options.credential == "desfire-file"
+        of_desfire = self._options.credential in DESFIRE_CREDENTIALS
         if self._options.key_file:
-            return read_key(self._options.key_file, DESFIRE_KEY_BYTES if of_file else len(FACTORY_KEY))
-        return b"" if of_file else FACTORY_KEY
+            return read_key(self._options.key_file, DESFIRE_KEY_BYTES if of_desfire else len(FACTORY_KEY))
+        return b"" if of_desfire else FACTORY_KEY
 
     def _forget_old_cards(self) -> None:
         # A card that rests through a short outage must not tap again; after a long one nobody knows.
@@ -173,13 +117,26 @@ class Rc522Reader:
                 self._presence.forget(card)
 
     def poll(self) -> list[ReaderEvent]:
+        self._chip.in_parts = False
+        return self._chip.run(self._cycle())
+
+    def look(self) -> Look:
+        self._chip.in_parts = True
+        return self._cycle()
+
+    def field(self, *, on: bool) -> float:
+        self._chip.field(on=on)
+        return FIELD_RISE_SECONDS if on else 0.0
+
+    def _cycle(self) -> Look:
         self.vitals.polls += 1
+        self.answered = False
         events: list[ReaderEvent] = []
         try:
             self._polled_ns = self._now_ns()
             if self._polled_ns >= self._next_health_ns:
                 self._check_health()
-            self._look(events)
+            yield from self._look(events)
             if self._clones and not events:
                 # A look that found nobody has time for it; whoever comes next is at most one question late.
                 events += self._clones.ask()
@@ -187,24 +144,27 @@ class Rc522Reader:
             self._check_health(suspect=True)
         return events
 
-    def _look(self, events: list[ReaderEvent]) -> None:
+    def _look(self, events: list[ReaderEvent]) -> InParts[None]:
         if not len(self._presence):
-            answer = self._chip.wake_up()
+            answer = yield from self._chip.wake_up_in_parts()
             if answer is not None:
-                self._select_new(events, answer.data, only_new=False)
+                yield from self._select_new(events, answer.data, only_new=False)
             return
         now_ns = self._now_ns()
         if now_ns >= self._next_resting_ns:
             self._next_resting_ns = now_ns + self._resting_ns // len(self._presence)
-            self._look_for_resting(events)
-            return
-        answer = self._chip.wake_up(only_new=True)
+            # Newcomers are asked for in the same look: at the idle pace every look is one for resting cards.
+            is_somebody_there = yield from self._look_for_resting(events)
+            if not is_somebody_there:
+                return
+        answer = yield from self._chip.wake_up_in_parts(only_new=True)
         if answer is not None:
-            self._select_new(events, answer.data, only_new=True)
+            yield from self._select_new(events, answer.data, only_new=True)
 
-    def _select_new(self, events: list[ReaderEvent], atqa: bytes, *, only_new: bool) -> None:
+    def _select_new(self, events: list[ReaderEvent], atqa: bytes, *, only_new: bool) -> InParts[None]:
+        self.answered = True
         for tries_left in reversed(range(_TRIES)):
-            walk = self._chip.select_any()
+            walk = yield from self._chip.select_any_in_parts()
             if walk.collisions:
                 self._count("collisions")
             if walk.sak is not None:
@@ -215,7 +175,7 @@ class Rc522Reader:
             self.vitals.retries += 1
             self._count(walk.failed)
             # A card at the edge of the field often answers the second time.
-            answer = self._chip.wake_up(only_new=only_new) if tries_left else None
+            answer = (yield from self._chip.wake_up_in_parts(only_new=only_new)) if tries_left else None
             if answer is None:
                 return
             atqa = answer.data
@@ -223,7 +183,8 @@ class Rc522Reader:
     def _found(self, raw: bytes, kind: str, sak: int, events: list[ReaderEvent]) -> bool:
         now_ns = self._now_ns()
         self._busy_until_ns = now_ns + _BUSY_NS
-        if not self._presence.seen(raw, now_ns):
+        card = self._known_as(raw)
+        if not self._presence.seen(card, now_ns):
             return False
         self.vitals.presentations += 1
         self.vitals.last_read_ns = now_ns
@@ -231,27 +192,53 @@ class Rc522Reader:
             events.append(judge_uid(self.name, raw, kind, now_ns))
             return True
         try:
-            number = read_number(self._chip, self._place, raw, sak)
+            budget = Budget(self._now_ns, self._polled_ns + BUDGET_MS * 1_000_000)
+            number = read_number(self._chip, self._place, raw, sak, budget)
+        except (ChipFault, ReaderOffline):
+            self._presence.forget(card)
+            raise
+        except CardLost as error:
+            self._card_lost(card, str(error), events)
         except BadCardNumber as error:
             events.append(CardRefused(self.name, Reason.CARD_FORMAT, str(error), self._now_ns()))
         else:
             events.append(CardRead(self.name, number, kind, self._now_ns()))
         return True
 
-    def _look_for_resting(self, events: list[ReaderEvent]) -> None:
+    def _known_as(self, raw: bytes) -> bytes:
+        """Give what a card is known by while it rests: a phone draws another random UID whenever its field was off."""
+        if not self.antenna_group or len(raw) != 4 or raw[0] != RANDOM_ID:
+            return raw
+        self._random_uid = raw
+        return _RANDOM
+
+    def _card_lost(self, card: bytes, why: str, events: list[ReaderEvent]) -> None:
+        self._presence.forget(card)
+        self._count("lost")
+        now_ns = self._now_ns()
+        # At the edge of the field a card comes and goes many times a second; one word about it is enough.
+        if self._lost != card or now_ns - self._lost_ns > _LOST_AGAIN_NS:
+            events.append(CardRefused(self.name, Reason.CARD_FORMAT, why, now_ns))
+        self._lost, self._lost_ns = card, now_ns
+
+    def _look_for_resting(self, events: list[ReaderEvent]) -> InParts[bool]:
+        """Look whether one of the cards present still is, and tell whether any card answered."""
         cards = self._presence.cards
-        if self._chip.wake_up() is None:
+        answer = yield from self._chip.wake_up_in_parts()
+        if answer is None:
             looked_for: tuple[bytes, ...] = cards
         else:
             self._turn += 1
             card = cards[self._turn % len(cards)]
-            if self._chip.select_known(card):
+            is_there = yield from self._chip.select_known_in_parts(self._random_uid if card is _RANDOM else card)
+            if is_there:
                 self._presence.seen(card, self._now_ns())
-                return
+                return True
             looked_for = (card,)
         now_ns = self._now_ns()
         self._busy_until_ns = now_ns + _BUSY_NS
         events += [CardGone(self.name, now_ns) for card in looked_for if self._presence.missed(card, now_ns)]
+        return answer is not None
 
     def _check_health(self, *, suspect: bool = False) -> None:
         health = self._chip.health()
@@ -260,6 +247,9 @@ class Rc522Reader:
             self.vitals.errors += 1
         if health.fault or suspect:
             health = self._repair(health.fault or "a frame did not run")
+        elif self._chip.irq_fault != self._irq_fault:
+            self._count("interrupt pin lost")
+            self._set_ready(self.vitals.firmware)
         self._next_health_ns = self._now_ns() + _HEALTH_NS
         if health.fault:
             self._set_state("offline", f"After a reset {health.fault}.")
@@ -273,9 +263,14 @@ class Rc522Reader:
         except ReaderOffline as error:
             self._set_state("offline", str(error))
             raise
+        self._polled_ns = self._now_ns()  # what a repair takes is not the time of the card that comes next
         if not health.fault:
-            self._set_state("ready", f"{self.vitals.firmware}; last set up again because {why}")
+            self._set_ready(f"{self.vitals.firmware}; last set up again because {why}")
         return health
+
+    def _set_ready(self, detail: str) -> None:
+        self._irq_fault = self._chip.irq_fault
+        self._set_state("ready", detail + (f"; irq_gpio is not used: {self._irq_fault}" if self._irq_fault else ""))
 
     def _count(self, name: str) -> None:
         self.vitals.counters[name] = self.vitals.counters.get(name, 0) + 1
@@ -300,11 +295,16 @@ class Rc522Reader:
         return False
 
     def close(self) -> None:
+        if self.antenna_group:
+            # A reader that nobody polls must not disturb the others for ever.
+            with contextlib.suppress(ReaderOffline):
+                self._chip.field(on=False)
         self._chip.close()
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Rc522Reader:
     reset = None if options.reset_gpio is None else transports.reset_line(options.reset_gpio)
+    irq = None if options.irq_gpio is None else transports.irq_line(options.irq_gpio)
     wire = transports.spi(port, options.speed_hz)
-    chip = Rc522Chip(wire, options.speed_hz, reset, now_ns=transports.now_ns)
+    chip = Rc522Chip(wire, options.speed_hz, reset, now_ns=transports.now_ns, irq=irq)
     return Rc522Reader(name, chip, options, transports.now_ns)

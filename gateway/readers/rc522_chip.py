@@ -1,73 +1,59 @@
-"""An MFRC522 on its SPI line: bring-up, health, and one prepared message for every frame that repeats.
+"""The frames of an MFRC522 and what comes back: asking for cards, selecting one, reading its memory.
 
-What a line or a clone cannot do is found at the start by asking twice: one transfer a call against a chain, single
-reads against a gather read, a wait inside a message against the clock.
+What looks for cards comes twice: `wake_up` keeps the bus until the answer is there, `wake_up_in_parts` gives it away
+while the frame is on air. Frames on which a card works for an unknown time wait for the interrupt pin when there is one
+that works, and otherwise ask again until the answer is complete.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from gateway.cards.iso14443 import cascade_levels, has_good_crc, with_crc
 from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522, mfrc522_memory
-from gateway.protocols.mfrc522 import Answer, Command, Frame, Health, Register, Step
+from gateway.protocols.mfrc522 import IRQ_RX, IRQ_TIMER, Answer, Frame, Health, Register
 from gateway.protocols.selection import Selection
+from gateway.readers.rc522_frames import FrameSet, InParts, Prepared, message_of
+from gateway.readers.rc522_line import Rc522Line
+from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
-from gateway.transports.spi import SpiMessage, SpiTransport, Transfer
+from gateway.transports.spi import SpiTransport
 
 log = logging.getLogger(__name__)
 
-_RESET_TRIES = 150
-_FIELD_RISE_SECONDS = 0.005  # ISO/IEC 14443-3: a card is ready at most 5 ms after the field
-_SLOWEST_HZ = 250_000
-_READS = 4
-_READ_AGAIN_SECONDS = 50e-6
-_LONG_READ_AGAIN_SECONDS = 1.5e-3
+# What is read too early is mostly a little too early; a card that works on a command takes milliseconds.
+_SHORT_WAITS = (50e-6, 50e-6, 50e-6, 50e-6)
+_LONG_WAITS = (0.15e-3, 0.3e-3, 0.6e-3, 1.5e-3)
 _BARE_TIMEOUT_TICKS = 1000 // mfrc522.TIMER_TICK_US  # ten times what a card takes to begin
-_PATTERNS = (0x55, 0xAA, 0x0F, 0xF0, 0x01, 0x80, 0x00, 0xFF)
-_PROBE_DELAY_US = 3000
-_PROBES = 3
+_BYTE_US = 85
+_IRQ_ENDS = IRQ_RX | IRQ_TIMER
+_IRQ_SPARE_US = 5000
+_IRQ_PROBES = 2
+_IRQ_QUIET_SECONDS = 0.001
+_IRQ_PROBE_SECONDS = 0.02
+_IRQ_GLANCE_SECONDS = 0.02
+_IRQ_MISSES = 3
+
+_Result = TypeVar("_Result")
 
 
 class ChipFault(RetryError):
     """The chip answers nonsense or has lost its settings; look at its health."""
 
 
-class Prepared:
-    """One frame with its buffers.
-
-    Attributes:
-        data: what the frame sends, after one address byte.
-    """
-
-    __slots__ = ("_answers", "_gathers", "data", "message")
-
-    def __init__(self, frame: Frame, *, gathers: bool = True) -> None:
-        frame = frame if gathers else mfrc522.one_by_one(frame)
-        self.message = message_of(frame.steps)
-        self.data = self.message.tx[frame.data_at]
-        self._gathers = gathers
-        self._answers = self.message.rx[frame.read_at :]
-
-    @property
-    def received(self) -> Sequence[int]:
-        """Give the answer as a gather read gives it: one byte of no register, then the registers."""
-        return self._answers[0] if self._gathers else [0, *(answer[1] for answer in self._answers)]
-
-
-def message_of(steps: Sequence[Step]) -> SpiMessage:
-    return SpiMessage([Transfer(data, delay_us) for data, delay_us in steps])
-
-
-class Rc522Chip:
-    """The chip behind one SpiTransport; every method may raise ReaderOffline when the bus refuses.
+class Rc522Chip(Rc522Line):
+    """The chip as its reader uses it.
 
     Args:
-        reset: the chip's reset pin, used when a soft reset does not bring it back.
+        irq: the chip's interrupt pin; it is tried at every start.
+
+    Attributes:
+        in_parts: whether frames give the bus away while they are on air; for a bus of several readers.
+        irq_fault: why the interrupt pin is not used, empty when it is, or when there is none.
     """
 
     def __init__(
@@ -77,148 +63,71 @@ class Rc522Chip:
         reset: ResetLine | None = None,
         sleep: Callable[[float], None] = time.sleep,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        irq: IrqLine | None = None,
     ) -> None:
-        self.version = 0
-        self.speed_hz = speed_hz
-        self.gathers = True
-        self._transport = transport
-        self._reset = reset
-        self._sleep = sleep
-        self._now_ns = now_ns
+        self.in_parts = False
+        self.irq_fault = ""
+        self._irq = irq
+        self._irq_works = False
+        self._irq_misses = 0
         self._fifo_clean = False
         self._must_halt = False
-        self._prepare()
+        super().__init__(transport, speed_hz, reset, sleep, now_ns)
 
     def _prepare(self) -> None:
-        # Keys: only new cards are asked, a selected card is halted first, the FIFO may hold something.
-        self._wake = {
-            (new, after_halt, flush): self._prepared(
-                mfrc522.join(mfrc522.halt(), mfrc522.wake_up(only_new=new, flush=flush))
-                if after_halt
-                else mfrc522.wake_up(only_new=new, flush=flush)
-            )
-            for new, after_halt, flush in itertools.product((False, True), repeat=3)
-        }
-        self._anticollision = tuple(self._prepared(mfrc522.anticollision(level)) for level in range(3))
-        self._select = self._prepared(mfrc522.select(0, bytes(4)))
-        self._again = self._prepared(Frame(((mfrc522.read_answer(5), 0),), 0, 0))
-        self._health = self._prepared(Frame(((mfrc522.gather(mfrc522.HEALTH), 0),), 0, 0))
+        super()._prepare()
+        self._frames = {in_parts: FrameSet(gathers=self.gathers, in_parts=in_parts) for in_parts in (False, True)}
 
-    def _prepared(self, frame: Frame) -> Prepared:
-        return Prepared(frame, gathers=self.gathers)
+    def _forget_cards(self) -> None:
+        self._fifo_clean = self._must_halt = False
 
     def start(self) -> Health:
-        """Open the line, wake the chip, find how it can be talked to, set it up and switch the field on.
-
-        Raises:
-            ReaderOffline: nothing answers.
-        """
-        self._transport.open()
-        self._transport.set_speed(self.speed_hz)
-        try:
-            self._soft_reset()
-        except ReaderOffline:
-            if self._reset is None:
-                raise
-            log.warning("the chip on %s does not answer, pulling its reset pin", self._transport.port)
-            self._reset.pulse()
-            self._soft_reset()
-        self._find_speed()
-        self._find_abilities()
-        return self.configure()
-
-    def configure(self) -> Health:
-        """Reset the chip and give it its settings; the state of every card in the field is lost."""
-        self._soft_reset()
-        on = mfrc522.write(Register.TX_CONTROL, mfrc522.RESET_TX_CONTROL | mfrc522.ANTENNA_ON)
-        self._exchange((*mfrc522.configuration_steps(), (on, 0)))
-        self._fifo_clean = self._must_halt = False
-        self._sleep(_FIELD_RISE_SECONDS)
-        health = self.health()
-        self.version = health.version
+        health = super().start()
+        self._irq_works = False
+        self.irq_fault = ""
+        if self._irq is not None and not health.fault:
+            self.irq_fault = self._try_irq(self._irq)
+            self._irq_works = not self.irq_fault
+            self._irq_misses = 0
+            if self.irq_fault:
+                log.warning("the interrupt pin of the chip on %s is not used: %s", self._transport.port, self.irq_fault)
         return health
 
-    def _soft_reset(self) -> None:
-        self._exchange(((mfrc522.write(Register.COMMAND, Command.SOFT_RESET), 0),))
-        for attempt in range(_RESET_TRIES):
-            self._sleep(0.001)
-            command = self._read(Register.COMMAND)
-            # An open MISO line reads 00 or FF for ever; a chip reads 20 once its oscillator runs.
-            if command in {0x00, 0xFF}:
-                if attempt > 2 and self._read(Register.VERSION) in {0x00, 0xFF}:
-                    break
-            elif not command & mfrc522.POWER_DOWN:
-                return
-        raise ReaderOffline(f"No MFRC522 answers on {self._transport.port}; check wiring, 3.3 V and chip select.")
+    def _try_irq(self, irq: IrqLine) -> str:
+        """Run frames of known length and say what is wrong with the pin, empty when each gave its edge and no more."""
+        try:
+            irq.open()
+        except ReaderOffline as error:
+            return str(error)
+        probe = Prepared(mfrc522.announced(mfrc522.wake_up(), _IRQ_ENDS), gathers=self.gathers, in_parts=True)
+        # A card may answer: what follows must send it back to rest first.
+        self._forget_cards()
+        self._must_halt = True
+        for _ in range(_IRQ_PROBES):
+            irq.drain()
+            if irq.wait(_IRQ_QUIET_SECONDS):
+                return "it moves while the chip rests; check irq_gpio and its wire"
+            self._transport.exchange(probe.parts[0][0])
+            came = irq.wait(_IRQ_PROBE_SECONDS)
+            self._transport.exchange(probe.parts[-1][0])
+            if not came:
+                return "no edge comes when the chip is done; check irq_gpio and its wire"
+        return ""
 
-    def _find_speed(self) -> None:
-        while not self._reads_back():
-            if self.speed_hz // 2 < _SLOWEST_HZ:
-                raise ReaderOffline(f"Registers on {self._transport.port} do not read back; shorten the wires.")
-            self.speed_hz //= 2
-            self._transport.set_speed(self.speed_hz)
-            log.warning("registers on %s read back wrong, now at %d Hz", self._transport.port, self.speed_hz)
+    def run(self, work: InParts[_Result]) -> _Result:
+        """Do it all at once, asleep while it waits."""
+        try:
+            while True:
+                self._sleep(next(work))
+        except StopIteration as done:
+            result: _Result = done.value
+            return result
 
-    def _reads_back(self) -> bool:
-        for pattern in _PATTERNS:
-            self._exchange(((mfrc522.write(Register.T_RELOAD_LOW, pattern), 0),))
-            if self._read(Register.T_RELOAD_LOW) != pattern:
-                return False
-        return True
-
-    def _find_abilities(self) -> None:
-        # A bit error must not slow a good line down, so one success in a few is enough.
-        self._transport.single = False
-        if not any(self._chains() for _ in range(_PROBES)):
-            self._transport.single = True
-            log.warning("%s does not chain transfers with waits; one call a transfer", self._transport.port)
-        gathers = any(self._gathers() for _ in range(_PROBES))
-        if gathers != self.gathers:
-            self.gathers = gathers
-            self._prepare()
-        if not gathers:
-            log.warning("the chip on %s does not gather reads; one transfer a register", self._transport.port)
-
-    def _chains(self) -> bool:
-        begin_ns = self._now_ns()
-        chain = self._exchange(
-            (
-                (mfrc522.write(Register.T_RELOAD_LOW, 0x5A), 0),
-                (mfrc522.write(Register.T_RELOAD_HIGH, 0x33), _PROBE_DELAY_US),
-                (mfrc522.gather((Register.T_RELOAD_LOW,)), 0),
-            )
-        )
-        waited_us = (self._now_ns() - begin_ns) / 1000
-        return waited_us >= _PROBE_DELAY_US and chain.rx[2][1] == 0x5A and self._read(Register.T_RELOAD_HIGH) == 0x33
-
-    def _gathers(self) -> bool:
-        self._exchange(((mfrc522.write(Register.T_RELOAD_LOW, 0x5A), 0),))
-        self._exchange(((mfrc522.write(Register.T_RELOAD_HIGH, 0x33), 0),))
-        pair = self._exchange(((mfrc522.gather((Register.T_RELOAD_LOW, Register.T_RELOAD_HIGH)), 0),)).rx[0]
-        return tuple(pair[1:]) == (0x5A, 0x33)
-
-    def _exchange(self, steps: tuple[Step, ...]) -> SpiMessage:
-        message = message_of(steps)
-        self._transport.exchange(message)
-        return message
-
-    def _read(self, register: Register) -> int:
-        return self._exchange(((mfrc522.gather((register,)), 0),)).rx[0][1]
-
-    def health(self) -> Health:
-        """Read the settings back; one system call."""
-        self._transport.exchange(self._health.message)
-        return Health.parse(self._health.received)
-
-    def self_test(self) -> bool | None:
-        """Run the chip's digital self-test and set it up again; None when this version has no published answer."""
-        self._soft_reset()
-        self._exchange(mfrc522.self_test_steps())
-        answer = bytes(self._read(Register.FIFO_DATA) for _ in range(mfrc522.FIFO_BYTES))
-        self._exchange(((mfrc522.write(Register.AUTO_TEST, 0), 0),))
-        self.configure()
-        expected = mfrc522.SELF_TEST.get(self.version)
-        return None if expected is None else answer == expected
+    def _send(self, prepared: Prepared) -> InParts[None]:
+        for message, seconds in prepared.parts:
+            self._transport.exchange(message)
+            if seconds:
+                yield seconds
 
     def wake_up(self, *, only_new: bool = False) -> Answer | None:
         """Ask for cards, first sending the selected one to HALT; None when nobody answers.
@@ -226,16 +135,19 @@ class Rc522Chip:
         Raises:
             ChipFault: the chip did not run the frame.
         """
-        prepared = self._wake[only_new, self._must_halt, not self._fifo_clean]
+        return self.run(self.wake_up_in_parts(only_new=only_new))
+
+    def wake_up_in_parts(self, *, only_new: bool = False) -> InParts[Answer | None]:
+        prepared = self._frames[self.in_parts].wake[only_new, self._must_halt, not self._fifo_clean]
         self._must_halt = False
-        self._transport.exchange(prepared.message)
+        self._fifo_clean = False
+        yield from self._send(prepared)
         received = prepared.received
         # The common case by far: the timer ran out and nothing was received.
-        if received[1] & 0xA3 == mfrc522.IRQ_TIMER and not received[3]:
+        if received[1] & 0xA3 == IRQ_TIMER and not received[3]:
             self._fifo_clean = True
             return None
-        self._fifo_clean = False
-        answer = self._finish(prepared)
+        answer = yield from self._finish(prepared)
         return None if answer.silent else answer
 
     def select_any(self) -> Selection:
@@ -244,17 +156,22 @@ class Rc522Chip:
         Raises:
             ChipFault: the chip did not run a frame.
         """
+        return self.run(self.select_any_in_parts())
+
+    def select_any_in_parts(self) -> InParts[Selection]:
         walk = Selection()
+        frames = self._frames[self.in_parts]
         # 32 bits a level, one frame each at worst, and one SELECT.
         for _ in range(3 * 34):
             if walk.part:
-                prepared = self._prepare_select(walk.level, walk.part)
+                prepared = frames.select(walk.level, walk.part)
             elif walk.partial:
-                prepared = self._prepared(walk.frame())
+                prepared = frames.prepare(walk.frame())
             else:
-                prepared = self._anticollision[walk.level]
-            self._transport.exchange(prepared.message)
-            walk.feed(self._finish(prepared))
+                prepared = frames.anticollision[walk.level]
+            yield from self._send(prepared)
+            answer = yield from self._finish(prepared)
+            walk.feed(answer)
             if walk.sak is not None or walk.failed:
                 break
         self._must_halt = walk.sak is not None
@@ -262,52 +179,89 @@ class Rc522Chip:
 
     def select_known(self, uid: bytes) -> bool:
         """Select this card among those in READY; True when it answered."""
+        return self.run(self.select_known_in_parts(uid))
+
+    def select_known_in_parts(self, uid: bytes) -> InParts[bool]:
         walk = Selection()
         for level, part in enumerate(cascade_levels(uid)):
             walk.take(part)
-            prepared = self._prepare_select(level, part)
-            self._transport.exchange(prepared.message)
-            walk.feed(self._finish(prepared))
+            prepared = self._frames[self.in_parts].select(level, part)
+            yield from self._send(prepared)
+            answer = yield from self._finish(prepared)
+            walk.feed(answer)
             if walk.failed:
                 return False
         self._must_halt = walk.sak is not None
         return self._must_halt
 
-    def _prepare_select(self, level: int, part: bytes) -> Prepared:
-        # The first byte of the step is the FIFO's address.
-        for place, value in enumerate(mfrc522.select_bytes(level, part), 1):
-            self._select.data[place] = value
-        return self._select
+    def _finish(self, prepared: Prepared) -> InParts[Answer]:
+        again = self._frames[self.in_parts].again
+        received = yield from self._settle(prepared, again, _SHORT_WAITS)
+        return Answer.parse(received)
 
-    def _finish(self, prepared: Prepared) -> Answer:
-        return Answer.parse(self._settle(prepared, self._again, _READ_AGAIN_SECONDS))
-
-    def _settle(self, prepared: Prepared, again: Prepared, wait_seconds: float, reads: int = _READS) -> Sequence[int]:
-        """Give the answer once it is complete, reading again while it is not."""
-        for _ in range(reads):
+    def _settle(self, prepared: Prepared, again: Prepared, waits: Sequence[float]) -> InParts[Sequence[int]]:
+        """Give the answer once it is complete, reading again after each wait while it is not."""
+        for wait_seconds in waits:
             received = prepared.received
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
                 raise ChipFault  # bits that no chip sets: the line reads FF
             if not Answer.parse(received).pending:
                 return received
-            self._sleep(wait_seconds)
+            yield wait_seconds
             prepared = again
-            self._transport.exchange(prepared.message)
+            yield from self._send(prepared)
         raise ChipFault
+
+    def _converse(self, frame: Frame, read: bytes, longest_us: int, *, is_open: bool = False) -> Sequence[int]:
+        """Run a long frame and give its answer.
+
+        Args:
+            read: the bytes that read the answer again.
+            longest_us: how long the chip's timer lets the frame take.
+            is_open: whether nobody knows how long the card will work on it, so that the interrupt pin pays; a frame of
+                known length is over when its wait is, and two more transfers and a call would only cost.
+        """
+        again = Prepared(Frame(((read, 0),), 0, 0), gathers=self.gathers)
+        if is_open and self._irq is not None and self._irq_works:
+            prepared = Prepared(mfrc522.announced(frame, _IRQ_ENDS), gathers=self.gathers, in_parts=True)
+            self._irq.drain()
+            self._transport.exchange(prepared.parts[0][0])
+            self._await_edge(self._irq, (longest_us + _IRQ_SPARE_US) / 1e6)
+            self._transport.exchange(prepared.parts[-1][0])
+        else:
+            prepared = Prepared(frame, gathers=self.gathers)
+            self._transport.exchange(prepared.parts[0][0])
+        many = longest_us // int(_LONG_WAITS[-1] * 1e6)
+        return self.run(self._settle(prepared, again, (*_LONG_WAITS, *_LONG_WAITS[-1:] * many)))
+
+    def _await_edge(self, irq: IrqLine, longest_seconds: float) -> None:
+        """Wait for the end of a frame; a wire that has broken costs no more than a glance."""
+        while longest_seconds > 0:
+            if irq.wait(min(longest_seconds, _IRQ_GLANCE_SECONDS)):
+                self._irq_misses = 0
+                return
+            longest_seconds -= _IRQ_GLANCE_SECONDS
+            if self._read(Register.COM_IRQ) & _IRQ_ENDS:
+                break
+        self._irq_misses += 1
+        if self._irq_misses >= _IRQ_MISSES:
+            self._irq_works = False
+            self.irq_fault = f"{_IRQ_MISSES} edges in a row did not come; check its wire"
+            log.warning("the interrupt pin of the chip on %s is not used: %s", self._transport.port, self.irq_fault)
 
     def authenticate(self, kind: int, block: int, key: bytes, uid_part: bytes) -> bool:
         """Open a MIFARE Classic sector of the selected card; False when it does not know the key."""
-        prepared = self._prepared(mfrc522_memory.authenticate(kind, block, key, uid_part))
-        again = self._prepared(Frame(((mfrc522_memory.read_authentication(), 0),), 0, 0))
-        self._transport.exchange(prepared.message)
-        return mfrc522_memory.is_authenticated(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS))
+        received = self._converse(
+            mfrc522_memory.authenticate(kind, block, key, uid_part),
+            mfrc522_memory.read_authentication(),
+            mfrc522_memory.LONGEST_US,
+        )
+        return mfrc522_memory.is_authenticated(received)
 
     def read_block(self, block: int) -> bytes | None:
         """Read 16 bytes of the selected card; None when it refuses or has left."""
-        prepared = self._prepared(mfrc522_memory.read_memory(block))
-        again = self._prepared(Frame(((mfrc522.read_answer(18), 0),), 0, 0))
-        self._transport.exchange(prepared.message)
-        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS))
+        frame = mfrc522_memory.read_memory(block)
+        answer = Answer.parse(self._converse(frame, mfrc522.read_answer(18), mfrc522_memory.LONGEST_US))
         self._fifo_clean = False
         return answer.data[:-2] if answer.clean and len(answer.data) == 18 and has_good_crc(answer.data) else None
 
@@ -315,34 +269,33 @@ class Rc522Chip:
         """Send a frame to the selected card and give its answer, both without CRC_A; None for silence or damage."""
         ticks = min(timeout_us // mfrc522.TIMER_TICK_US + 1, 0xFFFF)
         # A frame of n bytes is on air for n * 85 us and a little; the rest is the card's thinking.
-        wait_us = min(len(frame) * 85 + 800, 60_000)
-        data = with_crc(frame)
-        prepared = self._prepared(
-            mfrc522.transceive(data, answer_bytes=answer_bytes, wait_us=wait_us, timeout_ticks=ticks)
+        wait_us = min(len(frame) * _BYTE_US + 800, 60_000)
+        received = self._converse(
+            mfrc522.transceive(with_crc(frame), answer_bytes=answer_bytes, wait_us=wait_us, timeout_ticks=ticks),
+            mfrc522.read_answer(answer_bytes),
+            wait_us + timeout_us + answer_bytes * _BYTE_US,
+            is_open=True,
         )
-        again = self._prepared(Frame(((mfrc522.read_answer(answer_bytes), 0),), 0, 0))
-        self._transport.exchange(prepared.message)
-        reads = _READS + timeout_us // int(_LONG_READ_AGAIN_SECONDS * 1e6) + 4
-        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, reads))
+        answer = Answer.parse(received)
         self._fifo_clean = False
         return answer.data[:-2] if answer.clean and has_good_crc(answer.data) else None
 
     def exchange_bare(self, frame: bytes, answer_bytes: int, last_bits: int = 0) -> Answer:
         """Send a frame as it is and give whatever came back; `last_bits` of its last byte are sent, 0 for all."""
-        prepared = self._prepared(
+        wait_us = len(frame) * _BYTE_US + 800
+        received = self._converse(
             mfrc522.transceive(
                 frame,
                 answer_bytes=answer_bytes,
-                wait_us=len(frame) * 85 + 800,
+                wait_us=wait_us,
                 last_bits=last_bits,
                 timeout_ticks=_BARE_TIMEOUT_TICKS,
-            )
+            ),
+            mfrc522.read_answer(answer_bytes),
+            wait_us + (_BARE_TIMEOUT_TICKS * mfrc522.TIMER_TICK_US) + answer_bytes * _BYTE_US,
         )
-        again = self._prepared(Frame(((mfrc522.read_answer(answer_bytes), 0),), 0, 0))
-        self._transport.exchange(prepared.message)
-        answer = Answer.parse(self._settle(prepared, again, _LONG_READ_AGAIN_SECONDS, 2 * _READS))
         self._fifo_clean = False
-        return answer
+        return Answer.parse(received)
 
     def end_session(self) -> None:
         """Halt the card, switch the cipher off and go back to the short time-out."""
@@ -350,5 +303,6 @@ class Rc522Chip:
         self._must_halt = False
 
     def close(self) -> None:
-        """Give the line back; the field stays as it is."""
-        self._transport.close()
+        super().close()
+        if self._irq is not None:
+            self._irq.close()

@@ -1,118 +1,88 @@
-"""A card's number from its memory instead of its UID: a MIFARE Classic sector, NTAG pages or a DESFire file.
+"""A card's number from its memory instead of its UID: a MIFARE Classic sector, NTAG pages or a DESFire.
 
-DESFire files are read in plain communication mode, after AES authentication when there is a key.
+Law of this file: reading ends by the deadline it is given, whatever the card does, because poll must come back; no
+frame is left under way. A card that fell silent is CardLost and may be read anew at once; one that needs longer than
+the deadline leaves is refused, with its own timing, and not asked again while it lies there.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 from gateway.cards import desfire
+from gateway.cards.desfire import Mode, body_of
+from gateway.cards.desfire_session import AUTHENTICATIONS, Session
 from gateway.cards.identity import CardNumber
 from gateway.cards.iso14443 import SAK_ISO14443_4
-from gateway.cards.mifare_classic import (
-    AUTH_A,
-    AUTH_B,
-    BLOCK_BYTES,
-    KEY_BYTES,
-    NUMBER_FORMS,
-    first_block,
-    number_in,
-)
-from gateway.errors import BadCardNumber, BadMessage, BadRecord, ConfigError
+from gateway.cards.mifare_classic import AUTH_A, AUTH_B, first_block, number_in
+from gateway.cards.uid import Uid, UidKind
+from gateway.errors import BadCardNumber, BadMessage, BadRecord
 from gateway.protocols import iso_dep
 from gateway.protocols.mfrc522 import FIFO_BYTES
 from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522_place import COMMUNICATIONS, DESFIRE_CREDENTIALS, Place
 
-CREDENTIALS = ("uid", "classic-sector", "ntag-page", "desfire-file")
+# Of the 100 ms that a poll may take, from its beginning.
+BUDGET_MS = 90
 _TRIES = 3
 _ATS_BYTES = 22
 _ATS_WAITING_US = 5000
-_LONGEST_WAITING_US = 80_000  # a poll must come back soon, whatever the card wishes
+# What is kept of the budget for what follows a frame: reading its answer late, DESELECT and HLTA.
+_CLOSING_US = 9000
+_LEAST_WAITING_US = 1000
+_ONE_TRY_US = 15_000  # waking, selecting and one block of a Classic or an NTAG, none of them answered
+_BYTE_US, _FRAME_US = 85, 800
 _SAK_CLASSIC = 0x08
+_TRUE_UID_BYTES = 7
+_NOT_TOLD = {b"\x9d", b"\xae"}  # an issuer may keep the settings to the master key
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the number stands.
-
-    Attributes:
-        block: of the sector, or the page of an NTAG.
-        key: six bytes for a sector, 16 or none for a file, none for an NTAG.
-        system: system identifier of AN10922 when each card has a key of its own, None when all share one.
-    """
-
-    credential: str
-    sector: int
-    block: int
-    offset: int
-    length: int
-    form: str
-    key_type: str
-    key: bytes
-    aid: int = 0
-    file: int = 0
-    key_number: int = 0
-    system: bytes | None = None
-
-    def problems(self) -> list[str]:
-        found = []
-        if self.credential not in CREDENTIALS:
-            found.append(f"credential: must be one of {', '.join(CREDENTIALS)}")
-        if self.form not in NUMBER_FORMS:
-            found.append(f"number_form: must be one of {', '.join(NUMBER_FORMS)}")
-        if self.key_type not in {"A", "B"}:
-            found.append("key_type: must be A or B")
-        if not 0 <= self.sector <= 39:
-            found.append("sector: must be from 0 to 39")
-        if not 0 <= self.block <= 255:
-            found.append("block: must be from 0 to 255")
-        if not 0 <= self.file <= 31 or not 0 <= self.key_number <= 13:
-            found.append("file: file must be from 0 to 31, key_number from 0 to 13")
-        if not 0 <= self.aid <= 0xFFFFFF:
-            found.append("aid: must be six hex digits")
-        if self.offset < 0 or not 0 < self.length <= BLOCK_BYTES - self.offset:
-            found.append("length: offset and length must stay within 16 bytes")
-        return found
+class CardLost(BadCardNumber):
+    """The card was taken away or fell silent; read it anew when it comes back."""
 
 
-def read_key(path: str, key_bytes: int = KEY_BYTES) -> bytes:
-    """Read a key, two hex digits a byte.
+class Budget:
+    """What is left of the time for one card."""
 
-    Raises:
-        ConfigError: the file is missing or holds something else; the message does not repeat it.
-    """
-    try:
-        key = bytes.fromhex(Path(path).read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        key = b""
-    if len(key) != key_bytes:
-        raise ConfigError([f"key_file: {path} must hold {2 * key_bytes} hex digits"])
-    return key
+    def __init__(self, now_ns: Callable[[], int], deadline_ns: int) -> None:
+        self._now_ns, self._deadline_ns = now_ns, deadline_ns
+
+    @property
+    def left_us(self) -> int:
+        return (self._deadline_ns - self._now_ns()) // 1000
 
 
-def read_number(chip: Rc522Chip, place: Place, uid: bytes, sak: int) -> CardNumber:
+def read_number(chip: Rc522Chip, place: Place, uid: bytes, sak: int, budget: Budget) -> CardNumber:
     """Read the number of the card that is selected now; afterwards it is halted or out of the field.
 
     Raises:
-        BadCardNumber: it is another kind of card, does not know the key or holds no number there.
+        CardLost: it does not answer any more.
+        BadCardNumber: it is another kind of card, does not know the key, holds no number there or is too slow.
     """
-    kind = "classic-sector" if sak & _SAK_CLASSIC else "desfire-file" if sak & SAK_ISO14443_4 else "ntag-page"
-    if kind != place.credential:
+    is_desfire = place.credential in DESFIRE_CREDENTIALS
+    kind = "classic-sector" if sak & _SAK_CLASSIC else "desfire" if sak & SAK_ISO14443_4 else "ntag-page"
+    if kind != ("desfire" if is_desfire else place.credential):
         raise BadCardNumber("The card is of another kind than this reader's credential setting asks for.")
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
+        talk = _Desfire(chip, place, uid, budget) if is_desfire else None
+        number = talk.read() if talk else _read_block(chip, place, uid)
+        if number is not None:
+            return number
+        if talk and talk.too_slow:
+            raise BadCardNumber(talk.too_slow)
         # A refused key or a lost frame throws the card out of its session, so it is woken and selected again.
-        if attempt and (chip.wake_up() is None or not chip.select_known(uid)):
-            continue
-        block = _read_file(chip, place, uid) if kind == "desfire-file" else _read(chip, place, uid)
-        if block is not None:
-            return number_in(block, place.form, place.offset, place.length)
-    raise BadCardNumber("The card does not give its number: wrong key or sector, or taken away too soon.")
+        if budget.left_us < _ONE_TRY_US + _CLOSING_US or chip.wake_up() is None or not chip.select_known(uid):
+            raise CardLost("The card was taken away before its number was read; hold it until the reader answers.")
+    raise BadCardNumber("The card does not give its number: wrong key or sector, or it lies at the edge of the field.")
 
 
-def _read(chip: Rc522Chip, place: Place, uid: bytes) -> bytes | None:
+def _read_block(chip: Rc522Chip, place: Place, uid: bytes) -> CardNumber | None:
+    block = _block(chip, place, uid)
+    return None if block is None else number_in(block, place.form, place.offset, place.length)
+
+
+def _block(chip: Rc522Chip, place: Place, uid: bytes) -> bytes | None:
     if place.credential == "ntag-page":
         return chip.read_block(place.block)
     number = first_block(place.sector) + place.block
@@ -125,48 +95,135 @@ def _read(chip: Rc522Chip, place: Place, uid: bytes) -> bytes | None:
         chip.end_session()
 
 
-def _read_file(chip: Rc522Chip, place: Place, uid: bytes) -> bytes | None:
-    try:
-        raw = chip.exchange_frame(iso_dep.RATS, _ATS_BYTES, _ATS_WAITING_US)
-        if raw is None:
+class _Desfire:
+    """One conversation with the DESFire that is selected now.
+
+    Attributes:
+        too_slow: a sentence when the budget is used up and the card is still there, else empty.
+    """
+
+    def __init__(self, chip: Rc522Chip, place: Place, uid: bytes, budget: Budget) -> None:
+        self._place, self._uid = place, uid
+        self._blocks = _Blocks(chip, budget)
+        self.too_slow = ""
+
+    def read(self) -> CardNumber | None:
+        """Give the number, None when the card has fallen silent or breaks the protocol.
+
+        Raises:
+            BadCardNumber: the card refuses, or a check does not hold.
+        """
+        try:
+            if not self._blocks.begin():
+                return None
+            return self._true_uid() if self._place.credential == "desfire-uid" else self._number()
+        except BadMessage:
             return None
-        session = _Blocks(chip, iso_dep.parse_ats(raw))
-        desfire.body_of(session.command(desfire.select_application(place.aid)))
+        except BadRecord as error:
+            raise BadCardNumber(str(error)) from None
+        finally:
+            self.too_slow = self._blocks.end()
+
+    def _select(self) -> None:
+        body_of(self._blocks.command(desfire.select_application(self._place.aid)))
+
+    def _number(self) -> CardNumber:
+        place = self._place
+        self._select()
+        asked = desfire.place_in_file(place.file, place.offset, place.length)
         if place.key:
-            _authenticate(session, place, uid)
-        read = desfire.read_data(place.file, place.offset, place.length)
+            session = self._authenticate()
+            mode = COMMUNICATIONS[place.communication]
+            if mode is None:
+                mode = self._find_mode(session)
+            answer = self._blocks.command(session.command(desfire.READ_DATA, asked, mode))
+            content = session.answer(answer, mode, place.length)
+        else:
+            content = body_of(self._blocks.command(bytes([desfire.READ_DATA]) + asked))
         # number_in cuts at the offset again.
-        return bytes(place.offset) + desfire.body_of(session.command(read))
-    except BadMessage:
-        return None
-    except BadRecord as error:
-        raise BadCardNumber(str(error)) from None
-    finally:
-        chip.exchange_frame(iso_dep.DESELECT, 3, _ATS_WAITING_US)
-        chip.end_session()
+        return number_in(bytes(place.offset) + content, place.form, place.offset, place.length)
 
+    def _find_mode(self, session: Session) -> Mode:
+        answer = self._blocks.command(session.command(desfire.GET_FILE_SETTINGS, bytes([self._place.file]), Mode.MAC))
+        if answer[:1] in _NOT_TOLD:
+            # Nobody signs a refusal. To go on in plain would let whoever stands in between choose the number.
+            raise BadRecord("The card does not tell how its file travels; set communication to plain, mac or full.")
+        return desfire.FileSettings.parse(session.answer(answer, Mode.MAC)).mode_for(self._place.key_number)
 
-def _authenticate(session: _Blocks, place: Place, uid: bytes) -> None:
-    key = place.key
-    if place.system is not None:
-        key = desfire.diversify(key, uid, place.aid.to_bytes(3, "big"), place.system)
-    steps = desfire.Ev2First(key, secrets.token_bytes(desfire.KEY_BYTES))
-    challenge = desfire.body_of(session.command(desfire.authenticate_first(place.key_number)), desfire.MORE)
-    steps.finish(desfire.body_of(session.command(desfire.continue_with(steps.answer(challenge)))))
+    def _true_uid(self) -> CardNumber:
+        self._select()
+        session = self._authenticate()
+        answer = self._blocks.command(session.command(desfire.GET_CARD_UID, b"", Mode.FULL))
+        uid = Uid(session.answer(answer, Mode.FULL, _TRUE_UID_BYTES))
+        if len(self._uid) == _TRUE_UID_BYTES and uid.raw != self._uid:
+            raise BadRecord("The card shows another number on the air than under its key; it may be a copy.")
+        return CardNumber.of_uid(uid)
+
+    def _authenticate(self) -> Session:
+        place = self._place
+        key = place.key
+        if place.system is not None:
+            if Uid(self._uid).kind is UidKind.RANDOM:
+                raise BadRecord("The card hides its number, so a key of its own cannot be found; see desfire-uid.")
+            key = desfire.diversify(key, self._uid, place.aid.to_bytes(3, "big"), place.system)
+        steps = AUTHENTICATIONS[place.messaging](key, secrets.token_bytes(desfire.KEY_BYTES))
+        challenge = body_of(self._blocks.command(steps.start(place.key_number)), desfire.MORE)
+        return steps.finish(body_of(self._blocks.command(desfire.continue_with(steps.answer(challenge)))))
 
 
 class _Blocks:
-    """ISO/IEC 14443-4 commands to the card that is selected now."""
+    """ISO/IEC 14443-4 commands to the card that is selected now, within the budget."""
 
-    def __init__(self, chip: Rc522Chip, ats: iso_dep.Ats) -> None:
-        self._chip = chip
-        self._ats = ats
+    def __init__(self, chip: Rc522Chip, budget: Budget) -> None:
+        self._chip, self._budget = chip, budget
+        self._ats = iso_dep.Ats(0, 0)
         self._block_number = 0
+        self._wishes = 0
+        self._answered = self._out_of_time = False
+
+    def begin(self) -> bool:
+        """Ask for ISO 14443-4; False when the card stays silent.
+
+        Raises:
+            BadMessage: its answer is cut short.
+        """
+        raw = self._chip.exchange_frame(iso_dep.RATS, _ATS_BYTES, _ATS_WAITING_US)
+        if raw is None:
+            return False
+        self._ats = iso_dep.parse_ats(raw)
+        return True
 
     def command(self, command: bytes) -> bytes:
+        """Give the answer to a command.
+
+        Raises:
+            BadMessage: the card has fallen silent, breaks the protocol or needs more time than there is.
+        """
         exchange = iso_dep.Exchange(command, self._ats, self._block_number)
         while exchange.response is None:
-            waiting_us = min(self._ats.waiting_us * exchange.extension, _LONGEST_WAITING_US)
-            exchange.feed(self._chip.exchange_frame(exchange.frame, FIFO_BYTES, waiting_us))
+            frame = exchange.frame
+            left_us = self._budget.left_us - len(frame) * _BYTE_US - _FRAME_US - _CLOSING_US
+            if left_us < _LEAST_WAITING_US:
+                self._out_of_time = True
+                raise BadMessage("The card has not answered in the time of a tap.")
+            exchange.feed(self._chip.exchange_frame(frame, FIFO_BYTES, min(exchange.waiting_us, left_us)))
+            self._answered = not exchange.repeats
+            self._wishes += exchange.extended
         self._block_number = exchange.block_number
         return exchange.response
+
+    def end(self) -> str:
+        """Send the card to HALT: in its protocol it would not hear WUPA; gives why it was too slow, if it was."""
+        try:
+            heard = self._chip.exchange_frame(iso_dep.DESELECT, 3, _ATS_WAITING_US) is not None
+        finally:
+            self._chip.end_session()
+        # A card that asked for time just now, or that still hears, is there; silence is one that was taken away.
+        if not self._out_of_time or not (heard or self._answered):
+            return ""
+        own_ms = self._ats.waiting_us / 1000
+        wishes = f", and asked {self._wishes} times for more" if self._wishes else ""
+        return (
+            f"The card is too slow for a tap: it lets itself {own_ms:.0f} ms for an answer{wishes}; "
+            f"after {BUDGET_MS} ms it had not given its number; such cards need credential = uid."
+        )

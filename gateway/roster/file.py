@@ -15,6 +15,7 @@ index into `group_sets`; a new generation keeps the indices of the one before, s
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -133,6 +134,16 @@ def split(raw: bytes | memoryview) -> Parts:
         raise BadRoster("The roster file is torn: its length does not fit its header.")
     meta_raw = bytes(view[HEADER.size : records_at]).rstrip(b" ")
     return Parts(version, count, meta_raw, view[records_at:end], view[:end], bytes(view[end:]))
+
+
+def what_it_says(raw: bytes) -> str:
+    """Name what a file says, whatever its version, date and seal: SHA-256 in hex.
+
+    Two files say the same when the later one was built with the earlier one as `previous` and nothing has changed.
+    """
+    parts = split(raw)
+    undated = msgspec.json.encode(msgspec.structs.replace(decode_meta(parts), created=""))
+    return hashlib.sha256(undated + parts.records).hexdigest()
 
 
 def decode_meta(parts: Parts) -> Meta:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,6 +21,7 @@ from gateway.roster.signing import Signer, Trust
 CHUNK_BYTES = 48 * 1024
 MAX_ROSTER_BYTES = 64 << 20
 MANIFEST_VERSION = 1
+_LONGEST_STRIDE = 4096 * RECORD.size
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -66,16 +68,19 @@ class Publication:
     deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
 
-def publish(raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes) -> Publication:
+def publish(
+    raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes, sent: Collection[str] = ()
+) -> Publication:
     """Make the payloads of a generation.
 
     Args:
         earlier: files of generations from which a direct delta should be offered.
+        sent: names of chunks that the broker has; they are not made again.
     """
     parts = split(raw)
     meta = decode_meta(parts)
     pieces = [raw[at : at + CHUNK_BYTES] for at in range(0, len(raw), CHUNK_BYTES)]
-    hashes = [hashlib.sha256(piece).hexdigest() for piece in pieces]
+    hashes = chunk_names(raw)
     deltas = {(split(old).version, parts.version): make_delta(old, raw) for old in earlier}
     manifest = Manifest(
         MANIFEST_VERSION,
@@ -89,8 +94,14 @@ def publish(raw: bytes, earlier: list[bytes], signer: Signer, site_key: bytes) -
     )
     body = msgspec.json.encode(manifest)
     signed = _SignedManifest(body.decode(), signer.seal(site_key, body).hex())
-    chunks = {name: zlib.compress(piece, 6) for name, piece in zip(hashes, pieces, strict=True)}
+    named = zip(hashes, pieces, strict=True)
+    chunks = {name: zlib.compress(piece, 6) for name, piece in named if name not in sent}
     return Publication(msgspec.json.encode(signed), chunks, deltas)
+
+
+def chunk_names(raw: bytes) -> list[str]:
+    """Name the chunks of a file, in file order."""
+    return [hashlib.sha256(raw[at : at + CHUNK_BYTES]).hexdigest() for at in range(0, len(raw), CHUNK_BYTES)]
 
 
 def read_manifest(payload: bytes, trust: Trust, site: str) -> Manifest:
@@ -148,8 +159,7 @@ def join_chunks(manifest: Manifest, chunks: dict[str, bytes]) -> bytes:
 def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
     """Make the delta that turns one generation into another."""
     old, new = split(old_raw), split(new_raw)
-    before = {record[:CARD_KEY_BYTES]: record for record in iter_records(old.records)}
-    put = [record for record in iter_records(new.records) if before.pop(record[:CARD_KEY_BYTES], None) != record]
+    put, drop = _differences(bytes(old.records), bytes(new.records))
     site = decode_meta(new).site
     delta = _Delta(
         MANIFEST_VERSION,
@@ -158,10 +168,35 @@ def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
         new.version,
         new.meta_raw,
         b"".join(put),
-        b"".join(sorted(before)),
+        b"".join(drop),
         new.seal,
     )
     return zlib.compress(msgspec.msgpack.encode(delta), 6)
+
+
+def _differences(old: bytes, new: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Give the records of `new` that `old` lacks or has otherwise, and the keys that `new` lacks; both in key order."""
+    put, drop = [], []
+    here = there = 0
+    stride = RECORD.size
+    while here < len(old) and there < len(new):
+        # Generations differ in little: equal runs are compared whole, in strides that grow until they meet a change.
+        if old[here : here + stride] == new[there : there + stride]:
+            here, there, stride = here + stride, there + stride, min(stride * 2, _LONGEST_STRIDE)
+            continue
+        if stride > RECORD.size:
+            stride = max(RECORD.size, stride // 8)
+            continue
+        before, after = old[here : here + CARD_KEY_BYTES], new[there : there + CARD_KEY_BYTES]
+        if before < after:
+            drop.append(before)
+        else:
+            put.append(new[there : there + RECORD.size])
+        here += RECORD.size if before <= after else 0
+        there += RECORD.size if after <= before else 0
+    put += iter_records(new[there:])
+    drop += [record[:CARD_KEY_BYTES] for record in iter_records(old[here:])]
+    return put, drop
 
 
 def apply_delta(old_raw: bytes | memoryview, payload: bytes, manifest: Manifest | None = None) -> bytes:

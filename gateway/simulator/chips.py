@@ -7,7 +7,7 @@ wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.protocols.wedge import EV_KEY, keys_of
@@ -42,6 +42,38 @@ class SimulatedResetLine:
         self._wires.pulse_reset(self._gpio)
 
 
+class SimulatedIrqLine:
+    """The interrupt pins of the chips wired to one GPIO; a wait goes from one change of them to the next."""
+
+    def __init__(self, chips: Sequence[Mfrc522Chip], clock: Clock) -> None:
+        self._chips, self._clock = chips, clock
+        self._fell = False
+
+    def open(self) -> None:
+        for chip in self._chips:
+            chip.on_irq = self._fall
+
+    def _fall(self) -> None:
+        self._fell = True
+
+    def drain(self) -> None:
+        self._fell = False
+
+    def wait(self, seconds: float) -> bool:
+        end_ns = self._clock.now_ns() + int(seconds * 1e9)
+        while not self._fell and (now_ns := self._clock.now_ns()) < end_ns:
+            due_ns = min((due for chip in self._chips if (due := chip.irq_due_ns) is not None), default=end_ns)
+            self._clock.sleep(max(0, min(due_ns, end_ns) - now_ns) / 1e9 + 1e-6)
+            for chip in self._chips:
+                chip.settle()
+        fell, self._fell = self._fell, False
+        return fell
+
+    def close(self) -> None:
+        for chip in self._chips:
+            chip.on_irq = None
+
+
 class SimulatedTransports:
     """Keeps readers.base.Transports; makes one chip a port and one line reader a port, on first use."""
 
@@ -51,6 +83,7 @@ class SimulatedTransports:
         self._ends: dict[str, PtyEnd] = {}
         self._keyboards: dict[str, MemoryKeyboard] = {}
         self._reset_pins: list[tuple[int, str]] = []
+        self._irq_pins: list[tuple[int, str]] = []
 
     def now_ns(self) -> int:
         return self._clock.now_ns()
@@ -84,6 +117,13 @@ class SimulatedTransports:
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)
+
+    def irq_line(self, gpio: int) -> SimulatedIrqLine:
+        return SimulatedIrqLine([self.chip(port) for pin, port in self._irq_pins if pin == gpio], self._clock)
+
+    def wire_irq(self, port: str, gpio: int) -> None:
+        """Join the interrupt pin of the chip at a port to a GPIO; do so before the reader is made."""
+        self._irq_pins.append((gpio, port))
 
     def wire_reset(self, port: str, gpio: int) -> None:
         """Join the reset pin of the chip at a port to a GPIO."""

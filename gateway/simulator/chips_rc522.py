@@ -14,22 +14,23 @@ from functools import partial
 from gateway.cards.iso14443 import crc_a
 from gateway.protocols.mfrc522 import (
     ANTENNA_ON,
-    AUTO_TEST_ON,
     CRYPTO_ON,
     ERROR_COLLISION,
     ERROR_FIFO,
+    ERROR_PARITY,
     FIFO_BYTES,
     IRQ_ERROR,
     IRQ_IDLE,
+    IRQ_INVERTED,
     IRQ_RX,
     IRQ_TIMER,
     IRQ_TX,
     POWER_DOWN,
-    SELF_TEST,
     START_SEND,
     Command,
     Register,
 )
+from gateway.protocols.mfrc522_self_test import AUTO_TEST_ON, SELF_TEST
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field, FieldAnswer, radio_frame
 
@@ -76,6 +77,7 @@ class Mfrc522Chip:
         broken: None, or what the bus shows for every byte: 0x00 or 0xFF for a chip that is not there.
         hung: True for a chip that only its reset pin or the supply brings back.
         gathers: False for clones that answer every byte of a read with the first register.
+        on_irq: called when the interrupt pin falls, from whoever moves the chip on.
     """
 
     def __init__(self, clock: Clock | None = None, version: int = 0x92) -> None:
@@ -86,6 +88,8 @@ class Mfrc522Chip:
         self.broken: int | None = None
         self.hung = False
         self.gathers = True
+        self.on_irq: Callable[[], None] | None = None
+        self._irq_high = True
         self._registers = bytearray(64)
         self._fifo = bytearray()
         self._answer: FieldAnswer | None = None
@@ -133,11 +137,30 @@ class Mfrc522Chip:
             register = first >> 1
             for value in data[1:]:
                 self._write(register, value)
+            if self.on_irq is not None:
+                self._drive_irq()
             return bytes(len(data))
         read = self._read
         if not self.gathers:
             return bytes([0, *[read(first >> 1 & 0x3F) for _ in data[:-1]]])
         return bytes([0, *[read(address >> 1 & 0x3F) for address in data[:-1]]])
+
+    @property
+    def irq_due_ns(self) -> int | None:
+        """Tell when the chip will next change by itself while it has its interrupt pin enabled, None for never."""
+        return self._next_due if self._next_due != _NEVER and self._registers[Register.COM_IEN] & 0x7F else None
+
+    def settle(self) -> None:
+        """Let the time pass that has passed; the pin falls when it is due."""
+        self._settle()
+
+    def _drive_irq(self) -> None:
+        enabled = self._registers[Register.COM_IEN]
+        active = bool(self._registers[Register.COM_IRQ] & enabled & 0x7F)
+        is_high = active is not bool(enabled & IRQ_INVERTED)
+        fell, self._irq_high = self._irq_high and not is_high, is_high
+        if fell and self.on_irq is not None:
+            self.on_irq()
 
     def _read(self, register: int) -> int:
         if register == Register.FIFO_DATA:
@@ -250,7 +273,7 @@ class Mfrc522Chip:
         timer_ends = self._timer_from(self._due_tx)
         if answer is not None and listen:
             self._answer = answer
-            starts = self._due_tx + _ANSWER_DELAY_NS
+            starts = self._due_tx + _ANSWER_DELAY_NS + answer.working_us * 1000
             self._due_rx = starts + (answer.bits + answer.bits // 8 + 1) * _ETU_NS
             if starts + 5 * _ETU_NS <= timer_ends:
                 timer_ends = _NEVER
@@ -289,6 +312,8 @@ class Mfrc522Chip:
             registers[Register.COM_IRQ] |= IRQ_TIMER
             self._due_timer = _NEVER
         self._next_due = min(self._due_start, self._due_tx, self._due_rx, self._due_timer, self._due_authenticated)
+        if self.on_irq is not None:
+            self._drive_irq()
 
     def _receive(self) -> None:
         answer, self._answer = self._answer, None
@@ -303,6 +328,9 @@ class Mfrc522Chip:
         del self._fifo[FIFO_BYTES:]
         registers[Register.CONTROL] = registers[Register.CONTROL] & 0xF8 | bits % 8
         registers[Register.COM_IRQ] |= IRQ_RX
+        if answer.garbled:
+            registers[Register.ERROR] |= ERROR_PARITY
+            registers[Register.COM_IRQ] |= IRQ_ERROR
         if answer.collision is None:
             registers[Register.COLL] = registers[Register.COLL] & 0x80 | 0x20
             return

@@ -7,10 +7,11 @@ time are laid over each other; where their bits differ there is a collision.
 from __future__ import annotations
 
 import enum
+import random
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.cards.iso14443 import (
     HLTA,
@@ -68,11 +69,15 @@ class Card:
     Args:
         uid: 4, 7 or 10 bytes; None draws a random UID (08 and three bytes) at every entry into a field, as phones do.
         power_up_us: how long the card needs in the field before it answers; the standard allows 5000.
+
+    Attributes:
+        working_us: how long it worked on the command that it answered last.
     """
 
     def __init__(self, kind: CardType, uid: bytes | None, power_up_us: int = 0) -> None:
         self.kind = kind
         self.power_up_us = power_up_us
+        self.working_us = 0
         self.state = State.IDLE
         self.encrypted = False
         self._random = uid is None
@@ -204,21 +209,31 @@ class FieldAnswer:
     Attributes:
         collision: first bit in which they differ, None when all agree; bits from there on are zero.
         cards: who answered.
+        garbled: whether the parity shows that another field disturbed it.
+        working_us: how long the slowest of them worked on it.
     """
 
     value: int
     bits: int
     collision: int | None
     cards: tuple[Card, ...]
+    garbled: bool = False
+    working_us: int = 0
 
 
 class Field:
-    """The radio field of one antenna; cards come and go from any thread, the chip asks from its own."""
+    """The radio field of one antenna; cards come and go from any thread, the chip asks from its own.
+
+    A neighbour that is too close (`couple`) spoils what is said while both carriers are on: half of the requests are
+    not understood, and every answer arrives with wrong bits, half of the time without a parity error to show it.
+    """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self._cards: tuple[tuple[Card, int], ...] = ()
         self._lock = threading.Lock()
+        self._near: list[Field] = []
+        self._chance = random.Random(522)
         self.powered = False
 
     @property
@@ -237,6 +252,11 @@ class Field:
         """Take one card out, or all."""
         with self._lock:
             self._cards = tuple(item for item in self._cards if card is not None and item[0] is not card)
+
+    def couple(self, other: Field) -> None:
+        """Put another antenna so close that two carriers disturb each other."""
+        self._near.append(other)
+        other._near.append(self)
 
     def holds(self, card: Card) -> bool:
         return any(item is card for item, _ in self._cards)
@@ -258,8 +278,12 @@ class Field:
         cards = self._cards
         if not cards or not self.powered:
             return None
+        disturbed = any(other.powered for other in self._near)
+        if disturbed and self._chance.random() < 0.5:
+            frame = (0, frame[1])
         now_ns = self._now_ns()
         answers = []
+        working_us = 0
         for card, ready_ns in cards:
             if now_ns < ready_ns:
                 continue
@@ -269,6 +293,7 @@ class Field:
             answer = card.receive(frame)
             if answer is not None:
                 answers.append((card, answer))
+                working_us = max(working_us, card.working_us)
         if not answers:
             return None
         value, bits = answers[0][1]
@@ -281,4 +306,9 @@ class Field:
             bits = max(bits, other_bits)
         if collision is not None:
             value &= (1 << collision) - 1
-        return FieldAnswer(value, bits, collision, tuple(card for card, _ in answers))
+        heard = FieldAnswer(value, bits, collision, tuple(card for card, _ in answers), working_us=working_us)
+        return self._spoil(heard) if disturbed else heard
+
+    def _spoil(self, answer: FieldAnswer) -> FieldAnswer:
+        wrong = sum(1 << place for place in self._chance.sample(range(answer.bits), min(2, answer.bits)))
+        return replace(answer, value=answer.value ^ wrong, garbled=self._chance.random() < 0.5)

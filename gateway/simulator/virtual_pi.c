@@ -4,6 +4,9 @@
  *   /dev/spidevB.D           SPI at ioctl level (linux/spi/spidev.h), carried over a SOCK_SEQPACKET socket
  *                            $VIRTUAL_PI_DIR/spidevB.D.sock to the process that emulates the chip
  *   /dev/gpiomem             $VIRTUAL_PI_DIR/gpiomem, 4096 bytes that the process maps as GPIO registers
+ *   /dev/gpiochip0           lines for falling edges (linux/gpio.h, version 2); the descriptor of line N is a socket
+ *                            to $VIRTUAL_PI_DIR/gpioN.sock, whose datagrams are struct gpio_v2_line_event, and one
+ *                            on which nothing ever comes when there is no such socket: a pin with nothing on it
  *   /proc/cpuinfo, /proc/device-tree/system/linux,revision
  *                            $VIRTUAL_PI_DIR/cpuinfo, and nothing
  *
@@ -17,6 +20,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/gpio.h>
 #include <linux/spi/spidev.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -34,6 +38,7 @@
 #define MAX_DATAGRAM 65536
 
 static int links[MAX_FD]; /* socket of an open spidev, plus one; 0 = not ours */
+static uint8_t controllers[MAX_FD]; /* 1 = an open /dev/gpiochip0 */
 static uint8_t modes[MAX_FD];
 static uint8_t word_bits[MAX_FD];
 static uint32_t speeds[MAX_FD];
@@ -107,6 +112,51 @@ static int open_spi(const char *path, int flags)
     return fd;
 }
 
+static int open_controller(int flags)
+{
+    int fd = real_open("/dev/null", O_RDWR | (flags & O_CLOEXEC));
+    if (fd >= 0 && fd < MAX_FD)
+        controllers[fd] = 1;
+    return fd;
+}
+
+static int take_line(struct gpio_v2_line_request *request)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int pair[2];
+    if (request->num_lines != 1 || request->offsets[0] > 27 || !(request->config.flags & GPIO_V2_LINE_FLAG_EDGE_FALLING)) {
+        errno = EINVAL;
+        return -1;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/gpio%u.sock", folder, request->offsets[0]);
+    request->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (request->fd < 0)
+        return -1;
+    if (!connect(request->fd, (struct sockaddr *)&address, sizeof address))
+        return 0;
+    real_close(request->fd);
+    /* The far end stays open for as long as the process lives, so that this one never reads as closed. */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    request->fd = pair[0];
+    return 0;
+}
+
+static int controller_ioctl(unsigned long request, void *argument)
+{
+    struct gpiochip_info *info = argument;
+    switch (request) {
+    case GPIO_GET_CHIPINFO_IOCTL:
+        memset(info, 0, sizeof *info);
+        strcpy(info->name, "gpiochip0");
+        strcpy(info->label, "pinctrl-bcm2711");
+        info->lines = 58;
+        return 0;
+    case GPIO_V2_GET_LINE_IOCTL: return take_line(argument);
+    default: errno = ENOTTY; return -1;
+    }
+}
+
 /* Gives the path to open instead, path itself when it is not one of ours, NULL when it must not exist. */
 static const char *redirect(const char *path, char *buffer, size_t size)
 {
@@ -128,6 +178,8 @@ static int open_any(int (*how)(const char *, int, ...), const char *path, int fl
     char buffer[256];
     if (folder && path && !strncmp(path, "/dev/spidev", 11))
         return open_spi(path, flags);
+    if (folder && path && !strcmp(path, "/dev/gpiochip0"))
+        return open_controller(flags);
     path = redirect(path, buffer, sizeof buffer);
     if (!path) {
         errno = ENOENT;
@@ -173,6 +225,8 @@ int close(int fd)
         real_close(links[fd] - 1);
         links[fd] = 0;
     }
+    if (fd >= 0 && fd < MAX_FD)
+        controllers[fd] = 0;
     return real_close(fd);
 }
 
@@ -246,6 +300,8 @@ int ioctl(int fd, unsigned long request, ...)
     va_start(rest, request);
     argument = va_arg(rest, void *);
     va_end(rest);
+    if (fd >= 0 && fd < MAX_FD && controllers[fd])
+        return controller_ioctl(request & 0xFFFFFFFFUL, argument);
     if (!ours(fd))
         return real_ioctl(fd, request, argument);
     request &= 0xFFFFFFFFUL;

@@ -182,7 +182,11 @@ class VirtualPi:
         return answer
 
     def enter(self, device: str, kind: str, uid: str = "", *, power_up_us: int = 0) -> int:
-        """Bring a card (a maker of iso14443_cards) to a reader; gives CLOCK_MONOTONIC nanoseconds of that moment."""
+        """Bring a card to a reader; gives CLOCK_MONOTONIC nanoseconds of that moment.
+
+        Args:
+            kind: a maker of iso14443_cards or issued_cards.
+        """
         answer = self.order(device, "enter", kind=kind, uid=uid, power_up_us=power_up_us)
         return int(answer["ns"])
 

@@ -3,7 +3,8 @@
     python -m gateway.simulator.virtual_pi_chips FOLDER DEVICE...
 
 Each device has a SOCK_SEQPACKET socket FOLDER/DEVICE.sock that virtual_pi.c speaks, and all share FOLDER/control.sock:
-one JSON object a line in, one out. Errors of a command come back as {"error": text}.
+one JSON object a line in, one out. Errors of a command come back as {"error": text}. An interrupt pin that is wired has
+a socket FOLDER/gpioN.sock; each falling edge is one struct gpio_v2_line_event.
 """
 
 from __future__ import annotations
@@ -14,16 +15,70 @@ import socket
 import struct
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gateway.simulator import iso14443_cards as cards
+from gateway.simulator import issued_cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 
 _HEAD = struct.Struct("=II")
 _ENTRY = struct.Struct("=II")
 _STATUS = struct.Struct("=i")
 _MAX_DATAGRAM = 65536
+# struct gpio_v2_line_event: timestamp_ns, id, offset, seqno, line_seqno, padding[6]
+_EDGE = struct.Struct("=QIIII24x")
+_FALLING_EDGE = 2
+
+
+class IrqWire:
+    """The wire from a chip's interrupt pin to a GPIO, and the thread that lets the pin fall when it is time."""
+
+    def __init__(self, folder: Path, gpio: int, chip: Mfrc522Chip, lock: threading.Lock) -> None:
+        self._gpio, self._chip = gpio, chip
+        self._changed = threading.Condition(lock)
+        self._edges = 0
+        self._watchers: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(folder / f"gpio{gpio}.sock"))
+        self._listener.listen(8)
+        chip.on_irq = self._fall
+        for work in (self._accept, self._tick):
+            threading.Thread(target=work, daemon=True).start()
+
+    def changed(self) -> None:
+        """Look again when the chip is due; the caller holds the chip's lock."""
+        if self._chip.irq_due_ns is not None:
+            self._changed.notify()
+
+    def _accept(self) -> None:
+        while True:
+            watcher, _ = self._listener.accept()
+            watcher.setblocking(False)
+            self._watchers.append(watcher)
+
+    def _fall(self) -> None:
+        self._edges += 1
+        event = _EDGE.pack(time.monotonic_ns(), _FALLING_EDGE, self._gpio, self._edges, self._edges)
+        for watcher in list(self._watchers):
+            try:
+                watcher.send(event)
+            except BlockingIOError:
+                continue  # a full event buffer of the kernel drops edges too
+            except OSError:
+                self._watchers.remove(watcher)
+
+    def _tick(self) -> None:
+        with self._changed:
+            while True:
+                due_ns = self._chip.irq_due_ns
+                wait_seconds = None if due_ns is None else (due_ns - time.monotonic_ns()) / 1e9
+                if wait_seconds is None or wait_seconds > 0:
+                    self._changed.wait(wait_seconds)
+                else:
+                    self._chip.settle()
 
 
 class Device:
@@ -36,12 +91,19 @@ class Device:
         self.errno = 0
         self.flip_every = 0
         self.speed_hz = 0
+        self.irq: IrqWire | None = None
+        self._folder = folder
+        self._lock = threading.Lock()
         self._bytes = 0
         self._path = str(folder / f"{name}.sock")
         self._listener: socket.socket | None = None
         self._links: list[socket.socket] = []
         self.held: dict[str, cards.Card] = {}
         self.plug()
+
+    def wire_irq(self, gpio: int) -> None:
+        """Join the chip's interrupt pin to a GPIO."""
+        self.irq = IrqWire(self._folder, gpio, self.chip, self._lock)
 
     def plug(self) -> None:
         """Make the device node appear."""
@@ -77,7 +139,10 @@ class Device:
         transfer = self.chip.transfer
         with link:
             while True:
-                request = link.recv(_MAX_DATAGRAM)
+                try:
+                    request = link.recv(_MAX_DATAGRAM)
+                except ConnectionResetError:
+                    break  # the program was ended in the middle of a call
                 if not request:
                     break
                 first, count = _HEAD.unpack_from(request)
@@ -88,11 +153,14 @@ class Device:
                     continue
                 place = _HEAD.size
                 answer = bytearray(_STATUS.size)
-                for _ in range(count):
-                    length, self.speed_hz = _ENTRY.unpack_from(request, place)
-                    place += _ENTRY.size
-                    answer += transfer(request[place : place + length])
-                    place += length
+                with self._lock:
+                    for _ in range(count):
+                        length, self.speed_hz = _ENTRY.unpack_from(request, place)
+                        place += _ENTRY.size
+                        answer += transfer(request[place : place + length])
+                        place += length
+                    if self.irq:
+                        self.irq.changed()
                 if self.flip_every:
                     self._flip(answer)
                 link.send(answer)
@@ -107,12 +175,13 @@ class Device:
                 answer[place] ^= 1 << self._bytes // self.flip_every % 8
 
 
-def perform(device: Device, order: dict[str, Any]) -> dict[str, Any]:
+def perform(devices: Mapping[str, Device], order: dict[str, Any]) -> dict[str, Any]:
     """Carry out one control command."""
+    device = devices[order["device"]]
     field = device.chip.field
     match order["do"]:
         case "enter":
-            kind = getattr(cards, order["kind"])
+            kind = getattr(cards, order["kind"], None) or getattr(issued_cards, order["kind"])
             card = kind(bytes.fromhex(order["uid"])) if order["uid"] else kind()
             card.power_up_us = order.get("power_up_us", 0)
             entered_ns = field.enter(card)
@@ -120,6 +189,19 @@ def perform(device: Device, order: dict[str, Any]) -> dict[str, Any]:
             return {"ns": entered_ns}
         case "leave":
             field.leave(device.held.pop(order["uid"]) if order.get("uid") else None)
+        case "couple":
+            field.couple(devices[order["other"]].chip.field)
+        case "wire_irq":
+            device.wire_irq(order["gpio"])
+        case "stats":
+            return {"calls": device.calls, "transfers": device.chip.transfers, "speed_hz": device.speed_hz}
+        case _:
+            _trouble(device, order)
+    return {}
+
+
+def _trouble(device: Device, order: dict[str, Any]) -> None:
+    match order["do"]:
         case "power_cycle":
             device.chip.power_cycle()
         case "break":
@@ -135,11 +217,8 @@ def perform(device: Device, order: dict[str, Any]) -> dict[str, Any]:
         case "version":
             device.chip.version = order["version"]
             device.chip.power_cycle()
-        case "stats":
-            return {"calls": device.calls, "transfers": device.chip.transfers, "speed_hz": device.speed_hz}
         case other:
-            return {"error": f"no command {other!r}"}
-    return {}
+            raise ValueError(f"no command {other!r}")
 
 
 def main(folder: Path, names: list[str]) -> None:
@@ -154,7 +233,7 @@ def main(folder: Path, names: list[str]) -> None:
         for line in lines:
             order = json.loads(line)
             try:
-                answer = perform(devices[order["device"]], order)
+                answer = perform(devices, order)
             except (KeyError, ValueError, AttributeError) as error:
                 answer = {"error": repr(error)}
             lines.write(json.dumps(answer) + "\n")

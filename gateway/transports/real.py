@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.transports.input_events import InputDevice
+from gateway.transports.irq_line import GpioIrqLine
 from gateway.transports.reset_line import GpioResetLine
 from gateway.transports.serial import SerialPort
 from gateway.transports.spi import SpiDevice
@@ -32,3 +33,6 @@ class RealTransports:
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)
+
+    def irq_line(self, gpio: int) -> GpioIrqLine:
+        return GpioIrqLine(gpio)

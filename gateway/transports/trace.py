@@ -10,6 +10,7 @@ clock. So a replay takes the same turns as the original, as fast as the machine 
     ["r", got] ["w", sent]       serial read and write
     ["k", [[type, code, value]..]]   input events of a keyboard
     ["c", name, [arguments..], result]   a call to a library that stands in the place of a wire
+    ["p"] ["i", came]            an interrupt pin was taken; waited for, and whether its edge came
     ["e", text]                  the step before failed with ReaderOffline
 
 A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
@@ -26,6 +27,7 @@ from typing import Any, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
 from gateway.transports.input_events import InputEvent, InputTransport
+from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.serial import SerialTransport
 from gateway.transports.spi import SpiMessage, SpiTransport
@@ -42,6 +44,8 @@ class Wires(Protocol):
     def serial(self, port: str, baud: int) -> SerialTransport: ...
 
     def reset_line(self, gpio: int) -> ResetLine: ...
+
+    def irq_line(self, gpio: int) -> IrqLine: ...
 
     def input_device(self, port: str) -> InputTransport: ...
 
@@ -75,6 +79,9 @@ class Recorder:
 
     def reset_line(self, gpio: int) -> ResetLine:
         return self._wires.reset_line(gpio)
+
+    def irq_line(self, gpio: int) -> _RecordedIrq:
+        return _RecordedIrq(self._wires.irq_line(gpio), self)
 
     def input_device(self, port: str) -> _RecordedInput:
         return _RecordedInput(self._wires.input_device(port), self)
@@ -128,6 +135,31 @@ class _RecordedSpi(_Recorded):
 
     def set_speed(self, speed_hz: int) -> None:
         self._wire.set_speed(speed_hz)
+
+
+class _RecordedIrq:
+    def __init__(self, line: IrqLine, recorder: Recorder) -> None:
+        self._line = line
+        self._note = recorder.note
+
+    def open(self) -> None:
+        self._note(["p"])
+        try:
+            self._line.open()
+        except ReaderOffline as error:
+            self._note(["e", str(error)])
+            raise
+
+    def drain(self) -> None:
+        self._line.drain()
+
+    def wait(self, seconds: float) -> bool:
+        came = self._line.wait(seconds)
+        self._note(["i", came])
+        return came
+
+    def close(self) -> None:
+        self._line.close()
 
 
 class _RecordedSerial(_Recorded):
@@ -236,6 +268,10 @@ class Replay:
         del gpio
         return _NoResetLine()
 
+    def irq_line(self, gpio: int) -> IrqLine:
+        del gpio
+        return _ReplayedIrq(self)
+
     def input_device(self, port: str) -> _ReplayedInput:
         return _ReplayedInput(port, self)
 
@@ -251,6 +287,26 @@ class Replay:
 class _NoResetLine:
     def pulse(self) -> None:
         """What the pin did is in the recording."""
+
+
+class _ReplayedIrq:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("p")
+        self._replay.fail_if_recorded()
+
+    def drain(self) -> None:
+        """Only what was waited for is in the recording."""
+
+    def wait(self, seconds: float) -> bool:
+        del seconds
+        came: bool = self._replay.take("i")[1]
+        return came
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Replayed:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import zoneinfo
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.event import Event
-from gateway.access.timeline import ClockRecord, Timeline, TrueTime, read_clock_record, stamped_time
+from gateway.access.timeline import (
+    ClockRecord,
+    How,
+    Timeline,
+    TrueTime,
+    near_boundaries,
+    read_clock_record,
+    stamped_time,
+)
 
 MORNING = datetime(2026, 11, 23, 8, 40, tzinfo=UTC)
 
@@ -67,6 +76,41 @@ def test_an_event_near_the_end_of_registration_is_flagged_when_its_error_reaches
     assert TrueTime(boundary - timedelta(seconds=2), 3000, "repaired").may_cross(boundary)
     assert not TrueTime(boundary - timedelta(seconds=2), 1000, "repaired").may_cross(boundary)
     assert TrueTime(boundary - timedelta(days=2), None, "unknown").may_cross(boundary)
+
+
+LONDON = zoneinfo.ZoneInfo("Europe/London")
+REGISTERS = [time(8, 50), time(9, 20), time(13, 15)]
+
+
+def near(at: str, error_ms: int | None, how: How = "repaired") -> list[time]:
+    return near_boundaries(TrueTime(datetime.fromisoformat(at), error_ms, how), REGISTERS, LONDON)
+
+
+def test_register_times_are_local_times_of_the_day_in_summer_and_in_winter() -> None:
+    assert near("2026-11-23T09:19:30Z", 40_000) == [time(9, 20)]
+    assert near("2026-06-23T08:19:30Z", 40_000) == [time(9, 20)]
+    assert near("2026-06-23T09:19:30Z", 40_000) == []
+    assert near("2026-11-23T09:19:30Z", 29_000) == []
+
+
+def test_a_wide_error_reaches_over_several_registers_and_over_midnight() -> None:
+    assert near("2026-11-23T09:05:00Z", 15 * 60_000) == [time(8, 50), time(9, 20)]
+    assert near("2026-11-23T23:30:00Z", 10 * 3_600_000) == [time(8, 50), time(9, 20)]
+    assert near("2026-11-23T23:30:00Z", 86_400_000) == REGISTERS
+
+
+def test_a_set_clock_is_near_nothing_and_a_lost_one_near_everything() -> None:
+    assert near("2026-11-23T09:20:00Z", 1000, "set") == []
+    assert near("2026-11-23T23:30:00Z", None, "unknown") == REGISTERS
+
+
+def test_on_the_day_of_the_clock_change_a_register_in_the_double_hour_is_judged_in_true_time() -> None:
+    # 25 October 2026: 01:30 comes twice in London, first at 00:30 UTC.
+    double = [time(1, 30)]
+    first = TrueTime(datetime(2026, 10, 25, 0, 30, 20, tzinfo=UTC), 30_000, "repaired")
+    second = TrueTime(datetime(2026, 10, 25, 1, 30, 20, tzinfo=UTC), 30_000, "repaired")
+    assert near_boundaries(first, double, LONDON) == double
+    assert near_boundaries(second, double, LONDON) == []
 
 
 @pytest.mark.parametrize("data", [

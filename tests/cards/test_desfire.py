@@ -1,16 +1,11 @@
-"""DESFire key diversification and EV2 authentication against the vectors NXP and the IETF publish."""
+"""DESFire key diversification, status words and file settings, against the vectors NXP and the IETF publish."""
 
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from gateway.cards.desfire import Ev2First, aes_cmac, diversify, session_keys, truncated_mac
+from gateway.cards.desfire import FileSettings, Mode, aes_cmac, body_of, diversify, truncated_mac
 from gateway.errors import BadRecord
-
-RND_A = bytes.fromhex("13C5DB8A5930439FC3DEF9A4C675360F")
-RND_B = bytes.fromhex("B9E2FC789B64BF237CCCAA20EC7E6E48")
-ENCRYPTION, MAC = "1309C877509E5A215007FF0ED19CA564", "4C6626F5E72EA694202139295C7A7FC7"
 
 
 def test_cmac_of_rfc_4493_example_3() -> None:
@@ -35,35 +30,43 @@ def test_a_long_diversification_input_is_taken_whole_and_a_longer_one_refused() 
         diversify(bytes(16), bytes(7), bytes(3), bytes(22))
 
 
-def test_session_keys_of_an12196() -> None:
-    assert [key.hex().upper() for key in session_keys(bytes(16), RND_A, RND_B)] == [ENCRYPTION, MAC]
-
-
-def _chain(data: bytes, *, decrypt: bool = False) -> bytes:
-    cipher = Cipher(algorithms.AES(bytes(16)), modes.CBC(bytes(16)))
-    step = cipher.decryptor() if decrypt else cipher.encryptor()
-    return step.update(data) + step.finalize()
-
-
-def test_both_sides_of_ev2_authentication_come_to_the_published_keys() -> None:
-    reader = Ev2First(bytes(16), RND_A)
-    sent = _chain(reader.answer(_chain(RND_B)), decrypt=True)
-    assert sent == RND_A + RND_B[1:] + RND_B[:1]
-    session = reader.finish(_chain(bytes.fromhex("9D00C4DF") + RND_A[1:] + RND_A[:1] + bytes(12)))
-    assert session.transaction.hex().upper() == "9D00C4DF"
-    assert session.encryption_key.hex().upper() == ENCRYPTION
-    assert session.mac_key.hex().upper() == MAC
-    assert ENCRYPTION.lower() not in repr(session).lower()
-
-
-def test_a_card_that_does_not_know_the_key_is_refused() -> None:
-    reader = Ev2First(bytes(16), RND_A)
-    reader.answer(_chain(RND_B))
-    with pytest.raises(BadRecord, match="does not know"):
-        reader.finish(bytes(32))
-
-
 def test_a_message_code_of_an12196_is_cut_to_its_odd_bytes() -> None:
     # SUN example: zero keys, UID 04DE5F1EACC040, counter 61.
     session = aes_cmac(bytes(16), bytes.fromhex("3CC300010080 04DE5F1EACC040 3D0000".replace(" ", "")))
     assert truncated_mac(aes_cmac(session, b"")).hex().upper() == "94EED9EE65337086"
+
+
+def test_file_settings_say_how_content_travels_and_who_may_read() -> None:
+    # As an EV1 card answered: encrypted, keys 1 and 5 may read, 100 bytes.
+    settings = FileSettings.parse(bytes.fromhex("00 03 54 12 64 00 00"))
+    assert settings == FileSettings(Mode.FULL, (1, 5), 100)
+    assert settings.mode_for(5) is Mode.FULL
+    with pytest.raises(BadRecord, match="key_number"):
+        settings.mode_for(2)
+
+
+def test_a_file_that_everybody_may_read_comes_plain_to_a_key_without_a_right_of_its_own() -> None:
+    settings = FileSettings.parse(bytes.fromhex("00 03 F0 E0 10 00 00"))
+    assert settings.mode_for(3) is Mode.PLAIN
+
+
+@pytest.mark.parametrize(("body", "words"), [("0003541264", "cut short"), ("02035412640000", "plain data")])
+def test_settings_of_another_file_or_without_their_end_are_refused(body: str, words: str) -> None:
+    with pytest.raises(BadRecord, match=words):
+        FileSettings.parse(bytes.fromhex(body))
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"),
+    [(0x9D, "key_number"), (0xA0, "aid"), (0xAE, "key_file"), (0xF0, "file"), (0x7E, "communication")],
+)
+def test_a_refusal_says_which_setting_to_look_at(status: int, setting: str) -> None:
+    with pytest.raises(BadRecord, match=setting):
+        body_of(bytes([status]))
+
+
+def test_an_unknown_status_is_still_a_sentence() -> None:
+    with pytest.raises(BadRecord, match="status CA"):
+        body_of(b"\xca")
+    with pytest.raises(BadRecord, match="empty"):
+        body_of(b"")

@@ -54,11 +54,36 @@ reset_gpio = 25
 id = "lane-2"
 kind = "rc522"
 spi_cs = 1
-reset_gpio = 25
+irq_gpio = 25
 """
     assert _problems(tmp_path, text) == [
-        "f:13: reader.1.reset_gpio: GPIO 25 is wanted by lane-2 reset_gpio and held by lane-1 reset_gpio"
+        "f:13: reader.1.irq_gpio: GPIO 25 is wanted by lane-2 irq_gpio and held by lane-1 reset_gpio"
     ]
+
+
+def test_a_reset_wire_of_two_readers_is_warned_about_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pair.toml"
+    readers = "".join(
+        f'[[reader]]\nid = "lane-{number}"\nkind = "rc522"\nspi_cs = {number}\nreset_gpio = 25\n'
+        'antenna_group = "gate"\n'
+        for number in (0, 1)
+    )
+    path.write_text(f'schema = 1\nname = "x"\nboards = ["pi4"]\n{readers}', encoding="utf-8")
+    assert main(["wiring", "show", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "# warning: GPIO 25 is lane-0 and lane-1 reset_gpio" in out
+    assert "# GPIO 25 lane-0 and lane-1 reset_gpio\n" in out
+    assert out.count("reset_gpio = 25\n") == out.count('antenna_group = "gate"\n') == 2
+
+
+def test_the_pins_of_a_profile_are_shown_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wiring", "show", "two-rc522"]) == 0
+    out = capsys.readouterr().out
+    pins = [int(line.split()[2]) for line in out.splitlines() if line.startswith("# GPIO")]
+    assert pins == [5, 6, 7, 8, 9, 10, 11, 24, 25]
+    assert "irq_gpio = 24" in out
 
 
 def test_the_console_pins_cannot_also_be_an_interrupt(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--more-ports", default="", help="of further nodes of the broker's cluster, with commas")
     parser.add_argument("--gateway", required=True)
     parser.add_argument("--pause", type=float, default=0.002)
     parser.add_argument("--keepalive", type=int, default=client.KEEPALIVE_SECONDS)
@@ -162,7 +163,8 @@ def main() -> None:
     client.KEEPALIVE_SECONDS = words.keepalive
     limits = {"quota_bytes": QUOTA_BYTES, "segment_bytes": SEGMENT_BYTES, "keep_days": words.keep_days}
     journal = Journal.open(words.folder, words.gateway, **limits)
-    broker = BrokerSettings(words.host, words.port, tls=False)
+    others = tuple((words.host, int(port)) for port in words.more_ports.split(",") if port)
+    broker = BrokerSettings(words.host, words.port, tls=False, others=others)
     relay = Relay(
         journal,
         broker,

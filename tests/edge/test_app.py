@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -125,6 +126,12 @@ def test_who_is_signed_in_is_known_again_after_a_restart(tmp_path: Path) -> None
     house.stop()
 
 
+def _said(gateway: Gateway) -> list[dict[str, Any]]:
+    journal = gateway.journal
+    events = (decode_event(raw) for _, raw in journal.after(journal.acked, 1000))
+    return [event.system for event in events if event.kind == "system" and isinstance(event.system, dict)]
+
+
 def test_with_a_full_journal_the_door_still_opens_and_the_lane_does_not_serve(tmp_path: Path) -> None:
     house = _House(tmp_path, "[journal]\nquota_mib = 4\nsegment_kib = 64")
     with contextlib.suppress(JournalFull):
@@ -143,6 +150,11 @@ def test_with_a_full_journal_the_door_still_opens_and_the_lane_does_not_serve(tm
     _until(lambda: house.gateway.journal.stats().state == "ok")
     house.tap("lane", BOB)
     assert house.gateway.seats["lane"].point.state == "presented"
+    _until(lambda: any(item["what"] == "events_refused" for item in _said(house.gateway)))
+    (told,) = (item for item in _said(house.gateway) if item["what"] == "events_refused")
+    assert told["count"] == house.gateway.journal.stats().refused
+    assert told["since"] <= told["until"]
+    assert "quota" in told["why"]
     house.stop()
 
 
@@ -212,5 +224,6 @@ def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _H
     house.gateway.tapline.handle(CardSuspicion("front", "backdoor", time.monotonic_ns(), ALICE.tail))
     _until(lambda: any(event.data.get("state") == "suspicion" for event in house.events("reader")))
     [said] = [event for event in house.events("reader") if event.data["state"] == "suspicion"]
-    assert (said.reader, said.data) == ("front", {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"})
+    assert (said.point, said.reader) == ("front", "front")
+    assert said.data == {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"}
     assert [event.decision for event in house.events("tap")] == ["granted"]

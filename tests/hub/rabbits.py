@@ -12,12 +12,24 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.hub.samples import GATEWAY, free_port, message, wait_until
 
-SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+# Another RabbitMQ than the installed one, for instance of a later Debian in a folder of its own.
+SERVER = Path(os.environ.get("TAPGATE_RABBITMQ_SERVER", "/usr/lib/rabbitmq/bin/rabbitmq-server"))
 EPMD = shutil.which("epmd")
 
 
 def missing_rabbit() -> bool:
     return not SERVER.exists() or EPMD is None
+
+
+def rabbit_version() -> tuple[int, ...]:
+    """Give the version of the RabbitMQ in use; empty when there is none or it does not say."""
+    if missing_rabbit():
+        return ()
+    told = subprocess.run(
+        [str(SERVER.with_name("rabbitmqctl")), "version"], check=False, capture_output=True, timeout=60, text=True
+    )
+    words = told.stdout.strip().split(".")
+    return tuple(int(word) for word in words) if all(word.isdigit() for word in words) else ()
 
 
 class Rabbit:
@@ -26,10 +38,13 @@ class Rabbit:
     Args:
         home: holds the cookie, which the nodes of one cluster share; the node's own folder when not given.
         epmd_port: of a port mapper that the nodes of one cluster share; a free port when 0.
+        settings: further lines of rabbitmq.conf.
     """
 
-    def __init__(self, folder: Path, home: Path | None = None, epmd_port: int = 0) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, home: Path | None = None, epmd_port: int = 0, settings: tuple[str, ...] = ()
+    ) -> None:
+        self.folder, self._settings = folder, settings
         self.amqp_port, self.mqtt_port, self.epmd_port, dist = (free_port() for _ in range(4))
         self.epmd_port = epmd_port or self.epmd_port
         self.name = f"tapgate{self.amqp_port}@localhost"
@@ -52,6 +67,7 @@ class Rabbit:
 
     def join(self, names: list[str]) -> None:
         lines = [f"listeners.tcp.1 = 127.0.0.1:{self.amqp_port}", f"mqtt.listeners.tcp.1 = 127.0.0.1:{self.mqtt_port}"]
+        lines += self._settings
         if names:
             lines.append("cluster_formation.peer_discovery_backend = classic_config")
         lines += [f"cluster_formation.classic_config.nodes.{number} = {name}" for number, name in enumerate(names, 1)]
@@ -114,7 +130,7 @@ class Rabbit:
 class Cluster:
     """Several nodes of one cluster, on one port mapper and one cookie."""
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
+    def __init__(self, folder: Path, settings: tuple[str, ...] = (), count: int = 3) -> None:
         self.epmd_port = free_port()
         (folder / ".erlang.cookie").write_text("TAPGATECLUSTER")
         (folder / ".erlang.cookie").chmod(0o400)
@@ -122,16 +138,15 @@ class Cluster:
         for number in range(count):
             own = folder / f"node-{number}"
             own.mkdir()
-            self.nodes.append(Rabbit(own, folder, self.epmd_port))
+            self.nodes.append(Rabbit(own, folder, self.epmd_port, settings))
         for node in self.nodes:
             node.join([other.name for other in self.nodes])
 
     def start(self) -> None:
-        # The first makes the cluster, the others find it and join at the same time.
-        self.nodes[0].start()
-        for node in self.nodes[1:]:
+        # Since version 4 a node waits until it has heard of the others before it makes or joins the cluster.
+        for node in self.nodes:
             node.launch()
-        for node in self.nodes[1:]:
+        for node in self.nodes:
             node.wait()
 
     def urls(self, first: int = 0) -> str:
@@ -144,6 +159,25 @@ class Cluster:
             if node.process is not None:
                 node.kill()
         end_epmd(self.epmd_port)
+
+
+def started_cluster(folder: Path, *settings: str) -> Cluster:
+    """Start three nodes; once more with other ports when that fails.
+
+    Args:
+        settings: further lines of rabbitmq.conf.
+    """
+    for name in ("first", "second"):
+        # Four ports a node are drawn before they are taken; beside other tests one may be gone by then.
+        (folder / name).mkdir()
+        nodes = Cluster(folder / name, settings)
+        try:
+            nodes.start()
+        except AssertionError:
+            nodes.close()
+        else:
+            return nodes
+    raise AssertionError("RabbitMQ did not start twice in a row")
 
 
 def end_epmd(port: int) -> None:

@@ -16,7 +16,7 @@ from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.link.topics import ALL_TAPS
-from tests.hub.rabbits import Cluster, Rabbit, Sender, missing_rabbit
+from tests.hub.rabbits import Cluster, Rabbit, Sender, missing_rabbit, started_cluster
 from tests.hub.samples import mosquitto, tap, wait_until
 
 TAPS = 600
@@ -34,24 +34,11 @@ pytestmark = [
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    nodes = _started(tmp_path / "first") or _started(tmp_path / "second")
-    assert nodes is not None, "RabbitMQ did not start twice in a row"
+    nodes = started_cluster(tmp_path)
     try:
         yield nodes
     finally:
         nodes.close()
-
-
-def _started(folder: Path) -> Cluster | None:
-    # Four ports a node are drawn before they are taken; beside other tests one may be gone by then.
-    folder.mkdir()
-    nodes = Cluster(folder)
-    try:
-        nodes.start()
-    except AssertionError:
-        nodes.close()
-        return None
-    return nodes
 
 
 def _declare_twin(node: Rabbit) -> None:

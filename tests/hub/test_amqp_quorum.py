@@ -7,6 +7,7 @@ which go out over MQTT 5, take a mosquitto.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pika
@@ -80,6 +81,26 @@ def test_taps_published_by_mqtt_are_committed_and_the_watermark_goes_out(
     assert sum(done.fresh for done in told) == 100
     sender.close()
     worker.stop()
+
+
+def test_the_watermark_goes_out_by_another_node_when_the_first_is_dead(
+    rabbit: Rabbit, tmp_path: Path, store: Store
+) -> None:
+    gateway = "gw-amqp-5"
+    ack = GatewayTopics(SITE, gateway).ack
+    with mosquitto(tmp_path) as (first, process), mosquitto(tmp_path) as (second, _):
+        worker = _started(rabbit, replace(first, others=second.places), Committer(store))
+        before = Listener(first, [ack])
+        sender = Sender(rabbit)
+        sender.send(tap(1, gateway=gateway), gateway=gateway)
+        before.wait(ack, lambda payload: b'"upto":1' in payload)
+        process.kill()
+        wait_until(lambda: not worker.connected, "the dead node is still believed")
+        sender.send(tap(2, gateway=gateway), gateway=gateway)
+        wait_until(lambda: _count(store, gateway) == 2, "taps are not committed while the marks have no way")
+        Listener(second, [ack]).wait(ack, lambda payload: b'"upto":2' in payload)
+        sender.close()
+        worker.stop()
 
 
 def test_a_worker_that_goes_before_its_commit_leaves_everything_to_the_next(

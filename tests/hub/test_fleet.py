@@ -90,6 +90,33 @@ def test_a_generation_says_what_the_directory_says_and_nothing_new_makes_none(
         assert reason_for(raw, site_key, key).value == f"card_{state}"
 
 
+def test_a_change_sends_only_the_chunks_that_changed_and_a_reconnect_sends_all(
+    store: Store, key_file: Path, site_key: bytes, card: int, key: bytes
+) -> None:
+    with store.write() as connection:
+        row = {"site": SITE, "tail": "0000", "projection": "uid", "state": "active", "state_by": "x", "origin": "x"}
+        # Behind this card in key order, so that what changes stands in the first chunk.
+        keys = (f"{0xFF000000 + number:08x}{'0' * 24}" for number in range(8_000))
+        rows = [{**row, "key": wanted, "created_ms": 0, "changed_ms": 0} for wanted in keys]
+        connection.execute(insert(tables.card), rows)
+    first = refresh(store, SITE, SIGNER, key_file)
+    set_state(store, card, "lost")
+    second = refresh(store, SITE, SIGNER, key_file)
+    again = refresh(store, SITE, SIGNER, key_file, resend=True)
+    assert first is not None
+    assert second is not None
+    assert again is not None
+    manifest = read_manifest(second.publication.manifest, Trust(site_key), SITE)
+    # The first holds version and card, the last the seal.
+    assert set(second.publication.chunks) == {manifest.chunks[0], manifest.chunks[-1]}
+    assert set(again.publication.chunks) == set(manifest.chunks)
+    assert len(manifest.chunks) > 3
+    at_broker = {**first.publication.chunks, **second.publication.chunks}
+    assert not second.stale_chunks & set(manifest.chunks)
+    raw = join_chunks(manifest, {name: open_chunk(at_broker[name], name) for name in manifest.chunks})
+    assert reason_for(raw, site_key, key) is Reason.CARD_LOST
+
+
 def test_somebody_who_left_is_denied_as_inactive_and_an_unknown_card_as_unknown(
     store: Store, key_file: Path, site_key: bytes, card: int, key: bytes
 ) -> None:

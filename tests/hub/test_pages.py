@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import axe_playwright_python
@@ -69,6 +70,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     committer = Committer(hub.store)
     committer.commit([message(*chained(5)), message(tap(1, epoch="second", key=key), last="backlog")])
     committer.commit([message(tap(6, clock="free")), message(b'{"v":1,"kind":"dance"}')])
+    copy = {"state": "suspicion", "sign": "static_nonce", "tail": "00A3"}
+    committer.commit([message(tap(8, kind="reader", data=copy, at=datetime.now(UTC).isoformat()))])
     with hub.store.write() as connection:
         connection.execute(delete(tables.event).where(tables.event.c.seq == 3))
     verify_all(hub.store)
@@ -118,7 +121,12 @@ def test_without_scripts_every_page_says_what_it_has_to_say(office: Office, brow
     page = context.new_page()
     said = {
         "/": ("matched later", "sent later", "clock was not set"),
-        "/gateways": ("events 3 to 3 are missing", "new journal", "gw-canteen"),
+        "/gateways": (
+            "events 3 to 3 are missing",
+            "new journal",
+            "gw-canteen",
+            "a card ending ..00A3 looks like a copy",
+        ),
         "/people": ("212 people", "active"),
         "/syncs": ("changes wait since", "people would be removed", "done"),
         "/quarantine": ("dance",),

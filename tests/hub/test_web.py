@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from gateway.errors import FatalError
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
+from gateway.hub.store.times import to_ms
 from gateway.hub.web.app import Daemon, build_office, check_host
 from gateway.hub.web.live import LogFeed
 from gateway.webkit.events import Broadcaster
@@ -81,6 +84,35 @@ def test_the_logbook_is_narrowed_by_point_decision_person_and_day(client: TestCl
     assert seqs(kind="door") == []
     assert client.get("/v1/events", params={"day": "2026-13-01"}).status_code == 422
     assert client.get("/v1/events", params={"page": -1}).status_code == 422
+
+
+def test_taps_that_may_lie_on_either_side_of_a_register_time_are_flagged_counted_and_found(
+    client: TestClient, store: Store
+) -> None:
+    assert "register time, because" not in client.get("/").text
+    unsure = {2: ("repaired", 40_000), 3: ("repaired", 1000), 4: ("unknown", None)}
+    Committer(store).commit([message(tap(4))])
+    table = tables.event
+    register = datetime.now(UTC).astimezone(zoneinfo.ZoneInfo("Europe/London"))
+    at = register.replace(second=0, microsecond=0) - timedelta(seconds=30)
+    with store.write() as connection:
+        connection.execute(update(tables.site).values(register_times=[f"{register:%H:%M}"]))
+        for seq, (how, error_ms) in unsure.items():
+            values = {"at_ms": to_ms(at), "at_how": how, "at_error_ms": error_ms}
+            connection.execute(update(table).where(table.c.seq == seq).values(**values))
+
+    def seqs(**asked: str) -> list[int]:
+        return [row["seq"] for row in client.get("/v1/events", params=asked).json()["events"]]
+
+    assert seqs(time="unsure") == [4, 3, 2]
+    assert seqs(time="register") == [4, 2]
+    assert seqs(time="register", page="1") == []
+    rows = {row["seq"]: row["near"] for row in client.get("/v1/events").json()["events"]}
+    assert rows == {1: [], 2: [f"{register:%H:%M}"], 3: [], 4: [f"{register:%H:%M}"]}
+    text = client.get("/").text
+    assert "2 taps of the last 7 days may lie on either side of a register time" in text
+    assert text.count(f"before or after {register:%H:%M}") == 2
+    assert "Show them" not in client.get("/", params={"time": "register"}).text
 
 
 def test_people_are_found_by_part_of_a_name_and_by_id_with_wildcards_taken_to_the_letter(client: TestClient) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,24 @@ def pull_the_cable(link: Link) -> None:
     connection = link._client.socket()
     assert connection is not None
     connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def answering(packet: bytes) -> Iterator[int]:
+    """Give the port of a server that answers the first connection with one packet and ends it."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = server.accept()
+        connection.recv(1024)
+        connection.sendall(packet)
+        connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield server.getsockname()[1]
+    thread.join(5)
+    server.close()
 
 
 def test_response_topic_and_correlation_travel_with_a_message(broker: Broker) -> None:
@@ -110,24 +130,55 @@ def test_a_refusal_by_access_rules_is_told_with_its_reason(tmp_path: Path) -> No
     broker.stop()
 
 
+def test_a_dead_node_is_left_for_the_next_and_again_when_that_one_dies(tmp_path: Path) -> None:
+    needs_mosquitto()
+    first, second = Mosquitto(tmp_path), Mosquitto(tmp_path)
+    cluster = replace(first.settings, others=(("127.0.0.1", second.port),))
+    first.start()
+    link = Link(cluster, "gw-a")
+    link.start()
+    wait_for(link, Connected)
+    first.kill()
+    wait_for(link, Disconnected)
+    second.start()
+    assert wait_for(link, Connected).generation == 2
+    assert link.publish("a/b", b"1") is not None
+    assert wait_for(link, Published).refused is None
+    second.kill()
+    first.start()
+    assert wait_for(link, Connected).generation == 3
+    link.close()
+    first.stop()
+
+
+def test_a_node_that_refuses_is_left_for_the_next_one(mosquitto: Mosquitto) -> None:
+    # Reason code 136, server unavailable (MQTT 5, section 3.2.2.2): a node that starts or stops.
+    with answering(b"\x20\x03\x00\x88\x00") as port:
+        settings = replace(mosquitto.settings, port=port, others=(("127.0.0.1", mosquitto.port),))
+        link = Link(settings, "gw-a")
+        link.start()
+        assert "refused the connection" in wait_for(link, Disconnected).why
+        wait_for(link, Connected)
+        link.close()
+
+
+def test_a_link_closed_while_no_node_answers_stays_closed() -> None:
+    nodes = [("127.0.0.1", free_port()) for _ in range(3)]
+    link = Link(BrokerSettings(*nodes[0], tls=False, others=tuple(nodes[1:])), "gw-a")
+    link.start()
+    named = {wait_for(link, Disconnected).why.rpartition(":")[2] for _ in nodes}
+    assert named == {str(port) for _, port in nodes}
+    link.close()
+    assert not any(thread.name.startswith("paho") for thread in threading.enumerate())
+
+
 def test_a_broker_without_mqtt_5_is_named_as_such() -> None:
     # An MQTT 3.1.1 broker answers our CONNECT with return code 1, unacceptable protocol version (section 3.2.2.3).
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def answer() -> None:
-        connection, _ = server.accept()
-        connection.recv(1024)
-        connection.sendall(b"\x20\x02\x00\x01")
-        connection.close()
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    link = Link(BrokerSettings("127.0.0.1", server.getsockname()[1], tls=False), "gw-a")
-    link.start()
-    why = wait_for(link, Disconnected).why
-    link.close()
-    thread.join(5)
-    server.close()
+    with answering(b"\x20\x02\x00\x01") as port:
+        link = Link(BrokerSettings("127.0.0.1", port, tls=False), "gw-a")
+        link.start()
+        why = wait_for(link, Disconnected).why
+        link.close()
     assert "MQTT 5" in why
 
 

@@ -53,7 +53,7 @@ def test_a_wish_for_time_is_granted_in_the_same_words() -> None:
     exchange = Exchange(b"\x71", ATS, 1)
     exchange.feed(b"\xf2\x05")
     assert exchange.frame == b"\xf2\x05"
-    assert exchange.extension == 5
+    assert exchange.waiting_us == 5 * ATS.waiting_us
     exchange.feed(b"\x03ok")
     assert exchange.response == b"ok"
 

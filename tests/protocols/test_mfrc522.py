@@ -34,6 +34,21 @@ def test_wake_up_as_it_goes_over_the_wire() -> None:
     assert [delay for _, delay in frame.steps] == [0, 0, 0, 0, 0, 345, 0]
 
 
+def test_an_announced_frame_enables_the_pin_after_the_old_bits_are_cleared_and_frees_it_before_the_answer() -> None:
+    frame = mfrc522.announced(mfrc522.wake_up(flush=False), mfrc522.IRQ_RX | mfrc522.IRQ_TIMER)
+    assert hexed(frame)[2:] == [
+        "08 7f",  # clear interrupts
+        "1a 07",
+        "02 0c",
+        "04 a1",  # ComIEn: inverted pin, Rx and timer
+        "1a 87",  # StartSend
+        "04 80",  # ComIEn: inverted pin, nothing
+        "88 8c 94 98 9c 92 92 00",
+    ]
+    assert frame.steps[frame.data_at][0] == bytes.fromhex("1252")
+    assert frame.steps[frame.read_at][0][0] == 0x88
+
+
 def test_select_carries_check_byte_and_crc() -> None:
     frame = mfrc522.select(0, bytes.fromhex("DEADBEEF"))
     assert (

@@ -134,6 +134,16 @@ def test_a_new_card_beside_a_resting_one_is_seen_at_the_next_cycle(opened: Rc522
     assert read.seen_ns - entered_ns < 12e6
 
 
+def test_a_newcomer_is_seen_beside_a_card_that_has_been_lying_there_for_a_minute(opened: Rc522Bench) -> None:
+    opened.enter(FOUR)
+    assert numbers(opened.run(60_000)) == [FOUR]
+    assert opened.reader.pause_seconds == 0.02
+    opened.enter(OTHER)
+    assert numbers(opened.run(50)) == [OTHER]
+    opened.leave()
+    assert [type(event) for event in opened.run(300)] == [CardGone, CardGone]
+
+
 def test_one_of_two_resting_cards_leaves_and_only_that_one_is_gone(opened: Rc522Bench) -> None:
     first, second = cards.classic_1k(FOUR), cards.ntag(SEVEN)
     opened.chip.field.enter(first)
@@ -317,5 +327,5 @@ def test_the_self_test_compares_with_the_data_sheet_and_leaves_a_working_reader(
 
 def test_a_chip_with_a_defect_fails_its_self_test(opened: Rc522Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(chips_rc522.SELF_TEST, 0x92, b"\x00" * 63 + b"\x01")
-    monkeypatch.setattr("gateway.protocols.mfrc522.SELF_TEST", {0x92: bytes(64)})
+    monkeypatch.setattr("gateway.protocols.mfrc522_self_test.SELF_TEST", {0x92: bytes(64)})
     assert opened.driver.self_test() is False

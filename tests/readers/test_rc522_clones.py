@@ -10,8 +10,9 @@ import pytest
 from gateway.readers.base import CardGone, CardRead, CardSuspicion
 from gateway.readers.rc522 import Options
 from gateway.simulator import iso14443_cards as cards
-from gateway.simulator.card_memory import ClassicCard, DesfireCard, NtagCard
+from gateway.simulator.card_memory import ClassicCard, NtagCard
 from gateway.simulator.clone_cards import BackdoorCard, Gen2Card, MismatchedCard, StaticNonceCard
+from gateway.simulator.desfire_card import DesfireCard
 from gateway.simulator.iso14443_cards import Card, State
 from tests.readers.contract import FOUR, OTHER, SEVEN
 from tests.readers.test_rc522 import Rc522Bench

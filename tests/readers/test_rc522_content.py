@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from gateway.access.rules import Reason
-from gateway.cards.desfire import diversify
 from gateway.cards.encodings import decode
 from gateway.errors import ConfigError
 from gateway.readers.base import CardGone, CardRead, CardRefused
 from gateway.readers.rc522 import Options
-from gateway.simulator.card_memory import ClassicCard, DesfireCard, NtagCard
+from gateway.simulator.card_memory import ClassicCard, NtagCard
 from tests.readers.contract import FOUR, OTHER, SEVEN, taps
 from tests.readers.test_rc522 import Rc522Bench
 
@@ -127,77 +126,3 @@ def test_a_key_file_that_holds_something_else_is_not_repeated(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         bench.reader.open()
     assert "sesame" not in str(caught.value)
-
-
-AES_KEY = bytes.fromhex("00112233445566778899AABBCCDDEEFF")
-AID = 0x3042F5
-
-
-def desfire_bench(tmp_path: Path, key: bytes | None = None, **options: object) -> Rc522Bench:
-    key_file = tmp_path / "desfire.key"
-    key_file.write_text((key or b"").hex())
-    settings = Options(
-        credential="desfire-file", aid="3042F5", file=2, length=8, key_file=str(key_file) if key else "", **options
-    )
-    bench = Rc522Bench(settings)
-    bench.reader.open()
-    return bench
-
-
-def desfire_card(uid: bytes = SEVEN, key: bytes | None = None) -> DesfireCard:
-    card = DesfireCard(uid, AID, key)
-    card.files[2] = b"00047711"
-    return card
-
-
-@pytest.mark.parametrize("thinks", [0, 2])
-def test_a_free_desfire_file_stands_for_the_card_even_when_it_asks_for_time(tmp_path: Path, thinks: int) -> None:
-    bench = desfire_bench(tmp_path)
-    card = desfire_card()
-    card.thinks = thinks
-    bench.chip.field.enter(card)
-    [read] = bench.run(500)
-    assert isinstance(read, CardRead)
-    assert read.number == decode("47711", "number")
-    assert read.card_type == "desfire"
-    bench.leave()
-    assert [type(event) for event in bench.run(300)] == [CardGone]
-
-
-def test_a_file_behind_a_key_of_the_card_itself_is_read_after_authentication(tmp_path: Path) -> None:
-    bench = desfire_bench(tmp_path, AES_KEY, system_id="4E585020416275")
-    own_key = diversify(AES_KEY, SEVEN, bytes.fromhex("3042F5"), bytes.fromhex("4E585020416275"))
-    bench.chip.field.enter(desfire_card(SEVEN, own_key))
-    [read] = bench.run(500)
-    assert isinstance(read, CardRead)
-    assert read.number == decode("47711", "number")
-
-
-def test_a_card_with_another_key_or_application_is_refused_and_the_next_one_read(tmp_path: Path) -> None:
-    bench = desfire_bench(tmp_path, AES_KEY)
-    for card in (desfire_card(SEVEN, bytes(16)), DesfireCard(SEVEN, 0x123456, AES_KEY)):
-        bench.chip.field.enter(card)
-        [event] = taps(bench.run(600))
-        assert isinstance(event, CardRefused)
-        assert event.reason == Reason.CARD_FORMAT
-        bench.leave()
-        bench.run(300)
-    bench.chip.field.enter(desfire_card(SEVEN, AES_KEY))
-    assert isinstance(taps(bench.run(600))[0], CardRead)
-
-
-def test_a_desfire_taken_away_in_the_middle_neither_hangs_nor_harms_the_reader(tmp_path: Path) -> None:
-    bench = desfire_bench(tmp_path)
-    card = desfire_card()
-    original = card._perform
-
-    def vanish(command: bytes) -> bytes:
-        bench.chip.field.leave()
-        return original(command)
-
-    card._perform = vanish
-    bench.chip.field.enter(card)
-    assert all(not isinstance(event, CardRead) for event in bench.run(1500))
-    card._perform = original
-    bench.chip.field.enter(card)
-    assert isinstance(taps(bench.run(600))[-1], CardRead)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.readers import rc522
+from gateway.readers import masking_numbers, rc522
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.masking import CannotMask, mask
 from gateway.simulator import iso14443_cards as cards
@@ -84,6 +84,12 @@ def test_a_masked_recording_has_no_card_number_and_still_replays_to_as_many_taps
     invented = numbers(replay(masked))
     assert [len(number) for number in invented] == [4, 7]
     assert invented != [FOUR, SEVEN]
+
+
+def test_an_invented_number_is_one_that_a_card_could_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([bytes.fromhex("112288445566"), bytes.fromhex("112233445566")])
+    monkeypatch.setattr(masking_numbers.secrets, "token_bytes", lambda _count: next(drawn))
+    assert masking_numbers.invented(SEVEN) == bytes.fromhex("04112233445566")
 
 
 def test_a_number_that_was_not_named_keeps_the_recording_from_being_shared_as_masked(tmp_path: Path) -> None:

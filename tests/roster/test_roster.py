@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import random
+import zlib
 from datetime import date, time
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.access.people import CardEntry, CardState, PointRules, Rule
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, Window
 from gateway.errors import BadRoster, FatalError
-from gateway.roster.file import RosterContent, build
-from gateway.roster.publication import apply_delta, join_chunks, open_chunk, publish, read_manifest
+from gateway.roster.file import RosterContent, build, what_it_says
+from gateway.roster.publication import apply_delta, join_chunks, make_delta, open_chunk, publish, read_manifest
 from gateway.roster.signing import Signer, Trust, load_or_create_signer
 from gateway.roster.snapshot import Snapshot
 from gateway.roster.store import CURRENT, RosterStore
@@ -122,6 +126,38 @@ def test_a_delta_gives_the_very_bytes_that_were_signed(raw: bytes, cards: dict[b
     delta = publication.deltas[1, 2]
     assert apply_delta(raw, delta, manifest) == new
     assert len(delta) < len(raw) / 4
+
+
+_SOME_CARDS = st.dictionaries(
+    st.integers(0, 300).map(lambda number: number.to_bytes(2, "big") * 8), st.sampled_from(CardState), max_size=200
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_SOME_CARDS, _SOME_CARDS)
+def test_between_any_two_generations_a_delta_names_what_differs_and_nothing_else(
+    before: dict[bytes, CardState], after: dict[bytes, CardState]
+) -> None:
+    def cards(states: dict[bytes, CardState]) -> dict[bytes, CardEntry]:
+        return {key: CardEntry(None, state, frozenset(), None, None, True) for key, state in states.items()}
+
+    old = build(_content(1, cards(before)), SIGNER, SITE_KEY)
+    new = build(_content(2, cards(after)), SIGNER, SITE_KEY, previous=old)
+    delta = make_delta(old, new)
+    assert apply_delta(old, delta) == new
+    plain = msgspec.msgpack.decode(zlib.decompress(delta))
+    assert len(plain["put"]) == 32 * sum(before.get(key) != state for key, state in after.items())
+    assert len(plain["drop"]) == 16 * len(before.keys() - after.keys())
+
+
+def test_a_file_says_the_same_under_another_number_and_something_else_with_one_card_more(
+    raw: bytes, cards: dict[bytes, CardEntry]
+) -> None:
+    again = build(_content(2, cards), SIGNER, SITE_KEY, previous=raw)
+    assert again != raw
+    assert what_it_says(again) == what_it_says(raw)
+    more = build(_content(2, cards | _cards(1, seed=77)), SIGNER, SITE_KEY, previous=raw)
+    assert what_it_says(more) != what_it_says(raw)
 
 
 def test_a_delta_from_another_generation_is_refused(raw: bytes, cards: dict[bytes, CardEntry]) -> None:

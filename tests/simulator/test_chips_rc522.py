@@ -169,3 +169,35 @@ def test_a_card_says_nothing_before_it_has_powered_up(wire: Wire) -> None:
     assert wire.send(b"\x26", 7, wait_us=500) == b""
     wire.clock.sleep(0.003)
     assert wire.send(b"\x26", 7) == b"\x04\x00"
+
+
+def test_the_interrupt_pin_falls_when_an_enabled_bit_ends_the_frame_and_not_before(wire: Wire) -> None:
+    edges: list[int] = []
+    wire.chip.on_irq = lambda: edges.append(wire.clock.now_ns())
+    wire.send(b"\x26", 7)
+    assert edges == []
+    assert wire.chip.irq_due_ns is None
+    wire.write(Register.COM_IEN, 0x81)
+    assert len(edges) == 1  # the timer's bit still stands from the frame before
+    begin_ns = wire.clock.now_ns()
+    wire.send(b"\x26", 7, wait_us=0)
+    due_ns = wire.chip.irq_due_ns
+    assert due_ns is not None
+    while (due_ns := wire.chip.irq_due_ns) is not None:
+        wire.clock.sleep(max(0, due_ns - wire.clock.now_ns()) / 1e9 + 1e-7)
+        wire.chip.settle()
+    assert len(edges) == 2
+    assert 250e3 < edges[1] - begin_ns < 400e3
+
+
+def test_two_coupled_fields_spoil_answers_only_while_both_are_on() -> None:
+    near, far = Wire(), Wire()
+    near.set_up()
+    far.set_up()
+    near.chip.field.couple(far.chip.field)
+    near.chip.field.enter(cards.classic_1k(FOUR))
+    spoilt = [near.send(b"\x52", 7) != b"\x04\x00" for _ in range(20)]
+    assert all(spoilt)
+    far.write(Register.TX_CONTROL, 0x80)
+    near.send(b"\x52", 7)
+    assert b"\x04\x00" in {near.send(b"\x52", 7), near.send(b"\x52", 7)}

@@ -17,6 +17,18 @@ def test_ours_and_the_real_libraries_are_measured_in_one_run(monkeypatch: pytest
     assert result["ours"]["empty_poll_transfers"] == pytest.approx(7, abs=0.5)
     assert result["peers"]["mfrc522 0.0.7"]["empty_poll_transfers"] == 2013
     assert result["ours"]["dwell_100_ms"]["missed"] == 0
+    assert result["ours"]["all_dwells"]["taps"] == 6
+    for row in (
+        "one_on_one_bus",
+        "two_on_one_bus",
+        "two_on_one_bus_polled",
+        "four_on_one_bus",
+        "four_on_one_bus_polled",
+        "sector_by_time",
+        "file_by_time",
+        "file_by_irq",
+    ):
+        assert result["ours"][row]["missed"] == 0
 
 
 def test_without_a_compiler_our_driver_is_measured_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import ReaderOffline
 from gateway.simulator.virtual_pi import VirtualPi
+from gateway.transports.irq_line import GpioIrqLine
 
 OWNER = Path(__file__).with_name("owner.py")
 FOUR, OTHER, SEVEN = "deadbeef", "529d06e3", "04a1b2c3d4e5f6"
@@ -160,6 +162,52 @@ def test_two_readers_on_two_chip_selects_read_their_own_cards(pi: VirtualPi) -> 
     pi.enter("spidev0.1", "classic_1k", OTHER)
     assert first.hear("CardRead")["uid"] == FOUR
     assert second.hear("CardRead")["uid"] == OTHER
+
+
+FILE = {"credential": "desfire-file", "aid": "3042F5", "file": 2, "length": 10, "irq_gpio": 24}
+
+
+def test_a_desfire_is_read_by_the_edges_of_the_interrupt_line(pi: VirtualPi) -> None:
+    pi.order("spidev0.0", "wire_irq", gpio=24)
+    owner = Owner(pi, "rc522", **FILE)
+    assert "irq_gpio" not in owner.hear("state")["detail"]
+    for uid in (FOUR, OTHER):
+        pi.enter("spidev0.0", "file_card", uid)
+        assert bytes.fromhex(owner.hear("CardRead")["uid"]).decode() == str(int(uid, 16))
+        pi.leave("spidev0.0")
+        owner.hear("CardGone")
+
+
+def test_an_interrupt_line_that_leads_to_another_chip_is_found_at_the_start_and_done_without(pi: VirtualPi) -> None:
+    pi.order("spidev0.1", "wire_irq", gpio=24)
+    owner = Owner(pi, "rc522", **FILE)
+    assert "no edge comes" in owner.hear("state")["detail"]
+    pi.enter("spidev0.0", "file_card", FOUR)
+    assert bytes.fromhex(owner.hear("CardRead")["uid"]).decode() == str(int(FOUR, 16))
+
+
+def test_a_line_of_the_header_gives_falling_edges_and_nothing_else(pi: VirtualPi) -> None:
+    pi.order("spidev0.0", "wire_irq", gpio=24)
+    program = (
+        "import os, select\n"
+        "from gateway.transports.irq_line import GpioIrqLine\n"
+        "from gateway.transports.spi import SpiDevice, SpiMessage, Transfer\n"
+        "line, wire = GpioIrqLine(24), SpiDevice('/dev/spidev0.0', 4_000_000)\n"
+        "line.open(); wire.open()\n"
+        "def send(*parts): wire.exchange(SpiMessage([Transfer(part) for part in parts]))\n"
+        "print(line.wait(0.01))\n"
+        # Enable the error interrupt, set its bit by hand, clear it, set it again: two edges.
+        "send(b'\\x04\\x82', b'\\x08\\x82'); print(line.wait(1), line.wait(0.01))\n"
+        "send(b'\\x08\\x02'); print(line.wait(0.01))\n"
+        "send(b'\\x08\\x82'); line.drain(); print(line.wait(0.01))\n"
+        "line.close(); line.close(); print(line.wait(0))\n"
+    )
+    assert run(pi, program) == ["False", "True False", "False", "False", "False"]
+
+
+def test_a_machine_without_a_header_says_so() -> None:
+    with pytest.raises(ReaderOffline, match="GPIO 24 cannot be watched"):
+        GpioIrqLine(24).open()
 
 
 def test_the_real_mfrc522_library_reads_with_its_faults_fenced_in(pi: VirtualPi) -> None:

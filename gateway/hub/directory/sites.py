@@ -146,7 +146,12 @@ def register(store: Store, settings: HubSettings) -> None:
 
 def _register_site(connection: Connection, wanted: SiteSettings) -> None:
     table, rule = tables.site, tables.access_rule
-    row = {"name": wanted.name, "timezone": wanted.timezone.key, "key_file": str(wanted.site_key_file.absolute())}
+    row: dict[str, Any] = {
+        "name": wanted.name,
+        "timezone": wanted.timezone.key,
+        "key_file": str(wanted.site_key_file.absolute()),
+    }
+    row |= {"register_times": [f"{clock:%H:%M}" for clock in wanted.register_times]}
     found = connection.execute(select(table.c.edited).where(table.c.id == wanted.id)).one_or_none()
     if found is None:
         connection.execute(insert(table).values(id=wanted.id, **row))

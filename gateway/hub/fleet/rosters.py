@@ -6,13 +6,13 @@ site has ever named, so that a hub restored from a backup is still believed.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Text, cast, delete, func, insert, select
 
 from gateway.access.people import CardEntry, CardState, PointRules, Rule
 from gateway.access.schedule import Calendar, Schedule, parse_window
@@ -21,8 +21,8 @@ from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.roster.file import RosterContent, build, split
-from gateway.roster.publication import CHUNK_BYTES, Publication, publish
+from gateway.roster.file import RosterContent, build, split, what_it_says
+from gateway.roster.publication import Publication, chunk_names, publish
 from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
@@ -69,27 +69,35 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
             card.c.valid_until,
             person.c.active,
             person.c.role,
-            person.c.groups,
-            person.c.valid_from.label("person_from"),
-            person.c.valid_until.label("person_until"),
+            # As text: many people have the same few groups, and each distinct text is decoded once.
+            cast(person.c.groups, Text),
+            person.c.valid_from,
+            person.c.valid_until,
         )
         .outerjoin(person, person.c.ref == card.c.person)
         .where(card.c.site == site)
     )
     cards = {}
-    sets: dict[tuple[str, ...], frozenset[str]] = {}
-    for row in connection.execute(wanted):
-        names = (row.role, *row.groups) if row.person else ()
-        groups = sets.setdefault(names, frozenset(names))
-        cards[bytes.fromhex(row.key)] = CardEntry(
-            person=row.person,
-            state=_STATES[row.state],
-            groups=groups,
-            valid_from=max(filter(None, (row.valid_from, row.person_from)), default=None),
-            valid_until=min(filter(None, (row.valid_until, row.person_until)), default=None),
-            person_active=bool(row.active),
+    sets: dict[tuple[str, str], frozenset[str]] = {}
+    nobody: frozenset[str] = frozenset()
+    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(wanted):
+        names = nobody
+        if ref is not None and (known := sets.get((role, groups))) is not None:
+            names = known
+        elif ref is not None:
+            names = sets[role, groups] = frozenset((role, *msgspec.json.decode(groups, type=list[str])))
+        cards[bytes.fromhex(key)] = CardEntry(
+            ref, _STATES[state], names, _later(first, person_first), _earlier(last, person_last), bool(active)
         )
     return cards
+
+
+def _later(one: date | None, other: date | None) -> date | None:
+    return max(one, other) if one and other else one or other
+
+
+def _earlier(one: date | None, other: date | None) -> date | None:
+    return min(one, other) if one and other else one or other
 
 
 def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
@@ -113,40 +121,12 @@ def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
     return (UID_PROJECTION, *(name for name in LOSSY_PROJECTIONS if name in used))
 
 
-def content_digest(content: RosterContent) -> str:
-    """Name what a roster says, whatever its version and date."""
-    cards = sorted((key, _plain(entry)) for key, entry in content.cards.items())
-    points = sorted((name, repr(rules)) for name, rules in _stable(content.points).items())
-    said = (cards, points, content.calendar.holidays, content.projections)
-    return hashlib.sha256(msgspec.msgpack.encode(said)).hexdigest()
-
-
-def _plain(entry: CardEntry) -> tuple[object, ...]:
-    groups = sorted(entry.groups)
-    return (entry.person, int(entry.state), groups, entry.valid_from, entry.valid_until, entry.person_active)
-
-
-def _stable(points: object) -> dict[str, tuple[object, ...]]:
-    assert isinstance(points, dict)
-    return {
-        name: (
-            rules.lockdown,
-            [(rule.name, sorted(rule.groups), rule.schedule.name, _windows(rule.schedule)) for rule in rules.rules],
-        )
-        for name, rules in points.items()
-    }
-
-
-def _windows(schedule: Schedule) -> tuple[object, ...]:
-    windows = [(sorted(window.days), window.start.isoformat(), window.end.isoformat()) for window in schedule.windows]
-    return (windows, schedule.on_holidays)
-
-
 def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False) -> Published | None:
     """Make the next generation of a site if what it says has changed.
 
     Args:
-        resend: give the newest generation again even when nothing changed.
+        resend: give the newest generation again even when nothing changed, and all its chunks: the broker may have
+            forgotten them. Otherwise only the chunks come that the generation before has not.
     """
     site_key = read_site_key(key_file)
     table, gateway = tables.roster_generation, tables.gateway
@@ -159,17 +139,16 @@ def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: 
             .limit(DELTAS_FROM + 1)
         ).all()
         heard = connection.scalar(select(func.max(gateway.c.roster)).where(gateway.c.site == site)) or 0
-    digest = content_digest(content)
     files = [bytes(row.file) for row in kept]
     newest = kept[0].version if kept else 0
+    made = build(replace(content, version=max(newest, heard) + 1), signer, site_key, files[0] if files else None)
+    digest = what_it_says(made)
     if not kept or kept[0].digest != digest or heard > newest:
-        newest = max(newest, heard) + 1
-        versioned = RosterContent(site, newest, content.cards, content.points, content.calendar, content.projections)
-        files.insert(0, build(versioned, signer, site_key, files[0] if files else None))
-        _keep(store, site, newest, digest, len(content.cards), files[0])
+        files.insert(0, made)
+        _keep(store, site, max(newest, heard) + 1, digest, len(content.cards), made)
     elif not resend:
         return None
-    return _published(site, files, signer, site_key)
+    return _published(site, files, signer, site_key, whole=resend)
 
 
 def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: bytes) -> None:
@@ -187,14 +166,11 @@ def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: 
         connection.execute(delete(table).where(table.c.site == site, table.c.version.in_(old)))
 
 
-def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes) -> Published:
-    publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key)
+def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes, *, whole: bool) -> Published:
+    """Make the payloads of the first of some files, newest first; `whole` with the chunks that the second has too."""
+    names = [set(chunk_names(file)) for file in files[:3]]
+    newest, last, before = (*names, set[str](), set[str]())[:3]
+    publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key, sent=set() if whole else last)
     versions = [split(file).version for file in files]
-    before = _chunk_names(files[2]) if len(files) > 2 else set()
-    needed = publication.chunks.keys() | (_chunk_names(files[1]) if len(files) > 1 else set())
     stale_deltas = {(old, versions[1]) for old in versions[2:]}
-    return Published(site, versions[0], publication, frozenset(before - needed), frozenset(stale_deltas))
-
-
-def _chunk_names(file: bytes) -> set[str]:
-    return {hashlib.sha256(file[at : at + CHUNK_BYTES]).hexdigest() for at in range(0, len(file), CHUNK_BYTES)}
+    return Published(site, versions[0], publication, frozenset(before - newest - last), frozenset(stale_deltas))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +20,12 @@ from gateway.errors import BadMessage, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import last_change
 from gateway.hub.fleet.gateways import find_gateway, note_state
 from gateway.hub.fleet.rosters import Published, refresh
+from gateway.hub.fleet.standby import LOOK_SECONDS, Standby
 from gateway.hub.ingest.commit import quarantine
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks
 from gateway.hub.ingest.parse import Fault
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.hub.store.locks import exclusive
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
 from gateway.link.client import Published as Answered
 from gateway.link.messages import Command, GatewayState, HubState, Reply, Watermark, decode, encode
@@ -46,18 +45,16 @@ log = logging.getLogger(__name__)
 
 LOCK = "fleet"
 POLL_SECONDS = 0.25
-STANDBY_SECONDS = 2.0
 REPLAY_EXPIRY_SECONDS = 300
 _LOST = encode(HubState("lost"))
 _READY = encode(HubState("ready"))
 
 
-class FleetService:
+class FleetService(Standby):
     """Runs the fleet connection in a thread of its own.
 
     Args:
         worker: stable over restarts and different for each hub process.
-        beat: called whenever the loop turns; feeds the watchdog.
     """
 
     def __init__(
@@ -69,37 +66,18 @@ class FleetService:
         *,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
-        self._broker, self._worker, self._store, self._signer, self._beat = broker, worker, store, signer, beat
+        super().__init__(LOCK, store, beat)
+        self._broker, self._worker, self._signer = broker, worker, signer
         self._link: Link | None = None
         self._seen_change = -1
         self._ready = False
         self._resend: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
 
     @property
     def connected(self) -> bool:
         return self._link is not None and self._link.connected
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(15)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._beat()
-            try:
-                with exclusive(self._store, LOCK) as still_held:
-                    if still_held is not None:
-                        self._lead(still_held)
-            except StoreUnavailable as error:
-                log.warning("%s", error)
-            self._stopping.wait(STANDBY_SECONDS)
-
-    def _lead(self, still_held: Callable[[], bool]) -> None:
+    def _work(self, still_held: Callable[[], bool]) -> None:
         link = Link(self._broker, f"{self._worker}-fleet", will=Will(HUB_STATE, _LOST), session_expiry_seconds=0)
         self._link, self._ready, self._seen_change = link, False, -1
         link.start()
@@ -108,7 +86,7 @@ class FleetService:
             while not self._stopping.is_set():
                 self._beat()
                 self._turn(link)
-                if time.monotonic() - checked > STANDBY_SECONDS:
+                if time.monotonic() - checked > LOOK_SECONDS:
                     checked = time.monotonic()
                     if not still_held():
                         log.warning("this hub no longer holds the fleet lock and steps back")

@@ -2,7 +2,8 @@
 
 RabbitMQ's MQTT plug-in hands `tapgate/v1/SITE/GATEWAY/taps` to the exchange amq.topic with dots for slashes, which is
 why ids hold neither. Live and backlog have a queue and a channel each, so a drain never stands before live taps.
-Watermarks go back over MQTT, because only that way they are retained. Gateways speak MQTT 5: RabbitMQ 3.13 or later.
+Watermarks go back over MQTT, because only that way they are retained. Gateways speak MQTT 5: RabbitMQ 3.13 or later;
+with `mqtt.durable_queue_type = quorum` their sessions outlive a node too, without it they start afresh.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class AmqpQuorum:
     Args:
         amqp_url: such as amqp://user:password@host:5672/%2F, of several nodes with commas between, the first that
             answers is taken; it is never logged. A comma in a password is written %2C.
-        broker: the same RabbitMQ as MQTT, for the watermarks.
+        broker: the same RabbitMQ as MQTT, all its nodes, for the watermarks.
         worker: stable over restarts and different for each worker.
         beat: called whenever the loop turns; feeds the watchdog.
         on_commit: told of every commit after it is durable; must not wait and must not raise.
@@ -83,6 +84,8 @@ class AmqpQuorum:
             self._pika: Any = importlib.import_module("pika")
         except ModuleNotFoundError:
             raise MissingExtra("The AMQP ingest needs pika; install tapgate[amqp].") from None
+        # It tells a dozen steps of each connection as information; what fails is told by _run.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
         self._parameters = [self._pika.URLParameters(url.strip()) for url in amqp_url.split(",")]
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
         self._link = Link(broker, f"{worker}-marks", session_expiry_seconds=0)

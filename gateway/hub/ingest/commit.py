@@ -19,6 +19,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 
 from gateway.access.event import Event
+from gateway.access.suspicion import read_suspicion
 from gateway.errors import StoreUnavailable
 from gateway.hub.ingest.marks import MarkKey, Touched, lock_marks, move_marks
 from gateway.hub.ingest.parse import Fault, Incoming, Reading, read_message
@@ -294,6 +295,10 @@ def _row(
     if card and not person:
         person = holders.at(reading.site, card.key, at_ms)
         matched_ms = committed_ms if person else None
+    reason, tail = event.reason or None, card.tail if card else None
+    if event.kind == "reader":
+        suspicion = read_suspicion(event)
+        reason, tail = (suspicion.sign, suspicion.tail) if suspicion else (None, None)
     return (
         gateway,
         event.epoch,
@@ -307,11 +312,11 @@ def _row(
         None if event.point is UNSET else event.point,
         None if event.reader is UNSET else event.reader,
         card.key if card else None,
-        card.tail if card else None,
+        tail,
         person,
         matched_ms,
         None if event.decision is UNSET else event.decision,
-        None if event.reason is UNSET else event.reason,
+        reason,
         raw,
         "set" if event.clock == "ntp" else "unknown",
         None,

@@ -36,6 +36,7 @@ metadata = MetaData(
 # SQLite numbers rows itself only for a key that is exactly INTEGER.
 _RowId = BigInteger().with_variant(Integer(), "sqlite")
 
+# `register_times` are local times as `09:20`, in order: what is not sure to be before or after one is flagged.
 site = Table(
     "site",
     metadata,
@@ -44,6 +45,7 @@ site = Table(
     Column("timezone", Text, nullable=False),
     Column("key_file", Text, nullable=False),
     Column("edited", Boolean, nullable=False, default=False),
+    Column("register_times", JSON, nullable=False, server_default="[]"),
 )
 
 # `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml.
@@ -153,7 +155,8 @@ gateway = Table(
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
 # and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours. `at_ms` is
 # when it happened as far as is known: `at_how` is `set`, `repaired`, `bounded` or `unknown` (see access.timeline), and
-# `at_error_ms` its bound, None where the clock was right or nothing bounds it.
+# `at_error_ms` its bound, None where the clock was right or nothing bounds it. A `reader` event with a `reason` is a
+# card that looks like a copy: `reason` is the sign, `tail` the card's (see access.suspicion).
 event = Table(
     "event",
     metadata,
@@ -192,7 +195,19 @@ event = Table(
         sqlite_where=text("kind = 'clock'"),
         postgresql_where=text("kind = 'clock'"),
     ),
+    Index(
+        "ix_event_sign",
+        "at_ms",
+        sqlite_where=text("kind = 'reader' AND reason IS NOT NULL"),
+        postgresql_where=text("kind = 'reader' AND reason IS NOT NULL"),
+    ),
     Index("ix_event_site_at", "site", "at_ms"),
+    Index(
+        "ix_event_unsure",
+        "at_ms",
+        sqlite_where=text("at_how <> 'set'"),
+        postgresql_where=text("at_how <> 'set'"),
+    ),
     Index(
         "ix_event_person_at",
         "person",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -28,7 +28,7 @@ from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import approve_hold
-from gateway.hub.web import queries
+from gateway.hub.web import queries, suspicions
 from gateway.hub.web.metrics import render_metrics
 from gateway.webkit.events import Broadcaster, sent
 from gateway.webkit.problems import Problem
@@ -43,6 +43,8 @@ _NAVIGATION = (
     NavigationLink("/quarantine", "Quarantine"),
 )
 _OFFICE = by_hand("office")
+# Registers of the last week can still be put right.
+_RECENT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def _log_filter(
     kind: Annotated[str | None, Query(max_length=15)] = None,
     person: Annotated[str | None, Query(max_length=100)] = None,
     day: Annotated[str | None, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = None,
+    time: Annotated[Literal["unsure", "register", ""] | None, Query()] = None,
     page: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> queries.LogFilter:
     try:
@@ -103,7 +106,14 @@ def _log_filter(
     except ValueError:
         raise Problem(422, "invalid", "Not a day", "Write the day as 2026-11-22.") from None
     return queries.LogFilter(
-        site or None, point or None, decision or None, kind or None, (person or "").strip() or None, wanted, page
+        site or None,
+        point or None,
+        decision or None,
+        kind or None,
+        (person or "").strip() or None,
+        wanted,
+        time or None,
+        page,
     )
 
 
@@ -117,11 +127,14 @@ def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
         with store.read() as connection:
             rows, more = queries.read_log(connection, asked)
             points = queries.known_points(connection)
+            near, more_near = queries.count_near_registers(connection, datetime.now(UTC) - _RECENT)
         newest = asked == queries.LogFilter()
         context = {
             "rows": rows,
             "asked": asked,
             "points": points,
+            "near": near,
+            "more_near": more_near,
             "live_url": "/events" if newest else None,
             "older": _link("/", asked, asked.page + 1) if more else None,
             "newer": _link("/", asked, asked.page - 1) if asked.page else None,
@@ -204,6 +217,8 @@ def _add_rest(site: Site, store: Store) -> None:
                 "gateways": list_gateways(connection),
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
+                "suspicions": suspicions.list_suspicions(connection, now_ms()),
+                "suspicion_days": suspicions.SUSPICION_DAYS,
                 "now_ms": now_ms(),
             }
         return site.page(request, "gateways.html", "Gateways", context)
@@ -223,6 +238,7 @@ def _add_rest(site: Site, store: Store) -> None:
                     {"gateway": name, "epoch": epoch, **asdict(fault)} for name, epoch, fault in list_faults(connection)
                 ],
                 "new_journals": [asdict(item) for item in list_new_journals(connection)],
+                "suspicions": [asdict(item) for item in suspicions.list_suspicions(connection, now_ms())],
             }
 
     @site.app.get("/syncs", include_in_schema=False)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.store import tables
 from gateway.hub.web.queries import count_quarantine
+from gateway.hub.web.suspicions import count_suspicions
 
 
 def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
@@ -36,6 +37,10 @@ def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
                 "roster_version": item.roster or 0,
             }[name]
             lines.append(f'tapgate_gateway_{name}{{site="{item.site}",gateway="{item.name}"}} {value}')
+    head("tapgate_hub_card_suspicions_total", "counter", "Cards that looked like copies, by reader and sign.")
+    for site, name, reader, sign, count in count_suspicions(connection):
+        labels = f'site="{site}",gateway="{name}",reader="{_label(reader)}",sign="{sign}"'
+        lines.append(f"tapgate_hub_card_suspicions_total{{{labels}}} {count}")
     head("tapgate_hub_quarantine", "gauge", "Pieces in quarantine.")
     lines.append(f"tapgate_hub_quarantine {count_quarantine(connection)}")
     head("tapgate_hub_last_sync_timestamp_seconds", "gauge", "Time of the last good sync of each source, Unix seconds.")
@@ -51,3 +56,8 @@ def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
         f'{stem}{{site="{row.site}",source="{row.name}"}} {row.at / 1000:.3f}' for row in connection.execute(last)
     )
     return "\n".join(lines) + "\n"
+
+
+def _label(value: str) -> str:
+    # A reader's name is the gateway's word.
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

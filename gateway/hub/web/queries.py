@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zoneinfo
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from gateway.access.timeline import TrueTime, near_boundaries
 from gateway.hub.directory.people import find_people
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
@@ -16,6 +18,8 @@ from gateway.hub.web.what import say_what
 
 PAGE_ROWS = 50
 _MANY = 200
+_MOST_COUNTED = 2000
+_OF_PEOPLE = ("tap", "movement", "sale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class LogFilter:
 
     Attributes:
         day: a day of the site's local time.
+        time: `unsure` for events whose gateway's clock was not set, `register` for those of them that may lie on either
+            side of a register time.
         person: part of a name, an id, or a reference.
     """
 
@@ -33,6 +39,7 @@ class LogFilter:
     kind: str | None = None
     person: str | None = None
     day: date | None = None
+    time: str | None = None
     page: int = 0
 
 
@@ -47,6 +54,7 @@ class LogRow:
         what: what an event that is no tap says, empty for a tap.
         at_how: `set`, or how the time was found although the gateway's clock was not (see access.timeline).
         at_error_seconds: how far the time may be off, None where it is right or nothing bounds it.
+        near: the site's register times, such as `09:20`, that the event may lie on either side of.
     """
 
     site: str
@@ -67,6 +75,7 @@ class LogRow:
     delay_seconds: float
     at_how: str
     at_error_seconds: float | None
+    near: list[str]
     what: str
 
 
@@ -78,16 +87,33 @@ def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bo
         .join_from(event, gateway)
         .outerjoin(person, person.c.ref == event.c.person)
     )
-    zones = site_zones(connection)
-    wanted = _narrowed(connection, wanted, asked, zones)
+    days = site_days(connection)
+    wanted = _narrowed(connection, wanted, asked, days)
     wanted = wanted.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
-    rows = connection.execute(wanted.offset(asked.page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
-    return [_log_row(row, zones) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
+    start = asked.page * PAGE_ROWS
+    if asked.time == "register":
+        # What is near a time of day is not for SQL to say (time zones); few events have an unsure time.
+        found = connection.execution_options(yield_per=_MANY).execute(wanted)
+        near = (row for row in found if _near(row, days))
+        rows = list(itertools.islice(near, start, start + PAGE_ROWS + 1))
+    else:
+        rows = list(connection.execute(wanted.offset(start).limit(PAGE_ROWS + 1)))
+    return [_log_row(row, days) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
 
 
-def _narrowed(
-    connection: Connection, wanted: Select[Any], asked: LogFilter, zones: dict[str, zoneinfo.ZoneInfo]
-) -> Select[Any]:
+def count_near_registers(connection: Connection, since: datetime) -> tuple[int, bool]:
+    """Count the taps since a moment that may lie on either side of a register time; True when there may be more."""
+    event = tables.event
+    days = site_days(connection)
+    if not any(day.register_times for day in days.values()):
+        return 0, False
+    wanted = select(event.c.site, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
+    wanted = wanted.where(event.c.at_how != "set", event.c.at_ms >= to_ms(since), event.c.kind == "tap")
+    rows = connection.execute(wanted.limit(_MOST_COUNTED + 1)).all()
+    return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
+
+
+def _narrowed(connection: Connection, wanted: Select[Any], asked: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
     event = tables.event
     for name in ("site", "point", "decision", "kind"):
         value = getattr(asked, name)
@@ -96,22 +122,31 @@ def _narrowed(
     if asked.person:
         people, _ = find_people(connection, site=asked.site, text=asked.person, limit=_MANY)
         wanted = wanted.where(event.c.person.in_([item.ref for item in people]))
+    if asked.time:
+        wanted = wanted.where(event.c.at_how != "set")
     if asked.day:
-        zone = zones.get(asked.site or "") or next(iter(zones.values()), zoneinfo.ZoneInfo("UTC"))
+        site_day = days.get(asked.site or "") or next(iter(days.values()), _NO_SITE)
+        zone = site_day.zone
         start = datetime.combine(asked.day, time(), zone)
         end = datetime.combine(asked.day + timedelta(days=1), time(), zone)
         wanted = wanted.where(event.c.at_ms >= to_ms(start), event.c.at_ms < to_ms(end))
     return wanted
 
 
-def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
+def _near(row: Any, days: dict[str, SiteDay]) -> list[str]:
+    day = days.get(row.site, _NO_SITE)
+    found = TrueTime(from_ms(row.at_ms), row.at_error_ms, row.at_how)
+    return [f"{clock:%H:%M}" for clock in near_boundaries(found, day.register_times, day.zone)]
+
+
+def _log_row(row: Any, days: dict[str, SiteDay]) -> LogRow:
     name = None if row.family_name is None else f"{row.given_name} {row.family_name}".strip()
     return LogRow(
         site=row.site,
         gateway=row.gateway_name,
         epoch=row.epoch,
         seq=row.seq,
-        at=from_ms(row.at_ms, zones.get(row.site)),
+        at=from_ms(row.at_ms, days.get(row.site, _NO_SITE).zone),
         kind=row.kind,
         point=row.point,
         reader=row.reader,
@@ -125,13 +160,28 @@ def _log_row(row: Any, zones: dict[str, zoneinfo.ZoneInfo]) -> LogRow:
         delay_seconds=max(0, row.committed_ms - row.at_ms) / 1000,
         at_how=row.at_how,
         at_error_seconds=None if row.at_error_ms is None else row.at_error_ms / 1000,
+        near=_near(row, days) if row.kind in _OF_PEOPLE else [],
         what=say_what(row.kind, row.raw),
     )
 
 
-def site_zones(connection: Connection) -> dict[str, zoneinfo.ZoneInfo]:
+@dataclass(frozen=True, slots=True)
+class SiteDay:
+    """What a day of a site's local time is."""
+
+    zone: zoneinfo.ZoneInfo
+    register_times: tuple[time, ...] = ()
+
+
+_NO_SITE = SiteDay(zoneinfo.ZoneInfo("UTC"))
+
+
+def site_days(connection: Connection) -> dict[str, SiteDay]:
     table = tables.site
-    return {row.id: zoneinfo.ZoneInfo(row.timezone) for row in connection.execute(select(table.c.id, table.c.timezone))}
+    return {
+        row.id: SiteDay(zoneinfo.ZoneInfo(row.timezone), tuple(time.fromisoformat(text) for text in row.register_times))
+        for row in connection.execute(select(table.c.id, table.c.timezone, table.c.register_times))
+    }
 
 
 def known_points(connection: Connection) -> list[str]:
@@ -158,12 +208,12 @@ def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
     wanted = (
         select(run, source.c.site, source.c.name).join_from(run, source).order_by(run.c.started_ms.desc()).limit(limit)
     )
-    zones = site_zones(connection)
+    days = site_days(connection)
     return [
         RunView(
             row.id,
             f"{row.site}/{row.name}",
-            from_ms(row.started_ms, zones.get(row.site)),
+            from_ms(row.started_ms, days[row.site].zone),
             None if row.finished_ms is None else (row.finished_ms - row.started_ms) / 1000,
             row.result,
             row.plan,
@@ -191,7 +241,7 @@ def list_holds(connection: Connection) -> list[HoldView]:
     """Give what is held now."""
     hold, source = tables.hold, tables.source
     wanted = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
-    zones = site_zones(connection)
+    days = site_days(connection)
     return [
         HoldView(
             row.source,
@@ -199,7 +249,7 @@ def list_holds(connection: Connection) -> list[HoldView]:
             row.plan,
             row.reasons,
             row.diff,
-            from_ms(row.created_ms, zones.get(row.site)),
+            from_ms(row.created_ms, days[row.site].zone),
             row.approved_by,
         )
         for row in connection.execute(wanted.order_by(hold.c.created_ms.desc()))

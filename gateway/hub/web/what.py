@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.event import Event, decode_event
+from gateway.access.suspicion import read_suspicion
+from gateway.cards.clones import Sign
 from gateway.errors import BadMessage
 
 _MOVEMENTS = {"in": "signed in", "out": "signed out"}
@@ -14,6 +16,12 @@ _SYSTEM = {
     "checkpoint": "signed checkpoint",
     "output_failed": "an output failed",
     "web_failed": "its pages are not served",
+}
+_SIGNS: dict[str, str] = {
+    Sign.BACKDOOR: "it obeys a back-door command",
+    Sign.STATIC_NONCE: "static nonce, which some cheap genuine cards have too",
+    Sign.IMPOSSIBLE_ANSWER: "no maker's card answers like this",
+    Sign.GEN2_ATS: "it answers as rewritable cards do",
 }
 
 
@@ -39,15 +47,26 @@ def _door(event: Event) -> str:
     return f"door {_words(said.get('state'))}{cause}" if said.get("state") else ""
 
 
+def say_suspicion(reader: str, tail: str | None, sign: str) -> str:
+    """Say in one sentence that a card looks like a copy; the card is its tail."""
+    card = f"a card ending ..{tail}" if tail else "a card"
+    return f"{reader}: {card} looks like a copy: {_SIGNS.get(sign) or _words(sign)}"
+
+
 def _reader(event: Event) -> str:
     said = event.data if isinstance(event.data, dict) else {}
     name = event.reader if isinstance(event.reader, str) else ""
+    suspicion = read_suspicion(event)
+    if suspicion:
+        return say_suspicion(name, suspicion.tail, suspicion.sign)
     return f"reader {name} {_words(said.get('state'))}" if said.get("state") else ""
 
 
 def _system(event: Event) -> str:
     said = event.system if isinstance(event.system, dict) else {}
     what = str(said.get("what", ""))
+    if what == "events_refused":
+        return f"{said.get('count')} events could not be recorded"
     return _SYSTEM.get(what, _words(what))
 
 

@@ -1,0 +1,71 @@
+"""Cards that look like copies, as gateway page and figures tell them; a card is its tail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select, text
+
+from gateway.hub.store import tables
+from gateway.hub.store.times import from_ms
+from gateway.hub.web.queries import site_days
+from gateway.hub.web.what import say_suspicion
+
+SUSPICION_DAYS = 30
+_MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionView:
+    """A card that looks like a copy.
+
+    Attributes:
+        sign: a value of cards.clones.Sign.
+        what: the same as a sentence with the reader's name and the card's tail.
+    """
+
+    site: str
+    gateway: str
+    reader: str
+    at: datetime
+    tail: str
+    sign: str
+    what: str
+
+
+# Written out, so that both databases see that their partial index holds these rows.
+_SUSPICIONS = text("event.kind = 'reader' AND event.reason IS NOT NULL")
+
+
+def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
+    """Give the newest suspicions of the last SUSPICION_DAYS."""
+    event, gateway = tables.event, tables.gateway
+    wanted = (
+        select(event, gateway.c.name.label("gateway_name"))
+        .join_from(event, gateway)
+        .where(_SUSPICIONS, event.c.at_ms >= now_ms - SUSPICION_DAYS * 86_400_000)
+        .order_by(event.c.at_ms.desc())
+        .limit(_MOST)
+    )
+    days = site_days(connection)
+    return [
+        SuspicionView(
+            row.site,
+            row.gateway_name,
+            row.reader or "",
+            from_ms(row.at_ms, days[row.site].zone),
+            row.tail or "",
+            row.reason,
+            say_suspicion(row.reader or row.gateway_name, row.tail, row.reason),
+        )
+        for row in connection.execute(wanted)
+    ]
+
+
+def count_suspicions(connection: Connection) -> list[tuple[str, str, str, str, int]]:
+    """Count the suspicions ever seen; gives site, gateway, reader, sign and how many."""
+    event, gateway = tables.event, tables.gateway
+    by = (event.c.site, gateway.c.name, func.coalesce(event.c.reader, ""), event.c.reason)
+    counted = select(*by, func.count()).join_from(event, gateway).where(_SUSPICIONS).group_by(*by).order_by(*by)
+    return [tuple(row) for row in connection.execute(counted)]
