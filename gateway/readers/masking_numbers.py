@@ -7,13 +7,15 @@ import secrets
 from collections.abc import Callable, Iterable
 
 from gateway.cards.iso14443 import CASCADE_TAG, cascade_levels
-from gateway.cards.uid import RANDOM_ID, UID_LENGTHS
+from gateway.cards.uid import RANDOM_ID
 from gateway.errors import RefusedError
 
 _TRIES = 20_000
 _SEPARATORS = re.compile(rb"[\s:\-._]")
 # Fewer bytes in a row than these are found by chance.
 _TELLING = 3
+# UIDs whose last cascade level must not begin with the cascade tag (ISO/IEC 14443-3 section 6.5.4).
+_CASCADED = (7, 10)
 
 
 class CannotMask(RefusedError):
@@ -38,8 +40,7 @@ def invented(real: bytes, stuffed: int | None = None) -> bytes:
         made = real[:keep] + bytes(body)
         if made[:1] != real[:1] and made[:1] in {bytes([RANDOM_ID]), bytes([CASCADE_TAG])}:
             continue
-        # The last level of a longer UID never begins with the cascade tag.
-        if len(made) in UID_LENGTHS[1:] and cascade_levels(made)[-1][0] == CASCADE_TAG:
+        if len(real) in _CASCADED and cascade_levels(made)[-1][0] == CASCADE_TAG:
             continue
         if made != real and not any(part in made for part in parts):
             return made

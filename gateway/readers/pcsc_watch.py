@@ -80,6 +80,8 @@ class _Worker(threading.Thread):
     def _watch(self) -> None:
         scard = self._scard
         result, *rest = self._call("SCardEstablishContext", scard.SCARD_SCOPE_SYSTEM)
+        if result == scard.SCARD_W_SECURITY_VIOLATION:
+            raise _Gone("pcscd does not let this user in; install systemd/50-tapgate-pcsc.rules for polkit.")
         if result != scard.SCARD_S_SUCCESS:
             raise _Gone("pcscd does not run; install and start it.")
         self._context = rest[0]

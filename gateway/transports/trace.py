@@ -8,9 +8,9 @@ clock. So a replay takes the same turns as the original, as fast as the machine 
     ["o"]                        open
     ["s", [sent..], [got..]]     an SPI message, hex strings
     ["r", got] ["w", sent]       serial read and write
+    ["p"] ["i", came]            an interrupt pin was taken; waited for, and whether its edge came
     ["k", [[type, code, value]..]]   input events of a keyboard
     ["c", name, [arguments..], result]   a call to a library that stands in the place of a wire
-    ["p"] ["i", came]            an interrupt pin was taken; waited for, and whether its edge came
     ["e", text]                  the step before failed with ReaderOffline
 
 A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
@@ -137,6 +137,24 @@ class _RecordedSpi(_Recorded):
         self._wire.set_speed(speed_hz)
 
 
+class _RecordedSerial(_Recorded):
+    def read(self, timeout_seconds: float) -> bytes:
+        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
+        self._note(["r", data.hex()])
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._note(["w", data.hex()])
+        self._guard(lambda: self._wire.write(data))
+
+
+class _RecordedInput(_Recorded):
+    def read(self, timeout_seconds: float) -> list[InputEvent]:
+        events: list[InputEvent] = self._guard(lambda: self._wire.read(timeout_seconds), ["k", []])
+        self._note(["k", events])
+        return events
+
+
 class _RecordedIrq:
     def __init__(self, line: IrqLine, recorder: Recorder) -> None:
         self._line = line
@@ -160,24 +178,6 @@ class _RecordedIrq:
 
     def close(self) -> None:
         self._line.close()
-
-
-class _RecordedSerial(_Recorded):
-    def read(self, timeout_seconds: float) -> bytes:
-        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
-        self._note(["r", data.hex()])
-        return data
-
-    def write(self, data: bytes) -> None:
-        self._note(["w", data.hex()])
-        self._guard(lambda: self._wire.write(data))
-
-
-class _RecordedInput(_Recorded):
-    def read(self, timeout_seconds: float) -> list[InputEvent]:
-        events: list[InputEvent] = self._guard(lambda: self._wire.read(timeout_seconds), ["k", []])
-        self._note(["k", events])
-        return events
 
 
 class _RecordedCalls:
@@ -289,26 +289,6 @@ class _NoResetLine:
         """What the pin did is in the recording."""
 
 
-class _ReplayedIrq:
-    def __init__(self, replay: Replay) -> None:
-        self._replay = replay
-
-    def open(self) -> None:
-        self._replay.take("p")
-        self._replay.fail_if_recorded()
-
-    def drain(self) -> None:
-        """Only what was waited for is in the recording."""
-
-    def wait(self, seconds: float) -> bool:
-        del seconds
-        came: bool = self._replay.take("i")[1]
-        return came
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 class _Replayed:
     """One wire out of a recording."""
 
@@ -358,6 +338,26 @@ class _ReplayedInput(_Replayed):
         events = [(kind, code, value) for kind, code, value in self._replay.take("k")[1]]
         self._replay.fail_if_recorded()
         return events
+
+
+class _ReplayedIrq:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("p")
+        self._replay.fail_if_recorded()
+
+    def drain(self) -> None:
+        """Only what was waited for is in the recording."""
+
+    def wait(self, seconds: float) -> bool:
+        del seconds
+        came: bool = self._replay.take("i")[1]
+        return came
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _ReplayedCalls:

@@ -18,7 +18,7 @@ from gateway.transports.real import RealTransports
 from tests.readers.contract import FOUR, HeldUpContract, ReaderContract, taps
 
 _CHANGED, _UNKNOWN, _UNAVAILABLE, _EMPTY, _PRESENT, _MUTE = 0x2, 0x4, 0x8, 0x10, 0x20, 0x200
-_TIMEOUT, _NO_SERVICE = 0x8010000A, 0x8010001D
+_TIMEOUT, _NO_SERVICE, _NOT_LET_IN = 0x8010000A, 0x8010001D, 0x8010006A
 NAME = "ACS ACR1252 Dual Reader [PICC] 00 00"
 
 
@@ -31,6 +31,7 @@ class PcscBench:
         self.uid: bytes | None = None
         self.answer: bytes | None = None
         self.alive = True
+        self.refuses = 0
         self.connects = 0
         self.fails_to_connect = 0
         self._moves = 0
@@ -44,6 +45,7 @@ class PcscBench:
             SCARD_E_CANCELLED=0x80100002,
             SCARD_E_INVALID_HANDLE=0x80100003,
             SCARD_SCOPE_SYSTEM=2,
+            SCARD_W_SECURITY_VIOLATION=_NOT_LET_IN,
             SCARD_STATE_UNAWARE=0,
             SCARD_STATE_CHANGED=_CHANGED,
             SCARD_STATE_UNKNOWN=_UNKNOWN,
@@ -54,7 +56,7 @@ class PcscBench:
             SCARD_PROTOCOL_T0=1,
             SCARD_PROTOCOL_T1=2,
             SCARD_LEAVE_CARD=0,
-            SCardEstablishContext=lambda _scope: (0, 7) if self.alive else (_NO_SERVICE, 0),
+            SCardEstablishContext=lambda _scope: (self.refusal, 0) if self.refusal else (0, 7),
             SCardListReaders=self.readers,
             SCardGetStatusChange=self.status,
             SCardConnect=self.connect,
@@ -68,6 +70,10 @@ class PcscBench:
         monkeypatch.setitem(sys.modules, "smartcard", package)
         monkeypatch.setitem(sys.modules, "smartcard.scard", module)
         self.reader = make("desk", "ACR1252", Options(), RealTransports())
+
+    @property
+    def refusal(self) -> int:
+        return self.refuses or (0 if self.alive else _NO_SERVICE)
 
     def readers(self, _context: int, _groups: list) -> tuple[int, list[str]]:
         if not self.alive:
@@ -167,6 +173,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[PcscBench]:
 
 class TestContract(HeldUpContract, ReaderContract):
     """The fixture above is its bench."""
+
+
+def test_a_user_whom_polkit_does_not_let_in_is_told_what_to_install(bench: PcscBench) -> None:
+    bench.refuses = _NOT_LET_IN
+    with pytest.raises(ReaderOffline, match=r"50-tapgate-pcsc\.rules"):
+        bench.reader.open()
 
 
 def test_a_card_without_uid_is_refused_with_a_reason(bench: PcscBench) -> None:
