@@ -195,9 +195,9 @@ def _child(driver: str) -> None:
                 look()
         elif words[0] == "idle":
             # The pace of a reader that has seen no card for a while sets in by itself.
-            _watch(look, pause, _after(11))
+            _idle(look, pause, 11)
             begin, begin_cpu = time.monotonic(), time.process_time()
-            _watch(look, pause, _after(float(words[1])))
+            _idle(look, pause, float(words[1]))
         else:
             _say(watching=True)
             _watch(look, pause, lambda: not orders.empty())
@@ -207,9 +207,12 @@ def _child(driver: str) -> None:
         _say(wall=time.monotonic() - begin, cpu=time.process_time() - begin_cpu)
 
 
-def _after(seconds: float) -> Callable[[], bool]:
+def _idle(look: _Look, pause: Callable[[], float], seconds: float) -> None:
     end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+    while time.monotonic() < end:
+        look()
+        if rest := pause():
+            time.sleep(rest)
 
 
 def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:
