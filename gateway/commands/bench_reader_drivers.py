@@ -91,7 +91,7 @@ class _WithoutLook:
         return self._reader.pause_seconds
 
 
-def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], float]]]:
+def _bus(count: int, *, polled: bool = False, group: str = "") -> Callable[[], tuple[_Look, Callable[[], float]]]:
     def make() -> tuple[_Look, Callable[[], float]]:
         from gateway.edge.buses import BusThread
         from gateway.transports.real import RealTransports
@@ -99,7 +99,8 @@ def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], 
         wires = RealTransports()
         ports = [f"spidev0.{select}" for select in range(count)]
         gate = _Gate()
-        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in ports]
+        options = rc522.Options(antenna_group=group)
+        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", options, wires) for port in ports]
         ready = threading.Semaphore(0)
         reads: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
 
@@ -170,7 +171,8 @@ _DRIVERS: dict[str, Callable[[], tuple[_Look, Callable[[], float]]]] = {
     "file-by-irq": partial(_our_driver, replace(_FILE, irq_gpio=IRQ_GPIO)),
     "mfrc522": _stock_mfrc522,
     "pi-rc522": _stock_pi_rc522,
-    **{f"bus-{count}": _bus(count, polled=False) for count in (1, 2, 4)},
+    **{f"bus-{count}": _bus(count) for count in (1, 2, 4)},
+    **{f"group-{count}": _bus(count, group="gate") for count in (2, 4)},
     **{f"polled-{count}": _bus(count, polled=True) for count in (2, 4)},
 }
 

@@ -188,6 +188,7 @@ class BusThread:
 
     def _pass_on(self, berth: _Berth, reader: SharingReader, antennas: AntennaTurns[_Berth], now: float) -> None:
         if not antennas.is_over(answered=reader.answered, now=now):
+            berth.due = now  # the others wait for the end of this turn
             return
         if any(other.is_open and other.antennas is antennas for other in self._berths if other is not berth):
             reader.field(on=False)
