@@ -24,7 +24,16 @@ from gateway.errors import BadCardNumber, ConfigError, RefusedError
 from gateway.hub.settings import read_settings
 from gateway.mis.base import Options
 from gateway.mis.csv_file import CsvFile, build
-from gateway.readers.base import DRIVERS, CardGone, CardRead, CardSuspicion, Reader, Transports, make_reader
+from gateway.readers.base import (
+    DRIVERS,
+    CardGone,
+    CardRead,
+    CardSuspicion,
+    Reader,
+    ReaderNotice,
+    Transports,
+    make_reader,
+)
 from gateway.transports.real import RealTransports
 
 EXIT_GOOD, EXIT_FINDINGS = 0, 1
@@ -208,7 +217,7 @@ def _next_card(reader: Reader, known: list[Uid], seconds: float, show: Callable[
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for event in reader.poll():
-            if isinstance(event, CardGone | CardSuspicion):
+            if isinstance(event, CardGone | CardSuspicion | ReaderNotice):
                 continue
             if not isinstance(event, CardRead):
                 show(f"this card cannot be used: {event.detail}")

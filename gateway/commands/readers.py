@@ -24,13 +24,13 @@ from gateway.readers.base import (
     CardSuspicion,
     Reader,
     ReaderEvent,
+    ReaderNotice,
     make_reader,
-    parse_options,
 )
-from gateway.readers.masking import MASKED_DRIVERS, mask
+from gateway.readers.masking import MASKED_DRIVERS, mask, play
 from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
-from gateway.transports.trace import Recorder, Replay, ReplayEnded, load
+from gateway.transports.trace import Recorder, load
 
 EXIT_GOOD, EXIT_FINDINGS, EXIT_FAILED = 0, 1, 3
 _PLACES = ("/dev/spidev*", "/dev/serial/by-id/*", "/dev/ttyAMA*", "/dev/serial[0-9]", "/dev/input/by-id/*-event-kbd")
@@ -165,19 +165,11 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    wires = Replay(load(arguments.file))
-    options = parse_options(wires.driver, wires.options, lambda key, message: print(f"{key} {message}"))
-    reader = make_reader(wires.driver, "replay", "recording", options, wires)
-    try:
-        reader.open()
-        while True:
-            for event in reader.poll():
-                print(_sentence(event))
-    except ReplayEnded:
-        pass
-    except ReaderOffline as error:
-        print(f"the reader is gone: {error}")
-    vitals = reader.vitals
+    events, vitals = play(load(arguments.file))
+    for event in events:
+        print(_sentence(event))
+    if vitals.detail:
+        print(f"the reader is gone: {vitals.detail}")
     print(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
     return EXIT_GOOD
 
@@ -219,6 +211,8 @@ def _sentence(event: ReaderEvent) -> str:
         return f"card read: {event.card_type}, {len(number.value)} bytes ({number.projection}), ends in {number.tail}"
     if isinstance(event, CardGone):
         return "card gone"
+    if isinstance(event, ReaderNotice):
+        return f"{event.state.replace('_', ' ')}: {event.detail}"
     if isinstance(event, CardSuspicion):
         return f"the card that ends in {event.tail} may be a copy: {event.sign.replace('_', ' ')}"
     return f"card refused: {event.reason}: {event.detail}"

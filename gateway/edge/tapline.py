@@ -25,7 +25,7 @@ from gateway.edge.clock import Clock
 from gateway.errors import BadCardNumber, RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
-from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent
+from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent, ReaderNotice
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +128,10 @@ class Tapline:
         if isinstance(event, CardGone):
             return
         try:
-            if isinstance(event, CardSuspicion):
-                data = {"state": "suspicion", "sign": event.sign, "tail": event.tail}
+            if isinstance(event, CardSuspicion | ReaderNotice):
                 point = self._points_of[event.reader]
-                self._recorder.record("reader", point=point, reader=event.reader, data=data)
+                self._recorder.record("reader", point=point, reader=event.reader, data=_told(event))
+                self._on_change()
                 return
             self._carry(event)
             watch = self.watch
@@ -230,6 +230,12 @@ class Tapline:
             return Presentation(refused=Reason(event.reason)), None
         keys = tuple(card_key(self._site_key, form) for form in _forms(event.number, roster))
         return Presentation(keys), CardRef(keys[0].hex(), event.number.tail, event.card_type)
+
+
+def _told(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:
+    if isinstance(event, ReaderNotice):
+        return {"state": event.state, "detail": event.detail}
+    return {"state": "suspicion", "sign": event.sign, "tail": event.tail}
 
 
 def _forms(number: CardNumber, roster: Roster | None) -> list[CardNumber]:

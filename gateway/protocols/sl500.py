@@ -3,7 +3,7 @@
     AA BB | length, 2 | node, 2 | command, 2 | [status in replies] | data | check
 
 Numbers are little-endian; the length counts from node to check; the check is the exclusive or of node to data. After
-the header every AA is followed by a 00 that counts nowhere.
+the header every AA is followed by a 00 that counts nowhere. Commands: StrongLink, SL500 communication protocol V35.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ REQUEST = 0x0201
 ANTICOLLISION = 0x0202
 SELECT = 0x0203
 HALT = 0x0204
+# rf_ul_select: anticollision and selection over both cascade levels, after REQUEST; answers the 7 bytes and no SAK.
+SELECT_SEVEN = 0x0212
+GET_MODEL = 0x0104
 BEEP = 0x0106
 LED = 0x0107
 REQUEST_ALL = b"\x52"
+# ISO/IEC 14443-3: these bits of the first ATQA byte give the UID's size, here two cascade levels.
+_SIZE_BITS, _TWO_LEVELS = 0xC0, 0x40
 LED_OFF, LED_RED, LED_GREEN = 0, 1, 2
 
 
@@ -56,6 +61,11 @@ class Packet:
 
     def __repr__(self) -> str:
         return f"Packet(command {self.command:04X}, {len(self.content)} bytes)"
+
+
+def has_seven_bytes(atqa: bytes) -> bool:
+    """Tell from the answer to REQUEST whether the card's UID has seven bytes."""
+    return len(atqa) == 2 and atqa[0] & _SIZE_BITS == _TWO_LEVELS
 
 
 class FrameParser:

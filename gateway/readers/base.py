@@ -71,7 +71,22 @@ class CardSuspicion:
     tail: str
 
 
-ReaderEvent = CardRead | CardRefused | CardGone | CardSuspicion
+@dataclass(frozen=True, slots=True)
+class ReaderNotice:
+    """Something at the reader itself that people should know of, and no card; only changes are told.
+
+    Attributes:
+        state: `tampered`, `tamper_ended`, `mains_lost`, `mains_back`, `input_1_on`, `input_1_off` and so on.
+        detail: one sentence for the technician.
+    """
+
+    reader: str
+    state: str
+    detail: str
+    seen_ns: int
+
+
+ReaderEvent = CardRead | CardRefused | CardGone | CardSuspicion | ReaderNotice
 
 
 @dataclass(slots=True)
@@ -191,6 +206,13 @@ class Transports(Protocol):
     def irq_line(self, gpio: int) -> Any: ...
 
     def input_device(self, port: str) -> Any: ...
+
+    def library(self, make: Callable[[Transports], Any]) -> Any:
+        """Give what `make` builds: a library that stands in the place of a wire, over wires of its own.
+
+        Its methods take and give what JSON can hold, so that a recorder can stand between.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,108 @@
 """Card numbers out of a recording: each is replaced by an invented one, consistently and with its check bytes.
 
-Law of this file: a recording either comes out without any real number in it or is refused. What is replaced are whole
-UIDs as RC522 frames, serial lines and 125 kHz frames carry them; recordings with collisions or with card memory in them
+Law of this file: a recording either comes out without any real number in it and plays as it did, or is refused. What
+is not a whole number is wiped where it could be part of one; RC522 recordings with collisions or card memory in them
 are refused.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
+import json
 from collections.abc import Iterable, Sequence
 
-from gateway.cards.encodings import encode
-from gateway.cards.iso14443 import CASCADE_TAG, SEL_CODES, bcc, cascade_levels
-from gateway.cards.uid import Uid
-from gateway.errors import BadCardNumber, RefusedError
-from gateway.protocols import stx_etx
+from gateway.cards.iso14443 import SEL_CODES, bcc, cascade_levels
+from gateway.errors import ReaderOffline
 from gateway.protocols.mfrc522 import Answer, Register, select_bytes, write
-from gateway.transports.trace import Record
+from gateway.protocols.wedge import WedgeParser
+from gateway.readers.base import CardRead, ReaderEvent, Vitals, make_reader, parse_options
+from gateway.readers.masking_frames import FRAME_MASKS
+from gateway.readers.masking_numbers import CannotMask, invented, search
+from gateway.readers.masking_text import TEXT_MASKS
+from gateway.readers.masking_told import TOLD_MASKS
+from gateway.transports.trace import Record, Replay, ReplayDiverged, ReplayEnded
 
-MASKED_DRIVERS = ("rc522", "serial-line", "stx-etx")
-_TAG = re.compile(rb"\x02([0-9A-Fa-f]{2})([0-9A-Fa-f]{8})[0-9A-Fa-f]{2}")
-_NUMBER_LIKE = re.compile(rb"[0-9A-Fa-f]{5,}")
-_KEEP = 1  # the first byte tells the maker, or that the number is random
+_MASKS = TEXT_MASKS | FRAME_MASKS | TOLD_MASKS
+MASKED_DRIVERS = ("rc522", *_MASKS)
 
-
-class CannotMask(RefusedError):
-    """This recording holds card numbers in a form that cannot be replaced; record again with one card at a time."""
-
-
-def invented(uid: bytes) -> bytes:
-    """Give another UID of the same length and maker, whose last cascade level does not begin with the cascade tag."""
-    while True:
-        made = uid[:_KEEP] + secrets.token_bytes(len(uid) - _KEEP)
-        if made != uid and cascade_levels(made)[-1][0] != CASCADE_TAG:
-            return made
+__all__ = ["MASKED_DRIVERS", "CannotMask", "mask", "play"]
 
 
 def mask(records: Sequence[Record], uids: Iterable[bytes]) -> list[Record]:
-    """Replace these UIDs in a recording.
+    """Replace the card numbers in a recording.
+
+    Args:
+        uids: what the driver has read while it was made.
 
     Raises:
-        CannotMask: part of a real UID would remain.
+        CannotMask: part of a real number would remain, or the masked recording would not play as the original does.
     """
-    pairs = [(uid, invented(uid)) for uid in dict.fromkeys(uids)]
-    if records[0][2] == "rc522":
-        return _mask_rc522(records, pairs)
-    if records[0][2] == "serial-line":
-        return _mask_lines(records, pairs)
-    if records[0][2] == "stx-etx":
-        return _mask_tags(records, pairs)
-    raise CannotMask(f"Recordings of driver {records[0][2]!r} cannot be masked.")
+    driver, known = records[0][2], set(uids)
+    if driver == "rc522":
+        pairs = [(uid, invented(uid)) for uid in known]
+        masked = _mask_rc522(records, pairs)
+    elif driver in _MASKS:
+        options = parse_options(driver, records[0][3], lambda _key, _message: None)
+        masked, found = _MASKS[driver](records, options)
+        if search(_wires(masked), found | known):
+            raise CannotMask("Part of a card number would remain in the recording; it was not written.")
+    else:
+        raise CannotMask(f"Recordings of driver {driver!r} cannot be masked.")
+    if _shape(records) != _shape(masked):
+        raise CannotMask("The masked recording would not play as the original does; it was not written.")
+    return masked
+
+
+def _wires(records: Sequence[Record]) -> list[bytes]:
+    keys = WedgeParser()
+    told = [record[3] for record in records if record[0] == "c"]
+    data = [item["data"] for items in told if isinstance(items, list) for item in items if "data" in item]
+    return [
+        b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "r"),
+        b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "w"),
+        b"".join(keys.feed(*event) for record in records if record[0] == "k" for event in record[1]),
+        b"|".join(bytes.fromhex(item) for item in data),
+        json.dumps(told).encode(),
+    ]
+
+
+def play(records: Sequence[Record]) -> tuple[list[ReaderEvent], Vitals]:
+    """Run the driver on a recording to its end; the vitals' detail is empty unless the reader was lost in it.
+
+    Raises:
+        ReplayDiverged: the driver takes other turns than when this was recorded.
+    """
+    wires = Replay(records)
+    options = parse_options(wires.driver, wires.options, lambda _key, _message: None)
+    reader = make_reader(wires.driver, "recording", "recording", options, wires)
+    events: list[ReaderEvent] = []
+    try:
+        reader.open()
+        while True:
+            events += reader.poll()
+    except ReplayEnded:
+        reader.vitals.detail = ""
+    except ReaderOffline:
+        # Kept in the vitals' detail.
+        pass
+    return events, reader.vitals
+
+
+def _shape(records: Sequence[Record]) -> list[object]:
+    """Give what must be the same in both: every event but for its number, and which of the numbers are one."""
+    try:
+        events, vitals = play(records)
+    except ReplayDiverged as error:
+        raise CannotMask(f"The recording cannot be played: {error}") from None
+    numbers: list[object] = []
+    shape: list[object] = [vitals]
+    for event in events:
+        said: list[object] = [type(event), event.seen_ns, getattr(event, "reason", ""), getattr(event, "state", "")]
+        if isinstance(event, CardRead):
+            if event.number not in numbers:
+                numbers.append(event.number)
+            said += [numbers.index(event.number), event.number.projection, len(event.number.value), event.card_type]
+        shape.append(said)
+    return shape
 
 
 def _mask_rc522(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]]) -> list[Record]:
@@ -103,58 +155,6 @@ def _swap(text: str, order: Sequence[str], swaps: dict[str, str]) -> str:
         if place >= 0 and place % 2 == 0:
             return text[:place] + swaps[real] + text[place + len(real) :]
     return text
-
-
-def _mask_lines(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]]) -> list[Record]:
-    encoding = records[0][3].get("encoding", "hex-msb")
-    fakes: set[bytes] = set()
-    stream = b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "r")
-    for uid, fake in pairs:
-        try:
-            real = encode(Uid(uid), encoding).encode()
-            made = encode(Uid(fake), encoding).encode()
-        except BadCardNumber:
-            raise CannotMask(f"Numbers in the form {encoding!r} cannot be replaced.") from None
-        for known in (real, real.lower()):
-            # The lengths stay, so the pieces in which the bytes arrived stay too.
-            stream = stream.replace(known, made.rjust(len(known), b"0")[-len(known) :])
-        fakes.add(made.rjust(len(real), b"0")[-len(real) :])
-    masked = _cut_again(records, stream, fakes)
-    _verify(masked, [encode(Uid(uid), encoding).encode() for uid, _ in pairs])
-    return masked
-
-
-def _mask_tags(records: Sequence[Record], pairs: Sequence[tuple[bytes, bytes]]) -> list[Record]:
-    made_of = dict(pairs)
-    fakes: set[bytes] = set()
-
-    def swap(found: re.Match[bytes]) -> bytes:
-        number = bytes.fromhex(found[2].decode("ascii"))
-        if number not in made_of:
-            return found[0]  # nobody read it; refused below
-        frame = stx_etx.encode(int(found[1], 16), made_of[number])[: len(found[0])]
-        fakes.add(frame[1:])
-        return frame
-
-    stream = b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "r")
-    masked = _cut_again(records, _TAG.sub(swap, stream), fakes)
-    _verify(masked, [form.encode() for uid in made_of for form in (uid.hex(), uid.hex().upper())])
-    return masked
-
-
-def _cut_again(records: Sequence[Record], stream: bytes, fakes: set[bytes]) -> list[Record]:
-    """Put the bytes back in the pieces in which they arrived; refuses what looks like any other number."""
-    if any(found not in fakes for found in _NUMBER_LIKE.findall(stream)):
-        raise CannotMask("The recording holds a number that was not read; it cannot be replaced.")
-    masked = []
-    for record in records:
-        if record[0] != "r":
-            masked.append(record)
-            continue
-        length = len(record[1]) // 2
-        masked.append(["r", stream[:length].hex()])
-        stream = stream[length:]
-    return masked
 
 
 def _verify(records: Sequence[Record], forbidden: Sequence[bytes]) -> None:

@@ -4,37 +4,37 @@
     Secure Channel   yes, with the reader's key from a file; without one the line is open to anybody who taps the wires
     card gone        never said
     LED, buzzer      yes
-    tamper           counted, and the reader shows as degraded
+    tamper, mains    told as notices when they change, and the reader shows as degraded while they last
+    inputs           told as notices; they are neither door contact nor exit button of a point
+    keypad           counted only: what is typed may be a PIN, and no log, journal or recording may hold one
 
-libosdp is fenced in: it runs on the bus thread, since its own thread dies silently with the first serial error; its
-channel never raises; and silence is measured here, since a lost reader would rest for 300 s by its rules. After
-ReaderOffline the line is opened anew with a fresh control panel, which takes a third of a second.
+After ReaderOffline the line is opened anew with a fresh control panel, which takes a third of a second. A recording
+holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with a session key of its own, so
+they could neither be masked nor played again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 from gateway.access.rules import Reason
 from gateway.cards.iso14443 import UNKNOWN_TYPE
 from gateway.cards.wiegand import number_of
-from gateway.errors import BadCardNumber, ConfigError, MissingExtra, ReaderOffline
+from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.readers.base import CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardRefused, ReaderEvent, ReaderNotice, Transports, Vitals
 from gateway.readers.judge import judge_number
+from gateway.readers.osdp_panel import REFRESH_SECONDS, LibosdpPanel
 from gateway.readers.serial_base import option_problems
-from gateway.transports.serial import SerialTransport
 
-_START_SECONDS = 1.9
-_REFRESH_SECONDS = 0.002
-_SILENCE_NS = 1_500_000_000
-_KEY_BYTES = 16
-_TENTHS = 10  # libosdp counts LED and buzzer times in 100 ms
+# Both bytes of a local status report (IEC 60839-11-5, osdp_LSTATR): what is told when it rises and when it falls.
+_LOCAL = (
+    ("tampered", "The reader reports tampering.", "tamper_ended", "Tampering at the reader has ended."),
+    ("mains_lost", "The reader has lost its mains.", "mains_back", "The reader has its mains again."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,165 +60,106 @@ class Options:
             raise ConfigError(problems)
 
 
-class _Channel:
-    """What libosdp reads and writes; an exception in here would end it, so it keeps the error instead."""
+class Panel(Protocol):
+    """What the reader needs of LibosdpPanel."""
 
-    def __init__(self, transport: SerialTransport, now_ns: Callable[[], int]) -> None:
-        self.id = 0
-        self.error: ReaderOffline | None = None
-        self.heard_ns = now_ns()
-        self._transport = transport
-        self._now_ns = now_ns
-        self._rest = b""
+    def open(self) -> None: ...
 
-    def read(self, max_bytes: int) -> bytes:
-        try:
-            arrived = self._transport.read(0)
-        except ReaderOffline as error:
-            self.error = error
-            return b""
-        if arrived:
-            self.heard_ns = self._now_ns()
-        data = self._rest + arrived
-        self._rest = data[max_bytes:]
-        return data[:max_bytes]
+    def turn(self) -> list[dict[str, Any]]: ...
 
-    def write(self, data: bytes) -> int:
-        try:
-            self._transport.write(data)
-        except ReaderOffline as error:
-            self.error = error
-        return len(data)
+    def show(self, signal: str) -> bool: ...
 
-    def flush(self) -> None:
-        self._rest = b""
+    def close(self) -> None: ...
 
 
 class OsdpReader:
-    """Reader over a libosdp control panel with one peripheral device."""
+    """Reader over a control panel with one peripheral device."""
 
     def __init__(
-        self, name: str, transport: SerialTransport, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
+        self, name: str, panel: Panel, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.name = name
         self.vitals = Vitals()
-        self.pause_seconds = _REFRESH_SECONDS
-        self._transport = transport
+        self.pause_seconds = REFRESH_SECONDS
+        self._panel = panel
         self._options = options
         self._now_ns = now_ns
-        self._channel = _Channel(transport, now_ns)
-        self._library: Any = None
-        self._panel: Any = None
-        self._arrived: deque[dict[str, Any]] = deque()
+        # Kept over a lost line: what has not changed meanwhile is not told again.
+        self._local = [0, 0]
+        self._inputs: dict[int, int] = {}
+        self._is_open = False
 
     def open(self) -> None:
-        library = self._import()
-        key = self._key()
         again = self.vitals.state != "starting"
         self.close()
         try:
-            self._transport.open()
-            self._start(library, key)
+            self._panel.open()
         except ReaderOffline as error:
             self.close()
             self.vitals.state, self.vitals.detail = "offline", str(error)
             raise
+        self._is_open = True
         self.vitals.reopens += again
-        self.vitals.state = "ready"
-        self.vitals.detail = "Secure Channel" if key else "plain line; set scbk_file to protect it"
+        self._show_state()
 
-    @staticmethod
-    def _import() -> Any:
-        try:
-            import osdp  # noqa: PLC0415  # only this driver needs it
-        except ImportError as error:
-            raise MissingExtra("Driver osdp needs libosdp; install tapgate[osdp].") from error
-        if not hasattr(osdp, "LibFlag"):
-            raise MissingExtra("The package osdp stands in the place of libosdp; uninstall it, install tapgate[osdp].")
-        return osdp
-
-    def _key(self) -> bytes | None:
-        if not self._options.scbk_file:
-            return None
-        try:
-            key = bytes.fromhex(Path(self._options.scbk_file).read_text(encoding="ascii").strip())
-        except (OSError, ValueError):
-            key = b""
-        if len(key) != _KEY_BYTES:
-            raise ConfigError([f"scbk_file: {self._options.scbk_file} must hold 32 hex digits"])
-        return key
-
-    def _start(self, library: Any, key: bytes | None) -> None:
-        self._library = library
-        self._channel = _Channel(self._transport, self._now_ns)
-        self._arrived.clear()
-        flags = [library.LibFlag.EnforceSecure] if key else []
-        device = library.PDInfo(self._options.address, self._channel, scbk=key, flags=flags)
-        self._panel = library.ControlPanel([device], log_level=library.LogLevel.Emergency)
-        self._panel.set_event_handler(self._on_event)
-        began_ns, heard_before = time.monotonic_ns(), self._channel.heard_ns
-        while not self._is_up(secure=key is not None):
-            self._refresh()
-            if time.monotonic_ns() - began_ns > _START_SECONDS * 1e9:
-                port = self._transport.port
-                if key and self._channel.heard_ns != heard_before:
-                    raise ReaderOffline(
-                        f"The OSDP reader on {port} opens no Secure Channel; check the key in scbk_file."
-                    )
-                raise ReaderOffline(f"No OSDP reader answers on {port}; check address, baud and the two wires.")
-            time.sleep(_REFRESH_SECONDS)
-        self._channel.heard_ns = self._now_ns()
-
-    def _is_up(self, *, secure: bool) -> bool:
-        context = self._panel.ctx
-        return bool(context.sc_status() & 1 if secure else context.status() & 1)
-
-    def _refresh(self) -> None:
-        if self._panel is None:
-            raise ReaderOffline(f"{self._transport.port} is not open.")
-        self._panel.ctx.refresh()
-        if self._channel.error:
-            raise self._channel.error
-
-    def _mind_silence(self) -> None:
-        if self._now_ns() - self._channel.heard_ns > _SILENCE_NS:
-            raise ReaderOffline(f"The OSDP reader on {self._transport.port} has stopped answering.")
-
-    def _on_event(self, _device: int, event: dict[str, Any]) -> int:
-        self._arrived.append(event)
-        return 0
+    def _show_state(self) -> None:
+        alarms = [told for (_, told, _, _), level in zip(_LOCAL, self._local, strict=True) if level]
+        self.vitals.state = "degraded" if alarms else "ready"
+        quiet = "Secure Channel" if self._options.scbk_file else "plain line; set scbk_file to protect it"
+        self.vitals.detail = " ".join(alarms) or quiet
 
     def poll(self) -> list[ReaderEvent]:
         self.vitals.polls += 1
         try:
-            self._refresh()
-            self._mind_silence()
+            told = self._panel.turn()
         except ReaderOffline as error:
             self.vitals.state, self.vitals.detail = "offline", str(error)
             raise
+        return [event for item in told for event in self._judge(item)]
+
+    def _judge(self, told: dict[str, Any]) -> list[ReaderEvent]:
+        kind = told["kind"]
+        if kind == "card":
+            return [self._card(bytes.fromhex(told["data"]), told["bits"])]
+        if kind == "keys":
+            self._count("keys", told["count"])
+        elif kind == "late":
+            self._count("stale", told["count"])
+        elif kind == "local":
+            return self._local_status(told["levels"])
+        elif kind == "input":
+            return self._input_status(told["levels"])
+        else:
+            self._count("status reports")
+        return []
+
+    def _local_status(self, levels: list[int]) -> list[ReaderEvent]:
         events: list[ReaderEvent] = []
-        # libosdp keeps a queue of its own as well; nothing else empties it.
-        while self._arrived:
-            self._panel.event_queue[0].get()
-            event = self._judge(self._arrived.popleft())
-            if event:
-                events.append(event)
+        now_ns = self._now_ns()
+        for place, (level, (risen, why, fallen, over)) in enumerate(zip(levels, _LOCAL, strict=False)):
+            if bool(level) == bool(self._local[place]):
+                continue
+            self._local[place] = level
+            state, detail = (risen, why) if level else (fallen, over)
+            self._count(state)
+            events.append(ReaderNotice(self.name, state, detail, now_ns))
+        self._show_state()
         return events
 
-    def _judge(self, event: dict[str, Any]) -> ReaderEvent | None:
-        kinds = self._library.Event
-        if event["event"] == kinds.KeyPress:
-            self._count("keys")
-        elif event["event"] == kinds.Status:
-            self._count("status reports")
-            if event.get("type") == self._library.StatusReportType.Local:
-                tampered = any(event.get("report", b"")[:1])
-                self.vitals.state = "degraded" if tampered else "ready"
-                self.vitals.detail = "The reader reports tampering." if tampered else "tampering has ended"
-                self.vitals.counters["tamper"] = self.vitals.counters.get("tamper", 0) + tampered
-        elif event["event"] == kinds.CardRead:
-            return self._card(event["data"], event["length"])
-        return None
+    def _input_status(self, levels: list[int]) -> list[ReaderEvent]:
+        now_ns = self._now_ns()
+        # An input that is at rest when it is first heard of tells nothing.
+        changed = [place for place, level in enumerate(levels) if bool(level) != bool(self._inputs.get(place))]
+        self._inputs.update(enumerate(levels))
+        return [
+            ReaderNotice(
+                self.name,
+                f"input_{place + 1}_{'on' if levels[place] else 'off'}",
+                f"A contact at input {place + 1} of the reader has moved.",
+                now_ns,
+            )
+            for place in changed
+        ]
 
     def _card(self, data: bytes, bits: int) -> ReaderEvent:
         now_ns = self._now_ns()
@@ -236,61 +177,23 @@ class OsdpReader:
         return judge_number(self.name, number, UNKNOWN_TYPE, now_ns)
 
     def signal(self, signal: Signal) -> bool:
-        if self._panel is None:
+        if not self._is_open:
             return False
-        colours = self._library.CommandLEDColor
-        colour, seconds, beeps = {
-            Signal.GRANTED: (colours.Green, 2, 1),
-            Signal.DENIED: (colours.Red, 2, 3),
-            Signal.WAIT: (colours.Amber, 5, 0),
-            Signal.FAULT: (colours.Red, 10, 0),
-            Signal.IDENTIFY: (colours.Blue, 5, 2),
-        }[signal]
-        shown = self._submit(self._led(colour, seconds))
-        if beeps:
-            shown = self._submit(self._buzzer(beeps)) and shown
+        shown = bool(self._panel.show(str(signal)))
+        if not shown:
+            self._count("signals refused")
         return shown
 
-    def _led(self, colour: int, seconds: int) -> dict[str, Any]:
-        return {
-            "command": self._library.Command.LED,
-            "reader": 0,
-            "led_number": 0,
-            "temporary": True,
-            "control_code": 2,
-            "on_count": 5,
-            "off_count": 0,
-            "on_color": colour,
-            "off_color": self._library.CommandLEDColor.Black,
-            "timer_count": seconds * _TENTHS,
-        }
-
-    def _buzzer(self, times: int) -> dict[str, Any]:
-        command: Literal[2] = 2  # the default tone
-        return {
-            "command": self._library.Command.Buzzer,
-            "reader": 0,
-            "control_code": command,
-            "on_count": 1,
-            "off_count": 1,
-            "rep_count": times,
-        }
-
-    def _submit(self, command: dict[str, Any]) -> bool:
-        try:
-            return bool(self._panel.ctx.submit_command(0, command))
-        except (SystemError, RuntimeError, ValueError):
-            # libosdp holds four commands; a reader that is busy with those misses a flash, not a card.
-            self._count("signals refused")
-            return False
-
-    def _count(self, name: str) -> None:
-        self.vitals.counters[name] = self.vitals.counters.get(name, 0) + 1
+    def _count(self, name: str, times: int = 1) -> None:
+        self.vitals.counters[name] = self.vitals.counters.get(name, 0) + times
 
     def close(self) -> None:
-        self._panel = None
-        self._transport.close()
+        self._is_open = False
+        self._panel.close()
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> OsdpReader:
-    return OsdpReader(name, transports.serial(port, options.baud), options)
+    panel = transports.library(
+        lambda wires: LibosdpPanel(wires.serial(port, options.baud), options.address, options.scbk_file, wires.now_ns)
+    )
+    return OsdpReader(name, panel, options, transports.now_ns)

@@ -40,7 +40,7 @@ class Options:
             raise ConfigError(problems)
 
 
-class Pn532Reader(AskedReader):
+class Pn532Reader(AskedReader[bytes]):
     def __init__(
         self, name: str, transport: SerialTransport, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
@@ -97,4 +97,4 @@ class Pn532Reader(AskedReader):
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Pn532Reader:
-    return Pn532Reader(name, transports.serial(port, options.baud), options)
+    return Pn532Reader(name, transports.serial(port, options.baud), options, transports.now_ns)

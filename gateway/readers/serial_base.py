@@ -1,13 +1,15 @@
 """What readers on serial lines have in common: those that speak when a card comes, and those that must be asked.
 
 Law of this file: bytes that are no frame are counted and dropped; a partial frame is dropped when the line falls
-silent; whatever arrives after its owner has stalled for a second is dropped, since nobody knows how old it is.
+silent; whatever arrives after its owner has stalled for a second is dropped, since nobody knows how old it is. A look
+and an opening have a time in which they end, whatever the far end does: says nothing, or never stops.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.errors import ReaderOffline, RetryError
@@ -19,9 +21,17 @@ from gateway.transports.serial import SerialTransport
 
 WAIT_SECONDS = 0.05
 STALE_NS = 1_000_000_000
+# Of the 100 ms that a poll may take; the rest is for one slow read.
+LOOK_NS = 90_000_000
+_OPEN_NS = 1_900_000_000
+# Reads that empty a line. Noise that goes on after them is met by the next look, which ends in time.
+_DRAIN_READS = 4
 BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 
+_SHOWN_AT_MOST = 8
+
 _Event = TypeVar("_Event")
+_Show = TypeVar("_Show")
 _Frame_co = TypeVar("_Frame_co", covariant=True)
 
 
@@ -163,12 +173,20 @@ class NoAnswer(RetryError):
     """The reader did not answer one question in time."""
 
 
-class AskedReader(SerialReader):
+class AskedReader(SerialReader, Generic[_Show]):
     """A reader that is asked for cards again and again; presence is a level, as with an antenna of our own.
+
+    A look and a signal take turns: together they would not fit into one poll, and a queue of beeps must not keep the
+    reader from seeing the next card.
 
     Args:
         silences: how many questions in a row may stay unanswered before the reader counts as gone.
+
+    Attributes:
+        signals: the requests of each signal, one a poll; empty for a reader with neither LED nor buzzer.
     """
+
+    signals: Mapping[Signal, tuple[_Show, ...]] = {}
 
     def __init__(
         self,
@@ -184,9 +202,13 @@ class AskedReader(SerialReader):
         self._presence = Presence(rearm_ms)
         self._silences = silences
         self._silent = 0
+        self._ends_ns = 0
+        self._show: deque[_Show] = deque(maxlen=_SHOWN_AT_MOST)
+        self._has_shown = False
 
     def _begin(self) -> None:
         self._silent = 0
+        self._ends_ns = self._now_ns() + _OPEN_NS
         try:
             self._start()
         except NoAnswer:
@@ -202,8 +224,22 @@ class AskedReader(SerialReader):
         """Ask once for a card: its UID and type; may raise NoAnswer."""
         raise NotImplementedError
 
+    def _perform(self, show: _Show) -> None:
+        """Send one request of a signal; may raise NoAnswer."""
+        raise NotImplementedError
+
+    def signal(self, signal: Signal) -> bool:
+        # Sent with the next polls: nobody waits here for a serial line.
+        self._show.extend(self.signals.get(signal, ()))
+        return bool(self.signals)
+
     def _cycle(self) -> list[ReaderEvent]:
+        self._ends_ns = self._now_ns() + LOOK_NS
+        self._has_shown = bool(self._show) and not self._has_shown
         try:
+            if self._has_shown:
+                self._perform(self._show.popleft())
+                return []
             found = self._look()
         except NoAnswer:
             self._silent += 1
@@ -231,12 +267,13 @@ class AskedReader(SerialReader):
         """Send a request and give what `accept` makes of the bytes that come back.
 
         Raises:
-            NoAnswer: nothing acceptable came in time; whatever still comes is drained before the next request.
+            NoAnswer: nothing acceptable came in time; what has come is drained before the next request.
         """
         self._transport.write(request)
-        end = time.monotonic() + timeout_seconds
-        while (rest := end - time.monotonic()) > 0:
-            data = self._transport.read(rest)
+        # The reader's own clock, so that a recording takes the same turns.
+        end_ns = min(self._now_ns() + int(timeout_seconds * 1e9), self._ends_ns)
+        while (rest_ns := end_ns - self._now_ns()) > 0:
+            data = self._transport.read(rest_ns / 1e9)
             answer = accept(data) if data else None
             if answer is not None:
                 return answer
@@ -244,5 +281,7 @@ class AskedReader(SerialReader):
         raise NoAnswer
 
     def _drain(self) -> None:
-        while self._transport.read(0):
+        for _ in range(_DRAIN_READS):
+            if not self._transport.read(0):
+                return
             self._count("late bytes")

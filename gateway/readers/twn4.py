@@ -8,7 +8,6 @@ LED, buzzer      yes: green and a short beep, red and a long one
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +21,6 @@ from gateway.transports.serial import SerialTransport
 
 _ANSWER_SECONDS = 0.09
 _START_SECONDS = 0.5
-_QUEUE = 8
 
 _SIGNALS: dict[Signal, tuple[bytes, ...]] = {
     Signal.GRANTED: (twn4.led(twn4.RED, on=False), twn4.led(twn4.GREEN, on=True), twn4.beep(2400, 60)),
@@ -47,12 +45,13 @@ class Options:
             raise ConfigError(problems)
 
 
-class Twn4Reader(AskedReader):
+class Twn4Reader(AskedReader[bytes]):
+    signals = _SIGNALS
+
     def __init__(
         self, name: str, transport: SerialTransport, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         super().__init__(name, transport, options.rearm_ms, options.poll_ms, now_ns)
-        self._show: deque[bytes] = deque(maxlen=_QUEUE)
 
     def _start(self) -> None:
         version = twn4.results_of(self._question(twn4.GET_VERSION, _START_SECONDS))
@@ -62,8 +61,6 @@ class Twn4Reader(AskedReader):
             twn4.results_of(self._question(request, _START_SECONDS))
 
     def _look(self) -> tuple[bytes, str] | None:
-        if self._show:
-            self._question(self._show.popleft(), _ANSWER_SECONDS)
         try:
             found = twn4.parse_search(self._question(twn4.SEARCH_TAG, _ANSWER_SECONDS))
         except BadMessage as error:
@@ -83,11 +80,9 @@ class Twn4Reader(AskedReader):
             self._drain()
             raise NoAnswer from None
 
-    def signal(self, signal: Signal) -> bool:
-        # Sent with the next looks: nobody waits here for a serial line.
-        self._show.extend(_SIGNALS[signal])
-        return True
+    def _perform(self, show: bytes) -> None:
+        self._question(show, _ANSWER_SECONDS)
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> Twn4Reader:
-    return Twn4Reader(name, transports.serial(port, options.baud), options)
+    return Twn4Reader(name, transports.serial(port, options.baud), options, transports.now_ns)

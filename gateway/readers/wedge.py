@@ -92,4 +92,4 @@ class WedgeReader(TalkingReader[LineEvent]):
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> WedgeReader:
-    return WedgeReader(name, transports.input_device(port), options)
+    return WedgeReader(name, transports.input_device(port), options, transports.now_ns)

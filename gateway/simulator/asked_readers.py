@@ -1,18 +1,22 @@
 """Serial readers that answer questions, at the far end of a pseudo terminal: TWN4, PN532, SL500.
 
 Each is a thread that keeps its reader's protocol; cards are UIDs with their answers. Faults, switched on from outside:
-`mute` (stuck, but plugged), `noise` (bytes before the next answer), `split_seconds` (every answer in two pieces).
+`mute` (stuck, but plugged), `noise` (bytes before the next answer), `spoil` (what becomes of the next answer that holds
+a card), `split_seconds` (every answer in two pieces).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gateway.protocols import pn532, sl500
 from gateway.simulator.iso14443_cards import CLASSIC_1K, NTAG, CardType
 from gateway.simulator.line_readers import PtyEnd
+
+# Longer than any answer without a card's number.
+_WITH_A_CARD = 12
 
 
 class AskedDevice(PtyEnd):
@@ -21,6 +25,7 @@ class AskedDevice(PtyEnd):
     def __init__(self) -> None:
         self.mute = False
         self.noise = b""
+        self.spoil: Callable[[bytes], bytes] | None = None
         self.split_seconds = 0.0
         self.shown: list[str] = []
         self._cards: tuple[tuple[CardType, bytes], ...] = ()
@@ -48,6 +53,8 @@ class AskedDevice(PtyEnd):
         if self.mute:
             return
         noise, self.noise = self.noise, b""
+        if self.spoil is not None and self._cards and len(answer) > _WITH_A_CARD:
+            answer, self.spoil = self.spoil(answer), None
         if self.split_seconds:
             half = len(answer) // 2
             self.send_split([noise, answer[:half], answer[half:]], self.split_seconds)
@@ -163,14 +170,23 @@ class Pn532Device(AskedDevice):
 
 
 class Sl500Device(AskedDevice):
-    """An SL500; `shown` collects its LED and beep requests."""
+    """An SL500; `shown` collects its LED and beep requests.
+
+    Attributes:
+        knows_seven: False for a firmware without rf_ul_select: silent, as to every command that it does not have.
+        drops_second_level: True for a card at the edge of the field.
+    """
 
     def __init__(self) -> None:
+        self.knows_seven = True
+        self.drops_second_level = False
         self._parser = sl500.FrameParser()
         super().__init__()
 
     def answers(self, data: bytes) -> Iterable[bytes]:
         for request in self._parser.feed(data):
+            if request.command == sl500.SELECT_SEVEN and not self.knows_seven:
+                continue
             status, answer = self._answer(request.command, request.content)
             yield sl500.frame(request.command, bytes([status]) + answer, 0x5152)
 
@@ -181,6 +197,10 @@ class Sl500Device(AskedDevice):
             case sl500.LED | sl500.BEEP:
                 self.shown.append(f"{command:04x}:{body.hex()}")
                 return 0, b""
+            case sl500.GET_MODEL:
+                return 0, b"SL500F-0608"
+            case sl500.SELECT_SEVEN if len(uid) == 7 and not self.drops_second_level:
+                return 0, uid
             case sl500.REQUEST if uid:
                 return 0, kind.atqa
             case sl500.ANTICOLLISION if uid:

@@ -7,7 +7,8 @@ wires.line("/dev/ttyS0").tap(uid)              # the line driver reads a line fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway.protocols.wedge import EV_KEY, keys_of
 from gateway.simulator.chips_rc522 import Mfrc522Chip
@@ -110,6 +111,9 @@ class SimulatedTransports:
         """Let the keyboard-wedge reader at a port type a line."""
         for code, value in keys_of(text):
             self.keyboard(port).press(EV_KEY, code, value)
+
+    def library(self, make: Callable[[SimulatedTransports], Any]) -> Any:
+        return make(self)
 
     def reset_line(self, gpio: int) -> SimulatedResetLine:
         return SimulatedResetLine(self, gpio)

@@ -46,13 +46,15 @@ class OsdpDevice(PtyEnd):
 
     Args:
         key: its Secure Channel base key, None for a plain reader.
+        inputs: how many contacts can be wired to it; it refuses what it has not (NAK).
+        has_lamp: False for a reader with neither LED nor buzzer.
 
     Attributes:
         shown: the LED and buzzer commands it got.
         mute: True for a reader that hangs.
     """
 
-    def __init__(self, address: int = 0, key: bytes | None = None) -> None:
+    def __init__(self, address: int = 0, key: bytes | None = None, inputs: int = 0, *, has_lamp: bool = True) -> None:
         import osdp  # noqa: PLC0415  # an extra
 
         super().__init__()
@@ -65,9 +67,9 @@ class OsdpDevice(PtyEnd):
             osdp.PDCapabilities(
                 [
                     (capability.CommunicationSecurity, 1, 1),
-                    (capability.AudibleControl, 1, 1),
-                    (capability.LEDControl, 1, 1),
                     (capability.Readers, 0, 1),
+                    *([(capability.AudibleControl, 1, 1), (capability.LEDControl, 1, 1)] if has_lamp else []),
+                    *([(capability.ContactStatusMonitoring, 1, inputs)] if inputs else []),
                 ]
             ),
             log_level=osdp.LogLevel.Emergency,
@@ -92,6 +94,25 @@ class OsdpDevice(PtyEnd):
     def _on_command(self, command: dict[str, Any]) -> tuple[int, None]:
         self.shown.append(command)
         return 0, None
+
+    def set_local(self, *, tampered: bool = False, mains_lost: bool = False) -> None:
+        """Open its case, or take its mains away."""
+        self._tell(self._library.StatusReportType.Local, bytes([tampered, mains_lost]))
+
+    def set_inputs(self, *levels: bool) -> None:
+        """Move the contacts at its inputs."""
+        self._tell(self._library.StatusReportType.Input, bytes(levels))
+
+    def _tell(self, kind: int, levels: bytes) -> None:
+        with self._lock:
+            self._device.ctx.submit_event({"event": self._library.Event.Status, "type": kind, "report": levels})
+
+    def press(self, keys: str) -> None:
+        """Type at its keypad; the key codes are those of the standard, ASCII digits."""
+        with self._lock:
+            self._device.ctx.submit_event(
+                {"event": self._library.Event.KeyPress, "reader_no": 0, "data": keys.encode("ascii")}
+            )
 
     def tap(self, uid: bytes) -> None:
         """Report a whole UID, as smart card readers do."""

@@ -12,6 +12,8 @@ from typing import Protocol
 from gateway.errors import ReaderOffline
 from gateway.transports.spi import SpiMessage
 
+_EVENTS = 64
+
 
 class SpiChip(Protocol):
     """The far end of a chip-select line."""
@@ -105,6 +107,9 @@ class MemoryKeyboard:
             event = self._events.get(timeout=timeout_seconds) if self._open and self._plugged else None
             while event is not None:
                 arrived.append(event)
+                if len(arrived) == _EVENTS:
+                    # As much as one read of the kernel's node gives; a key that is stuck must not keep its reader here.
+                    return arrived
                 event = self._events.get_nowait()
         except queue.Empty:
             return arrived

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from gateway.transports.input_events import InputDevice
 from gateway.transports.irq_line import GpioIrqLine
@@ -25,6 +27,9 @@ class RealTransports:
 
     def input_device(self, port: str) -> InputDevice:
         return InputDevice(port)
+
+    def library(self, make: Callable[[RealTransports], Any]) -> Any:
+        return make(self)
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from gateway.errors import ReaderOffline
 
 _READ_BYTES = 4096
+_WRITE_SECONDS = 0.05
 
 
 class SerialTransport(Protocol):
@@ -43,7 +44,7 @@ class SerialTransport(Protocol):
         """Send all bytes.
 
         Raises:
-            ReaderOffline: the port is gone or takes no bytes for a second.
+            ReaderOffline: the port is gone or takes no bytes for 50 ms: a hung adapter, whose buffer is full.
         """
         ...
 
@@ -65,7 +66,7 @@ class SerialPort:
         self.close()
         try:
             # pyserial's exclusive is an advisory lock; TIOCEXCL also keeps out programs that do not ask for it.
-            opened = serial.Serial(self.port, self._baud, timeout=0, write_timeout=1.0, exclusive=True)
+            opened = serial.Serial(self.port, self._baud, timeout=0, write_timeout=_WRITE_SECONDS, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
             number = getattr(error, "errno", None)
             why = os.strerror(number) if number else "refused"

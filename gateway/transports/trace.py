@@ -9,6 +9,8 @@ clock. So a replay takes the same turns as the original, as fast as the machine 
     ["s", [sent..], [got..]]     an SPI message, hex strings
     ["r", got] ["w", sent]       serial read and write
     ["p"] ["i", came]            an interrupt pin was taken; waited for, and whether its edge came
+    ["k", [[type, code, value]..]]   input events of a keyboard
+    ["c", name, [arguments..], result]   a call to a library that stands in the place of a wire
     ["e", text]                  the step before failed with ReaderOffline
 
 A raw file holds card numbers and must not leave the gateway; readers.masking replaces them.
@@ -19,11 +21,12 @@ from __future__ import annotations
 import array
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.input_events import InputEvent, InputTransport
 from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.serial import SerialTransport
@@ -44,7 +47,9 @@ class Wires(Protocol):
 
     def irq_line(self, gpio: int) -> IrqLine: ...
 
-    def input_device(self, port: str) -> Any: ...
+    def input_device(self, port: str) -> InputTransport: ...
+
+    def library(self, make: Callable[[Any], Any]) -> Any: ...
 
     def now_ns(self) -> int: ...
 
@@ -78,53 +83,76 @@ class Recorder:
     def irq_line(self, gpio: int) -> _RecordedIrq:
         return _RecordedIrq(self._wires.irq_line(gpio), self)
 
-    def input_device(self, port: str) -> NoReturn:
-        raise FatalError(f"Keyboards such as {port} are not recorded.")
+    def input_device(self, port: str) -> _RecordedInput:
+        return _RecordedInput(self._wires.input_device(port), self)
+
+    def library(self, make: Callable[[Any], Any]) -> Any:
+        # Its own wires stay unrecorded: what it says on them may be encrypted, and is never the same twice.
+        return _RecordedCalls(make(self._wires), self)
 
     def serial(self, port: str, baud: int) -> _RecordedSerial:
         return _RecordedSerial(self._wires.serial(port, baud), self)
 
 
-class _RecordedSpi:
-    def __init__(self, wire: SpiTransport, recorder: Recorder) -> None:
-        self.port = wire.port
+class _Recorded:
+    """One wire; a step that fails leaves its error behind it."""
+
+    def __init__(self, wire: Any, recorder: Recorder) -> None:
+        self.port: str = wire.port
         self._wire = wire
         self._note = recorder.note
 
+    def open(self) -> None:
+        self._note(["o"])
+        self._guard(self._wire.open)
+
+    def _guard(self, step: Callable[[], Any], failed: Record | None = None) -> Any:
+        try:
+            return step()
+        except ReaderOffline as error:
+            if failed:
+                self._note(failed)
+            self._note(["e", str(error)])
+            raise
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class _RecordedSpi(_Recorded):
     @property
     def single(self) -> bool:
-        return self._wire.single
+        return bool(self._wire.single)
 
     @single.setter
     def single(self, value: bool) -> None:
         self._wire.single = value
 
-    def open(self) -> None:
-        self._note(["o"])
-        self._try(self._wire.open)
-
     def exchange(self, message: SpiMessage) -> None:
-        try:
-            self._wire.exchange(message)
-        except ReaderOffline as error:
-            self._note(["s", [item.tobytes().hex() for item in message.tx], []])
-            self._note(["e", str(error)])
-            raise
-        sent, got = ([item.tobytes().hex() for item in side] for side in (message.tx, message.rx))
-        self._note(["s", sent, got])
-
-    def _try(self, step: Any) -> None:
-        try:
-            step()
-        except ReaderOffline as error:
-            self._note(["e", str(error)])
-            raise
+        sent = [item.tobytes().hex() for item in message.tx]
+        self._guard(lambda: self._wire.exchange(message), ["s", sent, []])
+        self._note(["s", sent, [item.tobytes().hex() for item in message.rx]])
 
     def set_speed(self, speed_hz: int) -> None:
         self._wire.set_speed(speed_hz)
 
-    def close(self) -> None:
-        self._wire.close()
+
+class _RecordedSerial(_Recorded):
+    def read(self, timeout_seconds: float) -> bytes:
+        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
+        self._note(["r", data.hex()])
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._note(["w", data.hex()])
+        self._guard(lambda: self._wire.write(data))
+
+
+class _RecordedInput(_Recorded):
+    def read(self, timeout_seconds: float) -> list[InputEvent]:
+        events: list[InputEvent] = self._guard(lambda: self._wire.read(timeout_seconds), ["k", []])
+        self._note(["k", events])
+        return events
 
 
 class _RecordedIrq:
@@ -152,36 +180,27 @@ class _RecordedIrq:
         self._line.close()
 
 
-class _RecordedSerial:
-    def __init__(self, wire: SerialTransport, recorder: Recorder) -> None:
-        self.port = wire.port
-        self._wire = wire
+class _RecordedCalls:
+    """Whatever methods the library has; they take and give what JSON can hold."""
+
+    def __init__(self, library: Any, recorder: Recorder) -> None:
+        self._library = library
         self._note = recorder.note
 
-    def open(self) -> None:
-        self._note(["o"])
-        self._guard(self._wire.open)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._library, name)
 
-    def read(self, timeout_seconds: float) -> bytes:
-        data: bytes = self._guard(lambda: self._wire.read(timeout_seconds), ["r", ""])
-        self._note(["r", data.hex()])
-        return data
+        def call(*arguments: Any) -> Any:
+            try:
+                result = method(*arguments)
+            except ReaderOffline as error:
+                self._note(["c", name, arguments, None])
+                self._note(["e", str(error)])
+                raise
+            self._note(["c", name, arguments, result])
+            return result
 
-    def write(self, data: bytes) -> None:
-        self._note(["w", data.hex()])
-        self._guard(lambda: self._wire.write(data))
-
-    def _guard(self, step: Any, failed: Record | None = None) -> Any:
-        try:
-            return step()
-        except ReaderOffline as error:
-            if failed:
-                self._note(failed)
-            self._note(["e", str(error)])
-            raise
-
-    def close(self) -> None:
-        self._wire.close()
+        return call
 
 
 class ReplayEnded(ReaderOffline):
@@ -228,6 +247,10 @@ class Replay:
         self._next = next(self._left, None)
         return record
 
+    def is_next(self, *start: Any) -> bool:
+        """Tell whether the next record begins so; false at the end."""
+        return self._next is not None and tuple(self._next[1][: len(start)]) == start
+
     def fail_if_recorded(self) -> None:
         if self._next is not None and self._next[1][0] == "e":
             raise ReaderOffline(self.take("e")[1])
@@ -249,8 +272,12 @@ class Replay:
         del gpio
         return _ReplayedIrq(self)
 
-    def input_device(self, port: str) -> NoReturn:
-        raise FatalError(f"Keyboards such as {port} are not recorded.")
+    def input_device(self, port: str) -> _ReplayedInput:
+        return _ReplayedInput(port, self)
+
+    def library(self, make: Callable[[Any], Any]) -> Any:
+        del make
+        return _ReplayedCalls(self)
 
     def serial(self, port: str, baud: int) -> _ReplayedSerial:
         del baud
@@ -260,6 +287,57 @@ class Replay:
 class _NoResetLine:
     def pulse(self) -> None:
         """What the pin did is in the recording."""
+
+
+class _Replayed:
+    """One wire out of a recording."""
+
+    def __init__(self, port: str, replay: Replay) -> None:
+        self.port = port
+        self._replay = replay
+
+    def open(self) -> None:
+        self._replay.take("o")
+        self._replay.fail_if_recorded()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _ReplayedSpi(_Replayed):
+    single = False
+
+    def exchange(self, message: SpiMessage) -> None:
+        _, sent, got = self._replay.take("s")
+        if sent != [item.tobytes().hex() for item in message.tx]:
+            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
+        self._replay.fail_if_recorded()
+        for buffer, text in zip(message.rx, got, strict=True):
+            buffer[:] = array.array("B", bytes.fromhex(text))
+
+    def set_speed(self, speed_hz: int) -> None:
+        """A recording has its own pace."""
+
+
+class _ReplayedSerial(_Replayed):
+    def read(self, timeout_seconds: float) -> bytes:
+        del timeout_seconds
+        data = bytes.fromhex(self._replay.take("r")[1])
+        self._replay.fail_if_recorded()
+        return data
+
+    def write(self, data: bytes) -> None:
+        if self._replay.take("w")[1] != data.hex():
+            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
+        self._replay.fail_if_recorded()
+
+
+class _ReplayedInput(_Replayed):
+    def read(self, timeout_seconds: float) -> list[InputEvent]:
+        del timeout_seconds
+        events = [(kind, code, value) for kind, code, value in self._replay.take("k")[1]]
+        self._replay.fail_if_recorded()
+        return events
 
 
 class _ReplayedIrq:
@@ -282,50 +360,19 @@ class _ReplayedIrq:
         """Nothing is open."""
 
 
-class _ReplayedSpi:
-    def __init__(self, port: str, replay: Replay) -> None:
-        self.port = port
-        self.single = False
+class _ReplayedCalls:
+    def __init__(self, replay: Replay) -> None:
         self._replay = replay
 
-    def open(self) -> None:
-        self._replay.take("o")
-        self._replay.fail_if_recorded()
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if name == "close" and not self._replay.is_next("c", name):
+                # A driver closes what is lost, also when the recording ends with the loss.
+                return None
+            _, recorded, given, result = self._replay.take("c")
+            if (recorded, given) != (name, list(arguments)):
+                raise ReplayDiverged(f"The driver now calls {name}, the recording holds {recorded} with what it gave.")
+            self._replay.fail_if_recorded()
+            return result
 
-    def exchange(self, message: SpiMessage) -> None:
-        _, sent, got = self._replay.take("s")
-        if sent != [item.tobytes().hex() for item in message.tx]:
-            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
-        self._replay.fail_if_recorded()
-        for buffer, text in zip(message.rx, got, strict=True):
-            buffer[:] = array.array("B", bytes.fromhex(text))
-
-    def set_speed(self, speed_hz: int) -> None:
-        """A recording has its own pace."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _ReplayedSerial:
-    def __init__(self, port: str, replay: Replay) -> None:
-        self.port = port
-        self._replay = replay
-
-    def open(self) -> None:
-        self._replay.take("o")
-        self._replay.fail_if_recorded()
-
-    def read(self, timeout_seconds: float) -> bytes:
-        del timeout_seconds
-        data = bytes.fromhex(self._replay.take("r")[1])
-        self._replay.fail_if_recorded()
-        return data
-
-    def write(self, data: bytes) -> None:
-        if self._replay.take("w")[1] != data.hex():
-            raise ReplayDiverged("The driver now sends other bytes than it did when this was recorded.")
-        self._replay.fail_if_recorded()
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return call

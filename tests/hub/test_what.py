@@ -32,6 +32,8 @@ def _raw(kind: Any, **fields: Any) -> bytes:
             {"reader": "front-door", "data": {"state": "suspicion", "sign": "a_later_sign", "tail": "00A3"}},
             "front-door: a card ending ..00A3 looks like a copy: a later sign",
         ),
+        ("reader", {"reader": "gate", "data": {"state": "tamper_ended", "detail": "."}}, "reader gate tamper ended"),
+        ("reader", {"reader": "gate", "data": {"state": "input_1_on", "detail": "."}}, "reader gate input 1 on"),
         ("system", {"system": {"what": "started"}}, "gateway started"),
         ("system", {"system": {"what": "something_new"}}, "something new"),
         ("system", {"system": {"what": "events_refused", "count": 12}}, "12 events could not be recorded"),

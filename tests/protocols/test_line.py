@@ -1,4 +1,4 @@
-"""The line parser: never a wrong line, however the bytes arrive."""
+"""The line parser: never a wrong line; damaged streams are in test_fuzz.py."""
 
 from __future__ import annotations
 
@@ -9,40 +9,6 @@ from hypothesis import strategies as st
 from gateway.protocols.line import Banner, Dropped, Line, LineForm, LineParser
 
 _number = st.text("0123456789ABCDEF", min_size=8, max_size=14)
-_noise = st.binary(min_size=1, max_size=12)
-_piece = st.one_of(
-    _number.map(lambda text: text.encode() + b"\r"),
-    _number.map(lambda text: text.encode() + b"\r\n"),
-    _number.map(lambda text: text.encode()[: len(text) // 2]),  # valid start, no end
-    st.just(b"ELA GM4.02\r"),
-    _noise,
-)
-
-
-def lines(parser: LineParser, data: bytes) -> list[str]:
-    return [event.text for event in parser.feed(data) if isinstance(event, Line)]
-
-
-@given(st.lists(_piece, max_size=12), st.data())
-def test_events_do_not_depend_on_how_the_bytes_were_cut(pieces: list[bytes], data: st.DataObject) -> None:
-    stream = b"".join(pieces)
-    whole = LineParser(LineForm()).feed(stream)
-    parser, cut = LineParser(LineForm()), []
-    rest = stream
-    while rest:
-        length = data.draw(st.integers(1, len(rest)))
-        cut += parser.feed(rest[:length])
-        rest = rest[length:]
-    assert cut == whole
-
-
-@given(st.lists(_piece, max_size=8), _number)
-def test_after_a_silence_the_next_good_line_always_comes_at_once(pieces: list[bytes], number: str) -> None:
-    parser = LineParser(LineForm())
-    parser.feed(b"".join(pieces))
-    parser.idle()
-    assert parser.feed(number.encode() + b"\r") == [Line(number)]
-    assert not parser.waiting
 
 
 @given(st.binary(max_size=400))

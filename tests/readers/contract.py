@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import pytest
@@ -40,6 +42,88 @@ class Bench(Protocol):
         """Make the reader vanish."""
 
     def revive(self) -> None: ...
+
+
+class Stopwatch:
+    """Polls a reader, tells it signals, and keeps what took too long.
+
+    Attributes:
+        late: (what, seconds) of every poll over 100 ms, every signal over 10 ms and every opening over 2 s.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.late: list[tuple[str, float]] = []
+        self.calls = 0
+        self._reader = reader
+
+    def _time(self, what: str, limit_seconds: float, call: Callable[[], object]) -> None:
+        begin = time.monotonic()
+        try:
+            call()
+        finally:
+            self.calls += 1
+            if (took := time.monotonic() - begin) > limit_seconds:
+                self.late.append((what, took))
+
+    def open(self) -> None:
+        self._time("open", 2.0, self._reader.open)
+
+    def run(self, seconds: float) -> None:
+        """Own the reader for a while, or until it is offline."""
+        end, turn = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            turn += 1
+            signal = list(Signal)[turn % len(Signal)]
+            self._time("signal", 0.01, lambda signal=signal: self._reader.signal(signal))
+            try:
+                self._time("poll", 0.1, self._reader.poll)
+            except ReaderOffline:
+                return
+            time.sleep(self._reader.pause_seconds)
+
+    def check(self) -> None:
+        """Fail for anything late, but for one call in fifty: the machine has other work too."""
+        assert len(self.late) <= self.calls / 50, self.late
+
+
+class HeldUpBench(Bench, Protocol):
+    """A bench whose reader can be held up."""
+
+    def stick(self) -> None:
+        """Let the reader stop in the middle of whatever it does."""
+
+    def babble(self) -> None:
+        """Let it say nonsense, as fast as the line takes it, until `calm`."""
+
+    def calm(self) -> None: ...
+
+
+class HeldUpContract:
+    """What drivers of talking and asked readers keep beside ReaderContract; subclasses give the same `bench`."""
+
+    @pytest.mark.parametrize("fault", ["stick", "babble", "kill"])
+    def test_polls_signals_and_openings_end_in_time_and_the_reader_works_again(
+        self, bench: HeldUpBench, fault: str
+    ) -> None:
+        watch = Stopwatch(bench.reader)
+        watch.open()
+        bench.enter(FOUR)
+        watch.run(0.1)
+        getattr(bench, fault)()
+        watch.run(2.0)
+        bench.reader.close()
+        with contextlib.suppress(ReaderOffline):
+            watch.open()
+            watch.run(0.5)
+        bench.reader.close()
+        bench.leave()
+        bench.calm()
+        watch.open()
+        assert bench.reader.vitals.state == "ready"
+        bench.enter(OTHER)
+        numbers = [event.number.value for event in bench.run(800) if isinstance(event, CardRead)]
+        assert numbers == [OTHER]
+        watch.check()
 
 
 def taps(events: list[ReaderEvent]) -> list[ReaderEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.readers import pn532, sl500, twn4
 from gateway.readers.base import CardGone, CardRead, CardRefused
 from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.simulator.iso14443_cards import DESFIRE
-from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, taps
+from tests.readers.contract import FOUR, OTHER, SEVEN, HeldUpContract, ReaderContract, Stopwatch, taps
 from tests.readers.serial_bench import AskedBench
 
 
@@ -30,28 +31,10 @@ def bench(request: pytest.FixtureRequest) -> Iterator[AskedBench]:
     made.close()
 
 
-class TestTwn4Contract(ReaderContract):
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("twn4")
-        yield made
-        made.close()
-
-
-class TestPn532Contract(ReaderContract):
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("pn532")
-        yield made
-        made.close()
-
-
-class TestSl500Contract(ReaderContract):
-    reads_seven_bytes = False
-
-    @pytest.fixture
-    def bench(self) -> Iterator[AskedBench]:
-        made = built("sl500")
+class TestContract(HeldUpContract, ReaderContract):
+    @pytest.fixture(params=["twn4", "pn532", "sl500"])
+    def bench(self, request: pytest.FixtureRequest) -> Iterator[AskedBench]:
+        made = built(request.param)
         yield made
         made.close()
 
@@ -97,6 +80,51 @@ def test_a_signal_is_shown_by_the_reader_with_its_next_looks(driver: str) -> Non
     bench.close()
 
 
+def test_an_sl500_names_its_firmware_and_reads_seven_bytes_with_its_own_command_for_them() -> None:
+    bench = built("sl500")
+    bench.reader.open()
+    assert bench.reader.vitals.firmware == "SL500F-0608"
+    for uid in (SEVEN, SEVEN[:6] + b"\xaa", FOUR, b"\xaa\xaa\xaa\xaa"):
+        bench.enter(uid)
+        [read] = taps(bench.run(400))
+        assert read.number.value == uid
+        bench.leave()
+        bench.run(300)
+    bench.close()
+
+
+def test_an_sl500_whose_firmware_knows_four_bytes_only_refuses_a_longer_card_once_and_stays() -> None:
+    bench = built("sl500")
+    bench.device.knows_seven = False
+    bench.reader.open()
+    bench.enter(SEVEN)
+    [refused] = taps(bench.run(1500))
+    assert isinstance(refused, CardRefused)
+    assert refused.reason == Reason.CARD_FORMAT
+    assert "cut 7-byte UID" in refused.detail
+    assert "rf_ul_select" in bench.reader.vitals.detail
+    bench.leave()
+    bench.run(400)
+    bench.enter(FOUR)
+    [read] = taps(bench.run(400))
+    assert read.number.value == FOUR
+    bench.close()
+
+
+def test_a_seven_byte_card_that_comes_slowly_into_the_field_of_an_sl500_is_not_refused_first() -> None:
+    bench = built("sl500")
+    bench.reader.open()
+    bench.device.drops_second_level = True
+    bench.enter(SEVEN)
+    for _ in range(2):
+        assert bench.reader.poll() == []
+    bench.device.drops_second_level = False
+    [read] = taps(bench.run(400))
+    assert isinstance(read, CardRead)
+    assert read.number.value == SEVEN
+    bench.close()
+
+
 def test_a_pn532_left_in_the_middle_of_a_search_by_a_killed_program_is_aborted() -> None:
     bench = built("pn532")
     bench.device.awake = bench.device.busy = True
@@ -138,3 +166,22 @@ def test_wrong_settings_are_named(options: type) -> None:
     with pytest.raises(ConfigError) as caught:
         options(baud=1, rearm_ms=1)
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["baud", "rearm_ms"]
+
+
+def test_the_stopwatch_catches_a_driver_that_reads_until_the_noise_ends() -> None:
+    bench = built("twn4")
+    transport = bench.reader._transport
+
+    def drain() -> None:
+        end = time.monotonic() + 0.5
+        while transport.read(0.01) and time.monotonic() < end:
+            pass
+
+    bench.reader._drain = drain
+    watch = Stopwatch(bench.reader)
+    watch.open()
+    bench.babble()
+    watch.run(1.0)
+    with pytest.raises(AssertionError):
+        watch.check()
+    bench.close()

@@ -12,52 +12,37 @@ from gateway.access.rules import Reason
 from gateway.cards.encodings import W26
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.readers.base import CardRead, CardRefused, ReaderEvent
-from gateway.simulator.chips import SimulatedTransports
-from tests.readers.contract import FOUR, SEVEN, ReaderContract
+from gateway.readers.base import CardRead, CardRefused, ReaderEvent, ReaderNotice
+from tests.readers.contract import FOUR, SEVEN, HeldUpContract, ReaderContract
+from tests.readers.serial_bench import PortBench
 
 pytest.importorskip("osdp_sys", reason="needs the extra osdp")
 
-from gateway.readers.osdp import Options, make
 from gateway.simulator.osdp_reader import OsdpDevice
 
-PORT = "/dev/serial/by-id/usb-rs485"
 KEY = bytes(range(16))
 
 
-class OsdpBench:
-    now_ns = staticmethod(time.monotonic_ns)
+class OsdpBench(PortBench):
+    device: OsdpDevice
 
-    def __init__(self, key_file: Path | None = None, device_key: bytes | None = None, **options: object) -> None:
-        self.wires = SimulatedTransports()
-        self.device = OsdpDevice(101, device_key)
-        self.wires.attach(PORT, self.device)
-        self.options = Options(address=101, scbk_file=str(key_file or ""), **options)
-        self.reader = make("gate", PORT, self.options, self.wires)
+    def __init__(
+        self,
+        key_file: Path | None = None,
+        device_key: bytes | None = None,
+        device: OsdpDevice | None = None,
+        **options: object,
+    ) -> None:
+        super().__init__(
+            "osdp",
+            device or OsdpDevice(101, device_key),
+            address=101,
+            scbk_file=str(key_file or ""),
+            **options,
+        )
 
     def enter(self, uid: bytes) -> None:
         self.device.tap(uid)
-
-    def leave(self) -> None:
-        """Such readers do not say so."""
-
-    def run(self, milliseconds: float) -> list[ReaderEvent]:
-        events: list[ReaderEvent] = []
-        end = time.monotonic() + milliseconds / 1000
-        while time.monotonic() < end:
-            events += self.reader.poll()
-            time.sleep(self.reader.pause_seconds)
-        return events
-
-    def kill(self) -> None:
-        self.device.unplug()
-
-    def revive(self) -> None:
-        self.device.plug()
-
-    def close(self) -> None:
-        self.reader.close()
-        self.wires.close()
 
 
 @pytest.fixture
@@ -74,7 +59,7 @@ def secure(key_file: Path) -> Iterator[OsdpBench]:
     made.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     says_gone = False
 
     @pytest.fixture
@@ -163,4 +148,86 @@ def test_a_key_file_that_holds_something_else_is_a_configuration_error(tmp_path:
     with pytest.raises(ConfigError) as caught:
         bench.reader.open()
     assert "secret" not in str(caught.value)
+    bench.close()
+
+
+def notices(events: list[ReaderEvent]) -> list[tuple[str, str]]:
+    return [(event.state, event.detail) for event in events if isinstance(event, ReaderNotice)]
+
+
+def test_an_opened_case_and_lost_mains_are_told_once_and_shown_until_they_end(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.device.set_local(tampered=True)
+    assert notices(secure.run(300)) == [("tampered", "The reader reports tampering.")]
+    assert secure.reader.vitals.state == "degraded"
+    secure.device.set_local(tampered=True)
+    assert secure.run(200) == []
+    secure.device.set_local(tampered=True, mains_lost=True)
+    assert [state for state, _ in notices(secure.run(300))] == ["mains_lost"]
+    assert secure.reader.vitals.detail == "The reader reports tampering. The reader has lost its mains."
+    secure.enter(FOUR)
+    assert len(secure.run(300)) == 1, "a degraded reader reads on"
+    secure.device.set_local()
+    assert [state for state, _ in notices(secure.run(300))] == ["tamper_ended", "mains_back"]
+    assert (secure.reader.vitals.state, secure.reader.vitals.detail) == ("ready", "Secure Channel")
+
+
+def test_a_case_that_is_open_when_the_line_comes_back_is_still_shown_and_not_told_twice(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.device.set_local(tampered=True)
+    secure.run(300)
+    secure.reader.close()
+    secure.reader.open()
+    assert secure.reader.vitals.state == "degraded"
+    assert notices(secure.run(300)) == []
+
+
+def test_what_happens_to_the_case_while_the_line_is_cut_is_told_when_it_is_back(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.reader.close()
+    secure.device.set_local(tampered=True)
+    secure.reader.open()
+    assert [state for state, _ in notices(secure.run(500))] == ["tampered"]
+
+
+def test_a_card_that_was_held_to_the_reader_while_the_line_was_cut_is_dropped(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.reader.close()
+    secure.enter(FOUR)
+    secure.reader.open()
+    assert secure.run(300) == []
+    assert secure.reader.vitals.counters == {"stale": 1}
+    secure.enter(SEVEN)
+    assert len(secure.run(300)) == 1
+
+
+def test_contacts_at_the_reader_are_told_when_they_move() -> None:
+    bench = OsdpBench(device=OsdpDevice(101, inputs=2))
+    bench.reader.open()
+    for levels in ((True, False), (True, True), (False, True)):
+        bench.device.set_inputs(*levels)
+        bench.run(0)
+    told = [state for state, _ in notices(bench.run(600))]
+    assert told == ["input_1_on", "input_2_on", "input_1_off"]
+    bench.close()
+
+
+def test_what_is_typed_at_a_keypad_is_counted_and_nowhere_else(secure: OsdpBench) -> None:
+    secure.reader.open()
+    secure.device.press("73914")
+    assert secure.run(300) == []
+    assert secure.reader.vitals.counters == {"keys": 5}
+    assert "73914" not in repr(secure.reader.vitals)
+
+
+def test_a_reader_without_lamp_or_buzzer_is_not_asked_for_them_and_stays() -> None:
+    bench = OsdpBench(device=OsdpDevice(101, has_lamp=False))
+    bench.reader.open()
+    assert not bench.reader.signal(Signal.DENIED)
+    bench.run(2000)
+    # The same command sent without asking first: libosdp takes the refusal for a lost reader.
+    panel = bench.reader._panel
+    assert panel._submit(panel._buzzer(1))
+    with pytest.raises(ReaderOffline):
+        bench.run(3000)
     bench.close()

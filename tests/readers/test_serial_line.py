@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,46 +9,25 @@ import pytest
 from gateway.access.rules import Reason
 from gateway.errors import ConfigError
 from gateway.readers.base import CardRead, CardRefused, ReaderEvent
-from gateway.readers.serial_line import Options, SerialLineReader, make
-from gateway.simulator.chips import SimulatedTransports
-from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract
+from gateway.readers.serial_line import Options
+from gateway.simulator.line_readers import LineReader
+from tests.readers.contract import FOUR, OTHER, SEVEN, HeldUpContract, ReaderContract
+from tests.readers.serial_bench import PortBench
 
-PORT = "/dev/serial/by-id/usb-front"
 
+class LineBench(PortBench):
+    line: LineReader
 
-class LineBench:
-    now_ns = staticmethod(time.monotonic_ns)
-
-    def __init__(self, options: Options | None = None) -> None:
-        options = options or Options()
-        self.wires = SimulatedTransports()
-        self.line = self.wires.line(PORT)
-        self.line.encoding = options.encoding
-        self.reader: SerialLineReader = make("front-in", PORT, options, self.wires)
+    def __init__(self, driver: str = "serial-line", **options: object) -> None:
+        self.line = LineReader(str(options.get("encoding", "hex-msb")))
+        super().__init__(driver, self.line, **options)
 
     def enter(self, uid: bytes) -> None:
         self.line.tap(uid)
 
-    def leave(self) -> None:
-        """Line readers do not notice."""
-
     def run(self, milliseconds: float) -> list[ReaderEvent]:
         """Poll until the time is over; a tap that is under way ends it, as the contract gives generous times."""
-        events: list[ReaderEvent] = []
-        end = time.monotonic() + min(milliseconds, 250) / 1000
-        while time.monotonic() < end:
-            events += self.reader.poll()
-        return events
-
-    def kill(self) -> None:
-        self.line.unplug()
-
-    def revive(self) -> None:
-        self.line.plug()
-
-    def close(self) -> None:
-        self.reader.close()
-        self.wires.close()
+        return super().run(min(milliseconds, 250))
 
 
 @pytest.fixture
@@ -60,7 +38,7 @@ def bench() -> Iterator[LineBench]:
     made.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     says_gone = False
 
     @pytest.fixture
@@ -75,7 +53,7 @@ def make_bench() -> Iterator[object]:
     made: list[LineBench] = []
 
     def build(**options: object) -> LineBench:
-        bench = LineBench(Options(**options))
+        bench = LineBench(**options)
         bench.reader.open()
         made.append(bench)
         return bench

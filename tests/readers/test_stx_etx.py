@@ -9,19 +9,13 @@ import pytest
 
 from gateway.protocols.stx_etx import encode
 from gateway.readers.base import CardRead
-from gateway.readers.stx_etx import Options, make
-from gateway.simulator.chips import SimulatedTransports
-from tests.readers.contract import FOUR, OTHER, ReaderContract
+from tests.readers.contract import FOUR, OTHER, HeldUpContract, ReaderContract
 from tests.readers.test_serial_line import LineBench
-
-PORT = "/dev/ttyS0"
 
 
 class StxBench(LineBench):
     def __init__(self) -> None:
-        self.wires = SimulatedTransports()
-        self.line = self.wires.line(PORT)
-        self.reader = make("gate", PORT, Options(), self.wires)
+        super().__init__("stx-etx")
 
     def enter(self, uid: bytes) -> None:
         self.line.send(encode(0x01, uid))
@@ -35,7 +29,7 @@ def bench() -> Iterator[StxBench]:
     made.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     says_gone = False
     # These tags have no UID of ISO 14443: neither of these rows can happen here.
     test_a_seven_byte_uid_is_whole_or_refused_with_a_reason = None

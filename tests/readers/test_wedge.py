@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -9,10 +10,11 @@ import pytest
 
 from gateway.cards.encodings import encode
 from gateway.cards.uid import Uid
+from gateway.protocols.wedge import EV_KEY, keys_of
 from gateway.readers.base import ReaderEvent
 from gateway.readers.wedge import Options, make
 from gateway.simulator.chips import SimulatedTransports
-from tests.readers.contract import FOUR, ReaderContract
+from tests.readers.contract import FOUR, HeldUpContract, ReaderContract
 
 PORT = "/dev/input/by-id/usb-reader-event-kbd"
 
@@ -24,6 +26,7 @@ class WedgeBench:
         self.options = options or Options()
         self.wires = SimulatedTransports()
         self.reader = make("desk", PORT, self.options, self.wires)
+        self._babbling = threading.Event()
 
     def enter(self, uid: bytes) -> None:
         self.wires.type_line(PORT, encode(Uid(uid), self.options.encoding))
@@ -44,6 +47,24 @@ class WedgeBench:
     def revive(self) -> None:
         self.wires.keyboard(PORT).plug()
 
+    def stick(self) -> None:
+        self.wires.keyboard(PORT).press(EV_KEY, 32, 1)
+
+    def babble(self) -> None:
+        self._babbling.set()
+        threading.Thread(target=self._babble, daemon=True).start()
+
+    def _babble(self) -> None:
+        while self._babbling.is_set():
+            for code in range(1, 120):
+                self.wires.keyboard(PORT).press(EV_KEY, code, 1)
+            time.sleep(0.001)
+
+    def calm(self) -> None:
+        self._babbling.clear()
+        time.sleep(0.01)
+        self.revive()
+
 
 @pytest.fixture
 def bench() -> Iterator[WedgeBench]:
@@ -53,7 +74,7 @@ def bench() -> Iterator[WedgeBench]:
     made.reader.close()
 
 
-class TestContract(ReaderContract):
+class TestContract(HeldUpContract, ReaderContract):
     says_gone = False
 
     @pytest.fixture
@@ -64,8 +85,6 @@ class TestContract(ReaderContract):
 def test_a_lost_enter_does_not_lose_the_tap(bench: WedgeBench) -> None:
     keyboard = bench.wires.keyboard(PORT)
     keyboard.press(1, 0, 0)
-    from gateway.protocols.wedge import keys_of
-
     for code, value in keys_of("DEADBEEF")[:-2]:
         keyboard.press(1, code, value)
     [read] = bench.run(300)

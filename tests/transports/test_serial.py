@@ -82,6 +82,19 @@ def test_a_pulled_plug_is_noticed_by_read_and_by_write(line: Line, port: SerialP
         port.write(b"x")
 
 
+def test_a_line_that_takes_nothing_more_is_given_up_in_time_for_its_poll(port: SerialPort) -> None:
+    def fill() -> None:
+        nonlocal begin
+        for _ in range(10_000):
+            begin = time.monotonic()
+            port.write(bytes(64))
+
+    begin = time.monotonic()
+    with pytest.raises(ReaderOffline, match="gone"):
+        fill()
+    assert time.monotonic() - begin < 0.1
+
+
 def test_a_missing_port_names_itself(tmp_path) -> None:
     with pytest.raises(ReaderOffline, match="No such file"):
         SerialPort(str(tmp_path / "ttyUSB9"), 9600).open()

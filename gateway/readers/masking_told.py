@@ -1,0 +1,73 @@
+"""Masks for readers whose library tells: OSDP's card words, PC/SC's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.cards.wiegand import number_of, word_of
+from gateway.errors import BadCardNumber
+from gateway.readers.masking_numbers import Fakes
+from gateway.transports.trace import Record
+
+_STATUS_BYTES = 2
+_OK = "9000"
+
+_Swap = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _replace(records: Sequence[Record], method: str, swap: _Swap) -> list[Record]:
+    return [
+        [*record[:3], [swap(item) for item in record[3]]]
+        if record[:2] == ["c", method] and record[3] is not None
+        else record
+        for record in records
+    ]
+
+
+def mask_osdp(records: Sequence[Record], options: Any) -> tuple[list[Record], set[bytes]]:
+    """Mask a recording of osdp; gives the real numbers too."""
+    fakes = Fakes()
+
+    def swap(told: dict[str, Any]) -> dict[str, Any]:
+        if told["kind"] != "card":
+            return told
+        return {**told, "data": _word(bytes.fromhex(told["data"]), told["bits"], options.bit_order, fakes).hex()}
+
+    return _replace(records, "turn", swap), set(fakes.real)
+
+
+def _word(data: bytes, bits: int, bit_order: str, fakes: Fakes) -> bytes:
+    shift = max(len(data) * 8 - bits, 0)
+    word = int.from_bytes(data, "big") >> shift
+    try:
+        number = number_of(word, bits).value
+    except BadCardNumber:
+        # Zeros have a wrong parity, and another length has no form whatever it holds.
+        return bytes(len(data))
+    turned = bit_order == "lsb" and not bits % 8
+    made = fakes.of(number[::-1] if turned else number)
+    made = made[::-1] if turned else made
+    if bits == len(made) * 8:
+        return made
+    return (word_of(made)[0] << shift).to_bytes(len(data), "big")
+
+
+def mask_pcsc(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:
+    """Mask a recording of pcsc; gives the real numbers too."""
+    fakes = Fakes()
+
+    def swap(told: dict[str, Any]) -> dict[str, Any]:
+        if told["what"] != "answer" or len(told["data"]) <= 2 * _STATUS_BYTES:
+            return told
+        body, status = bytes.fromhex(told["data"])[:-_STATUS_BYTES], told["data"][-2 * _STATUS_BYTES :]
+        made = fakes.of(body) if status == _OK else bytes(len(body))
+        return {**told, "data": made.hex() + status}
+
+    return _replace(records, "take", swap), set(fakes.real)
+
+
+TOLD_MASKS: dict[str, Callable[[Sequence[Record], Any], tuple[list[Record], set[bytes]]]] = {
+    "osdp": mask_osdp,
+    "pcsc": mask_pcsc,
+}
