@@ -205,25 +205,31 @@ def _idle_cpu(seconds: float = 10.0) -> float:
 def _several_readers(taps: int, seed: int) -> dict[str, Any]:
     """Tap at the first of one, two and four readers of a bus while cards rest at the others.
 
-    The twins without `look` are polled one after the other, as a bus of readers that cannot share it is.
+    Those that are polled have no `look` and come one after the other; those in a group take turns with their fields.
     """
-    wanted = {
-        f"{word}_on_one_bus{'_polled' if polled else ''}": (count, polled)
-        for word, count in (("one", 1), ("two", 2), ("four", 4))
-        for polled in ((False, True) if count > 1 else (False,))
+    wanted = {"one_on_one_bus": ("bus", 1)} | {
+        f"{word}_{how}": (driver, count)
+        for word, count in (("two", 2), ("four", 4))
+        for how, driver in (
+            ("on_one_bus", "bus"),
+            ("on_one_bus_polled", "polled"),
+            ("in_an_antenna_group", "group"),
+        )
     }
     reads: dict[str, list[float | None]] = {name: [] for name in wanted}
     with contextlib.ExitStack() as stack:
         stations = {}
-        for name, (count, polled) in wanted.items():
+        for name, (driver, count) in wanted.items():
             ports = [f"spidev0.{select}" for select in range(count)]
             pi = stack.enter_context(VirtualPi(ports))
-            stations[name] = _Station(pi, f"{'polled' if polled else 'bus'}-{count}")
+            stations[name] = _Station(pi, f"{driver}-{count}")
             for place, port in enumerate(ports[1:]):
                 pi.enter(port, "classic_1k", f"0102030{place}")
         chance = random.Random(seed)
         for turn in range(0, taps, _TURN):
             for name, station in stations.items():
+                # The first card after the other stations' turns meets a reader that has slowed down.
+                station.tap(1, 60, chance)
                 reads[name] += station.tap(min(_TURN, taps - turn), 100, chance)
     return {name: _summary(times) for name, times in reads.items()}
 

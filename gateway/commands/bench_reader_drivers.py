@@ -91,7 +91,7 @@ class _WithoutLook:
         return self._reader.pause_seconds
 
 
-def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], float]]]:
+def _bus(count: int, *, polled: bool = False, group: str = "") -> Callable[[], tuple[_Look, Callable[[], float]]]:
     def make() -> tuple[_Look, Callable[[], float]]:
         from gateway.edge.buses import BusThread
         from gateway.transports.real import RealTransports
@@ -99,7 +99,8 @@ def _bus(count: int, *, polled: bool) -> Callable[[], tuple[_Look, Callable[[], 
         wires = RealTransports()
         ports = [f"spidev0.{select}" for select in range(count)]
         gate = _Gate()
-        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", rc522.Options(), wires) for port in ports]
+        options = rc522.Options(antenna_group=group)
+        readers: list[Reader] = [rc522.make(port, f"/dev/{port}", options, wires) for port in ports]
         ready = threading.Semaphore(0)
         reads: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
 
@@ -170,7 +171,8 @@ _DRIVERS: dict[str, Callable[[], tuple[_Look, Callable[[], float]]]] = {
     "file-by-irq": partial(_our_driver, replace(_FILE, irq_gpio=IRQ_GPIO)),
     "mfrc522": _stock_mfrc522,
     "pi-rc522": _stock_pi_rc522,
-    **{f"bus-{count}": _bus(count, polled=False) for count in (1, 2, 4)},
+    **{f"bus-{count}": _bus(count) for count in (1, 2, 4)},
+    **{f"group-{count}": _bus(count, group="gate") for count in (2, 4)},
     **{f"polled-{count}": _bus(count, polled=True) for count in (2, 4)},
 }
 
@@ -195,9 +197,9 @@ def _child(driver: str) -> None:
                 look()
         elif words[0] == "idle":
             # The pace of a reader that has seen no card for a while sets in by itself.
-            _watch(look, pause, _after(11))
+            _idle(look, pause, 11)
             begin, begin_cpu = time.monotonic(), time.process_time()
-            _watch(look, pause, _after(float(words[1])))
+            _idle(look, pause, float(words[1]))
         else:
             _say(watching=True)
             _watch(look, pause, lambda: not orders.empty())
@@ -207,9 +209,12 @@ def _child(driver: str) -> None:
         _say(wall=time.monotonic() - begin, cpu=time.process_time() - begin_cpu)
 
 
-def _after(seconds: float) -> Callable[[], bool]:
+def _idle(look: _Look, pause: Callable[[], float], seconds: float) -> None:
     end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+    while time.monotonic() < end:
+        look()
+        if rest := pause():
+            time.sleep(rest)
 
 
 def _watch(look: _Look, pause: Callable[[], float], over: Callable[[], bool]) -> None:

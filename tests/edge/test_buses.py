@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import statistics
+import sys
+import threading
+from collections.abc import Callable
 
 import pytest
 
+from gateway.edge.buses import BusThread
 from gateway.readers.base import CardGone, CardRead
+from gateway.service import Beats
 from tests.edge.bus_bench import Bus, reads
 
 FOUR = bytes.fromhex("DEADBEEF")
 OTHER = bytes.fromhex("529D06E3")
+_PR_GET_TIMERSLACK = 30
 
 
 def times_ms(count: int, *, polled: bool, taps: int = 120) -> list[float]:
@@ -197,6 +204,25 @@ def test_a_hung_chip_is_brought_back_by_the_wire_it_shares_and_a_card_at_rest_th
     assert reads(bus.run(50)) == [("0", OTHER)]
     assert reads(bus.events) == [("1", FOUR), ("0", OTHER)]
     assert [event for event in bus.events if isinstance(event, CardGone)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="timer slack is Linux's")
+def test_the_sleeps_of_a_bus_end_on_time() -> None:
+    slacks: list[int] = []
+    readings = threading.Event()
+
+    class Slack(Beats):
+        def register(self, name: str, deadline_seconds: float) -> Callable[[], None]:
+            slacks.append(ctypes.CDLL(None).prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0))
+            readings.set()
+            return super().register(name, deadline_seconds)
+
+    bus = BusThread("spi0", [], lambda _event: None, lambda *_note: None, Slack())
+    bus.start()
+    assert readings.wait(10)
+    bus.stop()
+    assert slacks == [1000]
+    assert ctypes.CDLL(None).prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0) != 1000
 
 
 def test_stopping_in_the_middle_of_a_look_closes_every_reader() -> None:

@@ -24,6 +24,8 @@ def test_ours_and_the_real_libraries_are_measured_in_one_run(monkeypatch: pytest
         "two_on_one_bus_polled",
         "four_on_one_bus",
         "four_on_one_bus_polled",
+        "two_in_an_antenna_group",
+        "four_in_an_antenna_group",
         "sector_by_time",
         "file_by_time",
         "file_by_irq",
