@@ -1,6 +1,6 @@
 """`tapgate check-config FILE`: every error of a configuration at once, as `file:line: key: message`.
 
-A warning is printed and leaves the exit at 0, because the service unit does not start on anything else.
+Warnings are printed and make the exit 1, which keeps no daemon from starting.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"warning: {warning}")
     read_site_key(settings.site_key_file)
     print(f"{path}: good; {len(settings.readers)} readers at {len(settings.points)} points.")
-    return 0
+    return 1 if settings.file.warnings else 0
 
 
 def _is_hub(path: Path) -> bool:

@@ -113,7 +113,7 @@ def test_one_reset_wire_for_two_readers_is_a_warning_and_the_file_is_good(
     assert problems == []
     assert warning.startswith("reader.1.reset_gpio: GPIO 25 is reset_gpio of reader 'lane-1' too")
     (tmp_path / "site.key").write_text("11" * 32)
-    assert main(["check-config", str(tmp_path / "gateway.toml")]) == 0
+    assert main(["check-config", str(tmp_path / "gateway.toml")]) == 1
     assert "warning: " in capsys.readouterr().out
 
 

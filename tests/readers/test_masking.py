@@ -14,10 +14,10 @@ from gateway.cards.uid import Uid
 from gateway.errors import ReaderOffline
 from gateway.protocols import pn532, sl500, stx_etx
 from gateway.protocols.wedge import EV_KEY, WedgeParser, keys_of
-from gateway.readers import masking, masking_frames
+from gateway.readers import masking
 from gateway.readers.base import CardRead, CardRefused, Reader, ReaderEvent, ReaderNotice, make_reader, parse_options
 from gateway.readers.masking import CannotMask, mask, play
-from gateway.readers.masking_numbers import invented, search
+from gateway.readers.masking.numbers import invented, search
 from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.simulator.chips import SimulatedTransports
 from gateway.transports.trace import Recorder
@@ -344,8 +344,8 @@ def test_what_pcscd_tells_of_cards_that_come_go_and_fail(monkeypatch: pytest.Mon
 
 def test_of_a_frame_with_a_wrong_bit_nothing_but_its_head_is_left() -> None:
     for frame, reply in (
-        (pn532.frame(b"\x4b\x01\x01\x00\x04\x08\x04" + FOUR, 0xD5), masking_frames.mask_pn532),
-        (sl500.frame(sl500.ANTICOLLISION, b"\x00" + FOUR, 0x5152), masking_frames.mask_sl500),
+        (pn532.frame(b"\x4b\x01\x01\x00\x04\x08\x04" + FOUR, 0xD5), masking.frames.mask_pn532),
+        (sl500.frame(sl500.ANTICOLLISION, b"\x00" + FOUR, 0x5152), masking.frames.mask_sl500),
     ):
         damaged = flip(frame)
         records, found = reply([["v", 1, "", {}], ["r", damaged.hex()]], None)

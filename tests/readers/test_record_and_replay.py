@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.readers import masking_numbers, rc522
+from gateway.readers import masking, rc522
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.masking import CannotMask, mask
 from gateway.simulator import iso14443_cards as cards
@@ -88,8 +88,8 @@ def test_a_masked_recording_has_no_card_number_and_still_replays_to_as_many_taps
 
 def test_an_invented_number_is_one_that_a_card_could_have(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([bytes.fromhex("5B6C88182838"), bytes.fromhex("5B6C7D182838")])
-    monkeypatch.setattr(masking_numbers.secrets, "token_bytes", lambda _count: next(drawn))
-    assert masking_numbers.invented(SEVEN) == bytes.fromhex("045B6C7D182838")
+    monkeypatch.setattr(masking.numbers.secrets, "token_bytes", lambda _count: next(drawn))
+    assert masking.numbers.invented(SEVEN) == bytes.fromhex("045B6C7D182838")
 
 
 def test_a_number_that_was_not_named_keeps_the_recording_from_being_shared_as_masked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.cards.wiegand import number_of, word_of
 from gateway.errors import BadCardNumber
-from gateway.readers.masking_numbers import Fakes
+from gateway.readers.masking.numbers import Fakes
 from gateway.transports.trace import Record
 
 _STATUS_BYTES = 2

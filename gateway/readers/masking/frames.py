@@ -11,8 +11,8 @@ from typing import Any
 
 from gateway.errors import BadMessage
 from gateway.protocols import pn532, sl500
-from gateway.readers.masking_numbers import Fakes
-from gateway.readers.masking_windows import asked_windows, put_back
+from gateway.readers.masking.numbers import Fakes
+from gateway.readers.masking.windows import asked_windows, put_back
 from gateway.transports.trace import Record
 
 _FILLERS = b"\x2e\x2f\x2d"

@@ -21,8 +21,8 @@ from gateway.protocols.line import Banner, Line, LineForm, LineParser
 from gateway.protocols.wedge import EV_KEY, WedgeParser, keys_of
 from gateway.readers.base import CardRefused
 from gateway.readers.judge import judge_text
-from gateway.readers.masking_numbers import CannotMask, Fakes, invented, telling_parts
-from gateway.readers.masking_windows import Window, asked_windows, put_back, talking_windows
+from gateway.readers.masking.numbers import CannotMask, Fakes, invented, telling_parts
+from gateway.readers.masking.windows import Window, asked_windows, put_back, talking_windows
 from gateway.transports.trace import Record
 
 _HEX = re.compile(rb"[0-9A-Fa-f]")
