@@ -203,7 +203,10 @@ def _port_hint(port: str) -> str:
 
 
 def _gpio(settings: GatewaySettings) -> Iterator[Row]:
-    pins = [pin for point in settings.points for pin in (point.strike_gpio, point.contact_gpio, point.rex_gpio) if pin]
+    wanted = [pin for point in settings.points for pin in (point.strike_gpio, point.contact_gpio, point.rex_gpio)]
+    # A reset pin is driven through RPi.GPIO too; an interrupt pin is the kernel's own line.
+    wanted += [reader.options.get("reset_gpio") for reader in settings.readers]
+    pins = [pin for pin in wanted if pin is not None]
     if not pins:
         return
     if importlib.util.find_spec("RPi") is None:

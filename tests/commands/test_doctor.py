@@ -21,14 +21,17 @@ id = "lane-1"
 driver = "rc522"
 port = "/dev/spidev9.9"
 point = "lane-1"
+reset_gpio = 25
 [[point]]
 id = "lane-1"
 kind = "door"
-strike_gpio = 17
+strike_gpio = 0
 """
 
 
-def _doctor(folder: Path, capsys: pytest.CaptureFixture[str], port: int = 9) -> tuple[int, dict[str, dict[str, str]]]:
+def _doctor(
+    folder: Path, capsys: pytest.CaptureFixture[str], port: int | str = 9
+) -> tuple[int, dict[str, dict[str, str]]]:
     (folder / "site.key").write_text("ab" * 32, encoding="ascii")
     (folder / "site.key").chmod(0o600)
     (folder / "gateway.toml").write_text(GATEWAY.format(port=port), encoding="utf-8")
@@ -47,6 +50,20 @@ def test_each_failing_check_says_what_mends_it(tmp_path: Path, capsys: pytest.Ca
     assert rows["roster"]["state"] == "warn"
     assert rows["configuration"]["state"] == "good"
     assert all(row["fix"] for row in rows.values() if row["state"] != "good")
+
+
+def test_reset_pins_and_pin_0_are_counted_as_pins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, rows = _doctor(tmp_path, capsys)
+    assert rows["gpio"]["evidence"] == "2 pins are used" or "RPi.GPIO is not installed" in rows["gpio"]["evidence"]
+
+
+def test_a_broker_of_which_one_node_answers_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as broker:
+        broker.bind(("127.0.0.1", 0))
+        broker.listen()
+        code, rows = _doctor(tmp_path, capsys, f"{broker.getsockname()[1]},127.0.0.1:9")
+    assert "127.0.0.1:9 " in rows["hub link"]["evidence"]
+    assert (rows["hub link"]["state"], code) == ("warn", 3)
 
 
 def test_a_broker_that_answers_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
