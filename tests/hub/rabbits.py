@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ def missing_rabbit() -> bool:
     return not SERVER.exists() or EPMD is None
 
 
+@functools.cache
 def rabbit_version() -> tuple[int, ...]:
     """Give the version of the RabbitMQ in use; empty when there is none or it does not say."""
     if missing_rabbit():
@@ -143,8 +145,12 @@ class Cluster:
             node.join([other.name for other in self.nodes])
 
     def start(self) -> None:
-        # Since version 4 a node waits until it has heard of the others before it makes or joins the cluster.
-        for node in self.nodes:
+        first, *others = self.nodes
+        first.launch()
+        if rabbit_version() < (4,):
+            first.wait()
+        # Since version 4 the first waits until it has heard of the others; before, it makes the cluster they join.
+        for node in others:
             node.launch()
         for node in self.nodes:
             node.wait()

@@ -30,12 +30,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
     pytest.mark.xdist_group("rabbitmq"),
-    pytest.mark.skipif(rabbit_version() < (3, 13), reason="RabbitMQ with MQTT 5 is not installed"),
 ]
 
 
 @pytest.fixture(params=[(QUORUM_SESSIONS,), ()], ids=["quorum sessions", "plain sessions"])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    if rabbit_version() < (3, 13):
+        pytest.skip("RabbitMQ with MQTT 5 is not installed")
     nodes = started_cluster(tmp_path, *request.param)
     yield nodes
     nodes.close()
