@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.errors import ReaderOffline, RetryError
+from gateway.errors import BadMessage, ReaderOffline, RetryError
 from gateway.points.actions import Signal
 from gateway.readers.base import CardGone, ReaderEvent, Vitals
 from gateway.readers.judge import judge_uid
@@ -215,6 +215,8 @@ class AskedReader(SerialReader, Generic[_Show]):
             raise ReaderOffline(
                 f"The reader on {self._transport.port} does not answer; check baud and model."
             ) from None
+        except BadMessage as error:
+            raise ReaderOffline(f"The reader on {self._transport.port} cannot be set up: {error}") from None
 
     def _start(self) -> None:
         """Wake the reader, set it up and set vitals.firmware; may raise NoAnswer."""

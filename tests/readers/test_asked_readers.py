@@ -185,3 +185,21 @@ def test_the_stopwatch_catches_a_driver_that_reads_until_the_noise_ends() -> Non
     with pytest.raises(AssertionError):
         watch.check()
     bench.close()
+
+
+class OtherFirmware(Twn4Device):
+    """A TWN4 that knows none of the functions it is asked for."""
+
+    def _answer(self, request: bytes) -> bytes:
+        del request
+        return b"\x01"
+
+
+def test_a_twn4_with_other_firmware_is_offline_with_the_reason_and_no_fault_of_the_driver() -> None:
+    bench = AskedBench("twn4", OtherFirmware(), rearm_ms=100)
+    with pytest.raises(
+        ReaderOffline, match="cannot be set up: The reader answers with error 1; it needs Simple Protocol"
+    ):
+        bench.reader.open()
+    assert bench.reader.vitals.state == "offline"
+    bench.close()
