@@ -105,7 +105,8 @@ def test_a_tap_at_a_sound_reader_is_read_once_whatever_befalls_its_neighbours(gr
     soak.run(240)
     assert soak.strange == 0
     assert max(tap.reads for tap in soak.taps) == 1
-    clean = [tap for tap in soak.taps if tap.clean]
+    # Whoever is in the field when it ends may have come a moment ago.
+    clean = [tap for tap in soak.taps if tap.clean and tap not in soak.now]
     assert len(clean) > 500
     assert [tap for tap in clean if not tap.reads] == []
 
@@ -121,4 +122,4 @@ def test_the_soak_catches_a_bus_that_loses_all_its_readers_with_one(monkeypatch:
     monkeypatch.setattr(BusThread, "_lose", lose_all)
     soak = Soak(11, "")
     soak.run(30)
-    assert any(tap.clean and not tap.reads for tap in soak.taps)
+    assert any(tap.clean and not tap.reads for tap in soak.taps if tap not in soak.now)
