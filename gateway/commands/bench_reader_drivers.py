@@ -78,7 +78,7 @@ class _Gate(Beats):
         return beat
 
 
-class _WithoutLook:
+class WithoutLook:
     """A reader as the owner of a bus sees one that can only be polled."""
 
     def __init__(self, reader: Reader) -> None:
@@ -110,7 +110,7 @@ def _bus(count: int, *, polled: bool = False, group: str = "") -> Callable[[], t
 
         bus = BusThread(
             "spi0",
-            [_WithoutLook(reader) for reader in readers] if polled else readers,
+            [WithoutLook(reader) for reader in readers] if polled else readers,
             handle,
             lambda *_note: ready.release(),
             gate,

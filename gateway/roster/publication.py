@@ -61,9 +61,14 @@ class _Delta(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """The payloads of one generation; chunks and deltas are to be sent before the manifest that names them."""
+    """The payloads of one generation; chunks and deltas are to be sent before the manifest that names them.
+
+    Attributes:
+        names: of all its chunks, in file order, whether they are among `chunks` or the broker has them.
+    """
 
     manifest: bytes
+    names: list[str]
     chunks: dict[str, bytes] = field(default_factory=dict)
     deltas: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
@@ -96,7 +101,7 @@ def publish(
     signed = _SignedManifest(body.decode(), signer.seal(site_key, body).hex())
     named = zip(hashes, pieces, strict=True)
     chunks = {name: zlib.compress(piece, 6) for name, piece in named if name not in sent}
-    return Publication(msgspec.json.encode(signed), chunks, deltas)
+    return Publication(msgspec.json.encode(signed), hashes, chunks, deltas)
 
 
 def chunk_names(raw: bytes) -> list[str]:

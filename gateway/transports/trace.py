@@ -69,6 +69,16 @@ class Recorder:
     def note(self, record: Record) -> None:
         self._out.write(json.dumps(record, separators=(",", ":")) + "\n")
 
+    def guard(self, step: Callable[[], Any], failed: Record | None = None) -> Any:
+        """Take a step; when it fails, note `failed` and the error behind it."""
+        try:
+            return step()
+        except ReaderOffline as error:
+            if failed:
+                self.note(failed)
+            self.note(["e", str(error)])
+            raise
+
     def now_ns(self) -> int:
         now_ns = self._wires.now_ns()
         self.note(["t", now_ns])
@@ -100,20 +110,11 @@ class _Recorded:
     def __init__(self, wire: Any, recorder: Recorder) -> None:
         self.port: str = wire.port
         self._wire = wire
-        self._note = recorder.note
+        self._note, self._guard = recorder.note, recorder.guard
 
     def open(self) -> None:
         self._note(["o"])
         self._guard(self._wire.open)
-
-    def _guard(self, step: Callable[[], Any], failed: Record | None = None) -> Any:
-        try:
-            return step()
-        except ReaderOffline as error:
-            if failed:
-                self._note(failed)
-            self._note(["e", str(error)])
-            raise
 
     def close(self) -> None:
         self._wire.close()
@@ -158,15 +159,11 @@ class _RecordedInput(_Recorded):
 class _RecordedIrq:
     def __init__(self, line: IrqLine, recorder: Recorder) -> None:
         self._line = line
-        self._note = recorder.note
+        self._note, self._guard = recorder.note, recorder.guard
 
     def open(self) -> None:
         self._note(["p"])
-        try:
-            self._line.open()
-        except ReaderOffline as error:
-            self._note(["e", str(error)])
-            raise
+        self._guard(self._line.open)
 
     def drain(self) -> None:
         self._line.drain()
@@ -185,18 +182,13 @@ class _RecordedCalls:
 
     def __init__(self, library: Any, recorder: Recorder) -> None:
         self._library = library
-        self._note = recorder.note
+        self._note, self._guard = recorder.note, recorder.guard
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._library, name)
 
         def call(*arguments: Any) -> Any:
-            try:
-                result = method(*arguments)
-            except ReaderOffline as error:
-                self._note(["c", name, arguments, None])
-                self._note(["e", str(error)])
-                raise
+            result = self._guard(lambda: method(*arguments), ["c", name, arguments, None])
             self._note(["c", name, arguments, result])
             return result
 

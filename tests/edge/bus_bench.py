@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gateway.commands.bench_reader_drivers import WithoutLook
 from gateway.edge.buses import BusThread
-from gateway.readers.base import CardRead, Reader, ReaderEvent
+from gateway.readers.base import CardRead, ReaderEvent
 from gateway.readers.rc522 import Options, Rc522Reader
 from gateway.readers.rc522_chip import Rc522Chip
 from gateway.service import Beats
@@ -65,19 +66,6 @@ class SharedReset:
             chip.power_cycle()
 
 
-class PolledOnly:
-    """The same reader for an owner that knows no looks: the stock way."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.name, self.vitals = reader.name, reader.vitals
-        self.open, self.poll, self.close, self.signal = reader.open, reader.poll, reader.close, reader.signal
-        self._reader = reader
-
-    @property
-    def pause_seconds(self) -> float:
-        return self._reader.pause_seconds
-
-
 class Bus:
     """Readers 0, 1, 2.. of one bus; `events` and `notes` in the order they came."""
 
@@ -105,7 +93,7 @@ class Bus:
         ]
         self.thread = BusThread(
             "spi0",
-            [PolledOnly(reader) for reader in self.readers] if polled else self.readers,
+            [WithoutLook(reader) for reader in self.readers] if polled else self.readers,
             self.events.append,
             lambda name, state, _detail: self.notes.append((name, state)),
             Beats(),

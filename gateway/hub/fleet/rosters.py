@@ -168,9 +168,10 @@ def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: 
 
 def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes, *, whole: bool) -> Published:
     """Make the payloads of the first of some files, newest first; `whole` with the chunks that the second has too."""
-    names = [set(chunk_names(file)) for file in files[:3]]
-    newest, last, before = (*names, set[str](), set[str]())[:3]
+    last, before = (*(set(chunk_names(file)) for file in files[1:3]), set[str](), set[str]())[:2]
     publication = publish(files[0], files[1 : DELTAS_FROM + 1], signer, site_key, sent=set() if whole else last)
     versions = [split(file).version for file in files]
     stale_deltas = {(old, versions[1]) for old in versions[2:]}
-    return Published(site, versions[0], publication, frozenset(before - newest - last), frozenset(stale_deltas))
+    return Published(
+        site, versions[0], publication, frozenset(before - last - set(publication.names)), frozenset(stale_deltas)
+    )
