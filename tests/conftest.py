@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.brokers"]
+pytest_plugins = ["tests.brokers", "tests.chromium"]
 
 SITE_KEY = bytes(range(32))
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")

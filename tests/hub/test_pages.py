@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlalchemy import delete, select
 
 from gateway.hub.app import Hub, build
@@ -21,19 +20,15 @@ from gateway.hub.settings import read_settings
 from gateway.hub.store import tables
 from gateway.hub.sync.run import sync
 from gateway.simulator.school import sample_school
+from tests.chromium import MARKS
 from tests.hub.samples import message, tap, wait_until
 from tests.hub.test_app import TOML
 from tests.hub.test_chain import chained
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PAGES = ("/", "/gateways", "/people", "/syncs", "/quarantine")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="chromium is not installed"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = MARKS
 
 
 @dataclass
@@ -79,15 +74,6 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     office.sync()
     yield office
     hub.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from gateway.cards.uid import Uid
 from gateway.errors import ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers.base import CardGone, CardRead, CardRefused, Reader, ReaderEvent
+from gateway.simulator.clocks import VirtualClock
 
 FOUR = bytes.fromhex("DE AD BE EF")
 OTHER = bytes.fromhex("52 9D 06 E3")
@@ -42,6 +43,16 @@ class Bench(Protocol):
         """Make the reader vanish."""
 
     def revive(self) -> None: ...
+
+
+def run_on(clock: VirtualClock, reader: Reader, milliseconds: float) -> list[ReaderEvent]:
+    """Own a reader for a while of a virtual clock."""
+    events: list[ReaderEvent] = []
+    end_ns = clock.now_ns() + milliseconds * 1e6
+    while clock.now_ns() < end_ns:
+        events += reader.poll()
+        clock.sleep(reader.pause_seconds)
+    return events
 
 
 _FAR_TOO_LATE_SECONDS = 0.4

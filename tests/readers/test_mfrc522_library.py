@@ -20,7 +20,7 @@ from gateway.readers.mfrc522_library import Mfrc522LibraryReader, Options
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import VirtualClock
-from tests.readers.contract import FOUR, SEVEN, ReaderContract, taps
+from tests.readers.contract import FOUR, SEVEN, ReaderContract, run_on, taps
 
 _TRANSFER_SECONDS = 41e-6
 
@@ -78,12 +78,7 @@ class LibraryBench:
         self.chip.field.leave()
 
     def run(self, milliseconds: float) -> list[ReaderEvent]:
-        events: list[ReaderEvent] = []
-        end_ns = self.clock.now_ns() + milliseconds * 1e6
-        while self.clock.now_ns() < end_ns:
-            events += self.reader.poll()
-            self.clock.sleep(self.reader.pause_seconds)
-        return events
+        return run_on(self.clock, self.reader, milliseconds)
 
     def kill(self) -> None:
         self.chip.broken = 0xFF

@@ -14,7 +14,7 @@ from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import VirtualClock
 from gateway.transports.memory import MemorySpi
 from gateway.transports.reset_line import ResetLine
-from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, taps
+from tests.readers.contract import FOUR, OTHER, SEVEN, ReaderContract, run_on, taps
 
 TEN = bytes.fromhex("04 11 22 33 44 55 66 77 88 99")
 
@@ -36,12 +36,7 @@ class Rc522Bench:
         self.chip.field.leave()
 
     def run(self, milliseconds: float) -> list[ReaderEvent]:
-        events: list[ReaderEvent] = []
-        end_ns = self.clock.now_ns() + milliseconds * 1e6
-        while self.clock.now_ns() < end_ns:
-            events += self.reader.poll()
-            self.clock.sleep(self.reader.pause_seconds)
-        return events
+        return run_on(self.clock, self.reader, milliseconds)
 
     def kill(self) -> None:
         self.chip.broken = 0xFF

@@ -22,7 +22,7 @@ from gateway.simulator.clocks import VirtualClock
 from gateway.simulator.issued_cards import FILE, WorkingDesfire, file_card
 from gateway.transports.memory import MemorySpi
 from gateway.transports.trace import Recorder, Replay, ReplayEnded, load
-from tests.readers.contract import FOUR, SEVEN
+from tests.readers.contract import FOUR, SEVEN, run_on
 
 KEY = bytes.fromhex("4B0B20107CCB")
 NUMBER = decode("47711", "number")
@@ -59,12 +59,7 @@ class IrqBench:
         self.reader.open()
 
     def run(self, milliseconds: float) -> list[ReaderEvent]:
-        events: list[ReaderEvent] = []
-        end_ns = self.clock.now_ns() + milliseconds * 1e6
-        while self.clock.now_ns() < end_ns:
-            events += self.reader.poll()
-            self.clock.sleep(self.reader.pause_seconds)
-        return events
+        return run_on(self.clock, self.reader, milliseconds)
 
     def read(self, card: object, milliseconds: float = 100) -> tuple[ReaderEvent, float, int, int]:
         """Hold a card to it; gives the event, milliseconds until it, transfers and calls of that one poll."""
