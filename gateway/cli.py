@@ -53,7 +53,7 @@ def _parser(verb: str | None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and give its exit code."""
+    """Run one verb and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     verb = next((word for word in words if not word.startswith("-")), None)
     parsed = _parser(verb).parse_args(words)

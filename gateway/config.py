@@ -73,7 +73,7 @@ class BrokerSettings:
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
-        """Give host and port of every node, in the order of the settings."""
+        """Return host and port of every node, in the order of the settings."""
         return ((self.host, self.port), *self.others)
 
 

@@ -83,7 +83,7 @@ class SettingsFile:
         return [Table(self, f"{where}.{number}", item) for number, item in enumerate(found)]
 
     def line_of(self, place: str) -> int:
-        """Give the line, from 1, of a place such as `site.0.source.1.kind`; of its section when it is not there."""
+        """Return the line, from 1, of a place such as `site.0.source.1.kind`; of its section when it is not there."""
         while place:
             if place in self._lines:
                 return self._lines[place]
@@ -125,7 +125,7 @@ class Table:
         return value
 
     def rest(self) -> dict[str, Any]:
-        """Give the keys not taken; whoever owns them checks them."""
+        """Return the keys not taken; whoever owns them checks them."""
         rest, self._left = self._left, {}
         return rest
 

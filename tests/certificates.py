@@ -57,7 +57,7 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """Give certificate and key file of a name."""
+        """Return certificate and key file of a name."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(

@@ -33,7 +33,7 @@ def make_checkpoint(key: Ed25519PrivateKey, gateway: str, epoch: str, seq: int, 
 
 
 def read_checkpoint(key: Ed25519PublicKey, event: Event) -> tuple[int, str] | None:
-    """Check the signature of a checkpoint and give the number and the hash it vouches for; None for any other event.
+    """Check the signature of a checkpoint and return the number and the hash it vouches for; None for any other event.
 
     Raises:
         BadMessage: the event claims to be a checkpoint of this gateway and is not signed by its key.

@@ -66,7 +66,7 @@ class Roster(Protocol):
 
     @property
     def version(self) -> int:
-        """Give the generation number, which only rises."""
+        """Return the generation number, which only rises."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Roster(Protocol):
 
     @property
     def projections(self) -> tuple[str, ...]:
-        """Give the card number projections in use, `uid` first."""
+        """Return the card number projections in use, `uid` first."""
         ...
 
     def find(self, key: bytes) -> CardEntry | None:
@@ -82,5 +82,5 @@ class Roster(Protocol):
         ...
 
     def point(self, name: str) -> PointRules | None:
-        """Give the rules of a point, else those of EVERY_POINT, None when the roster has neither."""
+        """Return the rules of a point, else those of EVERY_POINT, None when the roster has neither."""
         ...

@@ -62,7 +62,7 @@ class TrueTime:
 
 
 def near_boundaries(found: TrueTime, boundaries: Iterable[time], zone: zoneinfo.ZoneInfo) -> list[time]:
-    """Give the times of day that an event may lie on either side of, such as the times at which registers close.
+    """Return the times of day that an event may lie on either side of, such as the times at which registers close.
 
     An event with a set clock lies where its stamp says. One that is unsure by a day or more is near every boundary.
 
@@ -103,7 +103,7 @@ def read_clock_record(event: Event) -> ClockRecord | None:
 
 
 def stamped_time(event: Event) -> datetime:
-    """Give the time that the event carries, as UTC; 1970 when the text is no time."""
+    """Return the time that the event carries, as UTC; 1970 when the text is no time."""
     try:
         moment = datetime.fromisoformat(event.at)
     except ValueError:
@@ -134,11 +134,11 @@ class Timeline:
         return bool(self._records.get(self._machine_boots.get(boot, "")))
 
     def true_time(self, event: Event, *, earliest: datetime | None = None, latest: datetime | None = None) -> TrueTime:
-        """Give when an event happened.
+        """Return when an event happened.
 
         Args:
             earliest: a time that is known to be before the event, such as that of the last event of the boot before.
-            latest: a time that is known to be after it, such as that of the first trusted event behind it.
+            latest: a time that is known to be after it, such as that of the first trusted event after it.
         """
         stamped = stamped_time(event)
         records = self._records.get(self._machine_boots.get(event.boot, ""), [])
@@ -146,7 +146,7 @@ class Timeline:
             before = [record for record in records if record.up <= event.up]
             return TrueTime(stamped, before[-1].error_ms if before else NTP_ERROR_MS, "set")
         if records:
-            # An unset stamp lies before the first setting; the nearest record behind it drifted least.
+            # An unset stamp lies before the first setting; the nearest record after it drifted least.
             record = next((item for item in records if item.up >= event.up), records[-1])
             away_seconds = record.up - event.up
             error_ms = record.error_ms + round(abs(away_seconds) * DRIFT * 1000)

@@ -26,12 +26,12 @@ def aes_cmac(key: bytes, message: bytes) -> bytes:
 
 
 def truncated_mac(mac: bytes) -> bytes:
-    """Give the eight odd-numbered bytes of a CMAC, as EV2 messaging and NTAG 424 send it."""
+    """Return the eight odd-numbered bytes of a CMAC, as EV2 messaging and NTAG 424 send it."""
     return mac[1::2]
 
 
 def diversify(master: bytes, uid: bytes, aid: bytes, system: bytes) -> bytes:
-    """Give one card's AES-128 key (AN10922): CMAC over 01, UID, application and system identifier.
+    """Return one card's AES-128 key (AN10922): CMAC over 01, UID, application and system identifier.
 
     Raises:
         BadRecord: the input is longer than 31 bytes.
@@ -105,12 +105,12 @@ def continue_with(data: bytes) -> bytes:
 
 
 def place_in_file(file: int, offset: int, length: int) -> bytes:
-    """Give what follows READ_DATA: file, then offset and length of three bytes each, low byte first."""
+    """Return what follows READ_DATA: file, then offset and length of three bytes each, low byte first."""
     return bytes([file]) + offset.to_bytes(3, "little") + length.to_bytes(3, "little")
 
 
 def body_of(response: bytes, expected: int = OK) -> bytes:
-    """Give what stands behind the status byte.
+    """Return what stands after the status byte.
 
     Raises:
         BadRecord: the card's status is another one; the sentence says which setting to look at.

@@ -40,11 +40,11 @@ class Session(Protocol):
     """Secure messaging after authentication; commands and answers strictly in turn."""
 
     def command(self, code: int, header: bytes, mode: Mode) -> bytes:
-        """Give the bytes of a command that carries no content of its own."""
+        """Return the bytes of a command that carries no content of its own."""
         ...
 
     def answer(self, response: bytes, mode: Mode, length: int | None = None) -> bytes:
-        """Check a response and give its content.
+        """Check a response and return its content.
 
         Args:
             length: of the content, as asked for; None takes any, in `full` mode only where the content ends by itself.
@@ -61,7 +61,7 @@ class Authentication(Protocol):
     def start(self, key_number: int) -> bytes: ...
 
     def answer(self, encrypted_card_random: bytes) -> bytes:
-        """Take the card's challenge, give what is sent back.
+        """Take the card's challenge, return what is sent back.
 
         Raises:
             BadRecord: it is cut short.
@@ -93,7 +93,7 @@ def _of_length(content: bytes, length: int | None) -> bytes:
 
 
 def crc_32(data: bytes) -> bytes:
-    """Give the CRC-32 of ISO/IEC 13239 without its final inversion, low byte first, as DESFire counts it."""
+    """Return the CRC-32 of ISO/IEC 13239 without its final inversion, low byte first, as DESFire counts it."""
     return (zlib.crc32(data) ^ 0xFFFFFFFF).to_bytes(_CRC_BYTES, "little")
 
 
@@ -112,7 +112,7 @@ class Ev1Authentication:
         return bytes([AUTHENTICATE_AES, key_number])
 
     def answer(self, encrypted_card_random: bytes) -> bytes:
-        """Give E(RndA | RndB rotated left by a byte); the vector runs on from the card's challenge."""
+        """Return E(RndA | RndB rotated left by a byte); the vector runs on from the card's challenge."""
         self._card_random = _of_length(decrypt_chain(self._key, encrypted_card_random), KEY_BYTES)
         sent = encrypt_chain(self._key, self._reader_random + _rotated(self._card_random), encrypted_card_random)
         self._vector = sent[-KEY_BYTES:]
@@ -185,7 +185,7 @@ class Ev2First:
         return bytes([AUTHENTICATE_EV2_FIRST, key_number, 0x00])
 
     def answer(self, encrypted_card_random: bytes) -> bytes:
-        """Give E(RndA | RndB rotated left by a byte)."""
+        """Return E(RndA | RndB rotated left by a byte)."""
         self._card_random = _of_length(decrypt_chain(self._key, encrypted_card_random), KEY_BYTES)
         return encrypt_chain(self._key, self._reader_random + _rotated(self._card_random))
 
@@ -198,7 +198,7 @@ class Ev2First:
 
 
 def session_keys(key: bytes, reader_random: bytes, card_random: bytes) -> tuple[bytes, bytes]:
-    """Give the session's encryption and MAC keys (AN12343 section 7.1.3, SV1 and SV2)."""
+    """Return the session's encryption and MAC keys (AN12343 section 7.1.3, SV1 and SV2)."""
     mixed = bytes(a ^ b for a, b in zip(reader_random[2:8], card_random[:6], strict=True))
     vector = b"\x00\x01\x00\x80" + reader_random[:2] + mixed + card_random[6:] + reader_random[8:]
     return aes_cmac(key, b"\xa5\x5a" + vector), aes_cmac(key, b"\x5a\xa5" + vector)

@@ -206,7 +206,7 @@ def decode(text: str, encoding: str) -> CardNumber:
 
 
 def project(uid: Uid, projection: str) -> CardNumber | None:
-    """Give what a lossy projection keeps of a whole UID, None when it does not apply to this length."""
+    """Return what a lossy projection keeps of a whole UID, None when it does not apply to this length."""
     raw = uid.raw
     if projection == UID_PROJECTION:
         return CardNumber(UID_PROJECTION, raw)

@@ -29,7 +29,7 @@ class CardNumber:
 
     @property
     def tail(self) -> str:
-        """Give the last two bytes as upper-case hex, the only part people may see."""
+        """Return the last two bytes as upper-case hex, the only part people may see."""
         return self.value[-2:].hex().upper()
 
     @property
@@ -44,7 +44,7 @@ class CardNumber:
 
 
 def card_key(site_key: bytes, number: CardNumber) -> bytes:
-    """Give the 16-byte key under which journal, roster and hub know this card.
+    """Return the 16-byte key under which journal, roster and hub know this card.
 
     BLAKE2b (RFC 7693), digest 16 bytes, keyed with the site's 32-byte key, over `projection:value`.
     """

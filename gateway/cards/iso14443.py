@@ -49,7 +49,7 @@ _CRC_TABLE = _crc_table()
 
 
 def crc_a(data: bytes, preset: int = CRC_A_PRESET) -> bytes:
-    """Give the two CRC_A bytes of a frame (ISO/IEC 14443-3, annex B), low byte first as they are sent."""
+    """Return the two CRC_A bytes of a frame (ISO/IEC 14443-3, annex B), low byte first as they are sent."""
     crc = preset
     for byte in data:
         crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
@@ -67,7 +67,7 @@ def has_good_crc(frame: bytes) -> bool:
 
 
 def bcc(data: bytes) -> int:
-    """Give the check byte of one cascade level: the exclusive or of its four bytes."""
+    """Return the check byte of one cascade level: the exclusive or of its four bytes."""
     check = 0
     for byte in data:
         check ^= byte

@@ -21,7 +21,7 @@ _SMALL_SECTORS = 32
 
 
 def first_block(sector: int) -> int:
-    """Give the first block of a sector: four blocks each, sixteen from sector 32 on (4K)."""
+    """Return the first block of a sector: four blocks each, sixteen from sector 32 on (4K)."""
     if sector < _SMALL_SECTORS:
         return sector * 4
     return _SMALL_SECTORS * 4 + (sector - _SMALL_SECTORS) * 16
@@ -32,7 +32,7 @@ def trailer_block(sector: int) -> int:
 
 
 def access_bits(trailer: bytes) -> tuple[int, int, int, int]:
-    """Give C1 C2 C3 (as a number 0..7, C1 highest) of the four block groups of a sector trailer.
+    """Return C1 C2 C3 (as a number 0..7, C1 highest) of the four block groups of a sector trailer.
 
     Raises:
         BadRecord: the bits and their stored inverses do not agree; the sector is damaged or no trailer.
@@ -47,7 +47,7 @@ def access_bits(trailer: bytes) -> tuple[int, int, int, int]:
 
 
 def mad_crc(data: bytes) -> int:
-    """Give the CRC-8 of a MIFARE application directory: polynomial 1D, preset C7."""
+    """Return the CRC-8 of a MIFARE application directory: polynomial 1D, preset C7."""
     crc = 0xC7
     for byte in data:
         crc ^= byte
@@ -57,7 +57,7 @@ def mad_crc(data: bytes) -> int:
 
 
 def sectors_of(directory: bytes, aid: int) -> tuple[int, ...]:
-    """Give the sectors of an application in blocks 1 and 2 of sector 0.
+    """Return the sectors of an application in blocks 1 and 2 of sector 0.
 
     Args:
         directory: 32 bytes: CRC, info byte, then two bytes a sector from sector 1, low byte first.

@@ -49,7 +49,7 @@ class Uid:
 
     @property
     def tail(self) -> str:
-        """Give the last two bytes as four upper-case hex digits, the only part people may see."""
+        """Return the last two bytes as four upper-case hex digits, the only part people may see."""
         return self.raw[-2:].hex().upper()
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Wiegand words: what a reader sends bit by bit, or inside an OSDP card report.
 
 The first bit on the wire is the most significant. Even parity stands in front and covers the first half, odd parity
-stands behind and covers the second.
+stands after and covers the second.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def number_of(word: int, bits: int) -> CardNumber:
 
 
 def word_of(number: bytes) -> tuple[int, int]:
-    """Give the word with parity, and its bits, that a reader sends for 3, 4 or 7 bytes."""
+    """Return the word with parity, and its bits, that a reader sends for 3, 4 or 7 bytes."""
     bits = len(number) * 8 + 2
     if bits not in _WITH_PARITY:
         raise BadCardNumber(f"There is no Wiegand word with parity for {len(number)} bytes.")

@@ -14,13 +14,13 @@ from gateway.errors import ConfigError
 
 # Each module has `run_bench() -> dict` with name, unit, ours, peers and ratio.
 BENCHES = {
-    "reader": "gateway.commands.bench_reader",
-    "journal": "gateway.commands.bench_journal",
-    "door": "gateway.commands.bench_door",
-    "decision": "gateway.commands.bench_decision",
-    "roster": "gateway.commands.bench_roster",
-    "ingest": "gateway.commands.bench_ingest",
-    "revoke": "gateway.commands.bench_revoke",
+    "reader": "gateway.bench.reader",
+    "journal": "gateway.bench.journal",
+    "door": "gateway.bench.door",
+    "decision": "gateway.bench.decision",
+    "roster": "gateway.bench.roster",
+    "ingest": "gateway.bench.ingest",
+    "revoke": "gateway.bench.revoke",
 }
 
 

@@ -23,7 +23,10 @@ from typing import Any
 
 from gateway.cards.identity import CardNumber, card_key
 from gateway.cards.uid import Uid
-from gateway.commands.demo_site import (
+from gateway.config import read_site_key
+from gateway.errors import FatalError
+from gateway.link.embedded import EmbeddedBroker
+from gateway.simulator.demo_site import (
     GATEWAYS,
     GatewayProcess,
     HubProcess,
@@ -33,9 +36,6 @@ from gateway.commands.demo_site import (
     wait_until_ready,
     write_site,
 )
-from gateway.config import read_site_key
-from gateway.errors import FatalError
-from gateway.link.embedded import EmbeddedBroker
 from gateway.simulator.school import School, sample_school
 
 COMMIT_SECONDS = 60.0

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = verbs.add_parser("list", help="show the last events")
-    show.add_argument("--after", type=int, help="begin behind this number instead of near the end")
+    show.add_argument("--after", type=int, help="begin after this number instead of near the end")
     show.add_argument("--limit", type=int, default=50, help="how many events at most (50)")
     check = verbs.add_parser("verify", help="prove that nothing was dropped, doubled or edited, or name what was")
     check.add_argument("--key", metavar="HEX", help="the gateway's public key, to check the signed checkpoints too")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the verb and give its exit code."""
+    """Run the verb and return its exit code."""
     directory = _find(arguments.directory)
     if arguments.action == "verify":
         return _verify(verify(directory, _public_key(arguments.key)), as_json=arguments.json)

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def event_schema() -> dict[str, Any]:
-    """Give the JSON Schema of one event."""
+    """Return the JSON Schema of one event."""
     schema: dict[str, Any] = msgspec.json.schema(Event)
     definition = schema["$defs"]["Event"]
     # A program that reads events must know a reason by its word, and the list is closed by release.
@@ -44,7 +44,7 @@ def event_schema() -> dict[str, Any]:
 
 
 def async_api() -> dict[str, Any]:
-    """Give the AsyncAPI description of every topic, from the gateway's point of view."""
+    """Return the AsyncAPI description of every topic, from the gateway's point of view."""
     topics = GatewayTopics("{site}", "{gateway}")
     events = {"type": "array", "maxItems": 50, "items": event_schema()["$defs"]["Event"]}
     channels = [
@@ -91,7 +91,7 @@ def async_api() -> dict[str, Any]:
 
 
 def open_api() -> dict[str, Any]:
-    """Give the OpenAPI description of a gateway's HTTP."""
+    """Return the OpenAPI description of a gateway's HTTP."""
     # FastAPI is imported here, because only this description needs it.
     from gateway.edge.web.app import Requests, build_status_site
     from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes

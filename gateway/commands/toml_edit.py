@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9|_-]+")
 
 
 def with_setting(path: Path, place: str, key: str, value: str) -> str:
-    """Give the text of a file with `key = "value"` in the section at a place such as `site.0.source.1`.
+    """Return the text of a file with `key = "value"` in the section at a place such as `site.0.source.1`.
 
     Raises:
         RefusedError: this file is written in a way that cannot be edited safely.
@@ -72,7 +72,7 @@ def _section(root: Any, place: str) -> dict[str, Any] | None:
 
 
 def replace_text(path: Path, text: str) -> Path:
-    """Replace a file in one step, with its mode; gives where the old one is kept.
+    """Replace a file in one step, with its mode; returns where the old one is kept.
 
     Raises:
         RefusedError: the folder may not be written.

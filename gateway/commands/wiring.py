@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def pins(self) -> list[tuple[int, str]]:
-        """Give what hangs on each pin, in the order of their numbers."""
+        """Return what hangs on each pin, in the order of their numbers."""
         return sorted((self._shared | self._claims).items())
 
     def claim(self, pin: int, who: str, problem: Callable[[str], None]) -> None:
@@ -109,7 +109,7 @@ class Plan:
 
 
 def make_plan(path: Path, board_name: str) -> Plan:
-    """Check a profile for a board and give its firmware lines.
+    """Check a profile for a board and return its firmware lines.
 
     Raises:
         ConfigError: every problem of the profile, as `file:line: key: message`.
@@ -241,7 +241,7 @@ def _plan_rest(file: SettingsFile, board: Board, plan: Plan) -> None:
 
 
 def profiles_folder() -> Path:
-    """Give the folder of the profiles that ship with the product, installed or in a checkout."""
+    """Return the folder of the profiles that ship with the product, installed or in a checkout."""
     here = Path(__file__).parent.parent
     installed = here / "_share" / "firmware_config" / "profiles"
     return installed if installed.is_dir() else here.parent / "firmware_config" / "profiles"

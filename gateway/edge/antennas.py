@@ -33,7 +33,7 @@ class AntennaTurns(Generic[Member]):
         return not answered or now >= self._ends
 
     def queue(self, present: Sequence[Member]) -> list[Member]:
-        """Give the members present in the order of their turns; who had the last one comes at the end."""
+        """Return the members present in the order of their turns; who had the last one comes at the end."""
         size = len(self._members)
         order = [self._members[(self._last + step) % size] for step in range(1, size + 1)]
         return [member for member in order if member in present]

@@ -173,7 +173,7 @@ class Gateway:
         return time.monotonic() - self._started
 
     def status_line(self) -> str:
-        """Give the verdict as the service manager shows it."""
+        """Return the verdict as the service manager shows it."""
         return verdict(self.view()).sentence
 
     def view(self) -> GatewayView:
@@ -184,7 +184,7 @@ class Gateway:
         return self.roster.current
 
     def _known_past(self) -> datetime:
-        """Give the latest time that is known to have been."""
+        """Return the latest time that is known to have been."""
         roster = self.roster.current
         recorded = datetime.fromtimestamp(self.journal.wall_ms / 1000, UTC)
         return max(recorded, roster.created) if roster else recorded

@@ -127,7 +127,7 @@ class BusThread:
             self._beats.forget(f"bus {self.name}")
 
     def _turn(self) -> float:
-        """Give every reader that is due its turn and say how long to sleep."""
+        """Poll every reader that is due and return the seconds to sleep."""
         for berth in self._berths:
             if not berth.is_open:
                 self._try_open(berth)
@@ -195,7 +195,7 @@ class BusThread:
             antennas.end()
 
     def _light(self, antennas: AntennaTurns[_Berth]) -> None:
-        """Give the field to the next member of the group that takes it."""
+        """Pass the field to the next member of the group that takes it."""
         for berth in antennas.queue([berth for berth in self._berths if berth.is_open]):
             if berth.sharing is None:
                 continue

@@ -59,7 +59,7 @@ class Checkpoints:
 
     @property
     def public_key(self) -> str:
-        """Give the key that the hub checks with, 64 hex digits."""
+        """Return the key that the hub checks with, 64 hex digits."""
         return self._key.public_key().public_bytes_raw().hex()
 
     def due(self) -> Ticket | None:

@@ -121,26 +121,26 @@ class Clock:
 
     @property
     def error_ms(self) -> int:
-        """Give the kernel's bound of the error; means something only with quality `ntp`."""
+        """Return the kernel's bound of the error; means something only with quality `ntp`."""
         with self._lock:
             self._look()
             return self._error_ms
 
     def stamp(self) -> Stamp:
-        """Give the time fields of an event that happens now."""
+        """Return the time fields of an event that happens now."""
         with self._lock:
             self._look()
             up = self._boottime()
             return Stamp(_text(self._seconds(up)), self._quality, round(up, 3))
 
     def now(self) -> datetime:
-        """Give the time for decisions: the system's, but while the clock is not set never before what is known past."""
+        """Return the time for decisions: the system's, and while the clock is unset no earlier than the known past."""
         with self._lock:
             self._look()
             return datetime.fromtimestamp(self._seconds(self._boottime()), UTC)
 
     def due_record(self) -> dict[str, Any] | None:
-        """Give the content of the `clock` event that should be journaled now, None when none is due.
+        """Return the content of the `clock` event that should be journaled now, None when none is due.
 
         One when a boot starts with a clock that nobody set, one when it is first synchronised, and one when
         a synchronised clock jumped by more than half a second. Ask about once a second.

@@ -38,7 +38,7 @@ class CommandDesk:
         self._handlers[name] = handler, repeatable
 
     def handle(self, message: Arrived) -> Reply | None:
-        """Do one command and give the answer; None for what deserves none."""
+        """Do one command and return the answer; None for what deserves none."""
         if message.retained:
             # A retained command would be done again at every connection.
             log.warning("a retained command was ignored; remove it from the broker")
@@ -81,7 +81,7 @@ class CommandDesk:
 
     @property
     def last_number(self) -> int:
-        """Give the number of the last command that was begun."""
+        """Return the number of the last command that was begun."""
         document = self._memory.get(doc_id=_LAST_NUMBER)
         return int(document["number"]) if isinstance(document, Document) else 0
 

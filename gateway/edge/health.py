@@ -167,7 +167,7 @@ _WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
 
 
 def verdict(view: GatewayView) -> Verdict:
-    """Give the one worst thing, or that all is good."""
+    """Return the one worst thing, or that all is good."""
     found = [worst for check in _WORST if (worst := check(view)) is not None]
     for level in (BAD, WARN):
         for worst in found:

@@ -10,7 +10,7 @@ from gateway.readers.base import DRIVERS, parse_options
 
 
 def reader_options(settings: GatewaySettings) -> dict[str, Any]:
-    """Give the Options of each reader; problems and warnings go to `settings.file`."""
+    """Return the Options of each reader; problems and warnings go to `settings.file`."""
     options = {}
     for item in settings.readers:
         if item.driver in DRIVERS:

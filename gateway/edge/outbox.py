@@ -74,7 +74,7 @@ class Outbox:
 
     @property
     def backlog_waiting(self) -> int:
-        """Give how many events of the backlog were not sent yet over this connection."""
+        """Return how many events of the backlog were not sent yet over this connection."""
         return max(0, self._backlog_end - self._cursor + 1)
 
     @property
@@ -82,7 +82,7 @@ class Outbox:
         return not self._live and not any(parcel.kind == LIVE for parcel in self._parcels)
 
     def pause_seconds(self, now: float, idle_seconds: float) -> float:
-        """Give how long the owner may sleep when nothing comes in."""
+        """Return how long the owner may sleep when nothing comes in."""
         if self._parcels or self._live or now < self._backlog_at < now + idle_seconds:
             return _BUSY_TICK_SECONDS
         return idle_seconds
@@ -130,7 +130,7 @@ class Outbox:
     # What goes next.
 
     def next(self, now: float, *, hub_away: bool) -> Parcel | None:
-        """Give the message to send now; report it with `was_sent`, or it is given again."""
+        """Return the message to send now; report it with `was_sent`, or it is given again."""
         if len(self._by_mid) >= WINDOW or now < self._refused_until:
             return None
         live_out = backlog_out = 0
@@ -173,7 +173,7 @@ class Outbox:
         return parcel
 
     def raws(self, parcel: Parcel) -> list[bytes]:
-        """Give the stored bytes of a message's events; none when the journal has forgotten them meanwhile."""
+        """Return the stored bytes of a message's events; none when the journal has forgotten them meanwhile."""
         if parcel.raws is not None:
             return parcel.raws
         found = self._journal.after(parcel.first - 1, parcel.last - parcel.first + 1)
@@ -196,7 +196,7 @@ class Outbox:
     # What comes back.
 
     def published(self, mid: int, refused: str | None, now: float) -> float | None:
-        """Take in the broker's answer; gives the milliseconds it took, None for a message that is not ours."""
+        """Take in the broker's answer; returns the milliseconds it took, None for a message that is not ours."""
         parcel = self._by_mid.pop(mid, None)
         if parcel is None:
             return None

@@ -22,7 +22,7 @@ class Refusals:
     """Watches one journal; call `turn` about once a second from one thread.
 
     Args:
-        now: gives the time as events carry it.
+        now: returns the time as events carry it.
     """
 
     def __init__(self, stats: Callable[[], JournalStats], recorder: Recorder, now: Callable[[], str]) -> None:

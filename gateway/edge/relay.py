@@ -81,7 +81,7 @@ class Relay:
     """Keeps the hub supplied; `start` and `stop` once each, everything else from any thread.
 
     Args:
-        roster_version: gives the generation of the roster in force for the birth message.
+        roster_version: returns the generation of the roster in force for the birth message.
         public_key: what the hub checks the journal's checkpoints with.
         now: the time when it is trusted, None while the clock is not set.
         resend_seconds: after which a message without watermark is sent again; doubles up to a minute.

@@ -69,7 +69,7 @@ class RosterSync:
         self._wire.on(roster_manifest(self._store.site), lambda message: self._locked(self._on_manifest, message))
 
     def tick(self) -> None:
-        """Give up a fetch that takes too long, and begin it anew."""
+        """Abandon a fetch that takes too long, and start it again."""
         with self._lock:
             self._tick()
 

@@ -59,7 +59,7 @@ def take_view(gateway: Gateway) -> GatewayView:
 
 
 def tap_row(seq: int, event: Event) -> TapRow:
-    """Give a tap as the pages list it."""
+    """Return a tap as the pages list it."""
     return TapRow(
         seq,
         event.at,

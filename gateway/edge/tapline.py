@@ -100,8 +100,8 @@ class Tapline:
     Args:
         seats: by point.
         points_of: the point of each reader.
-        roster: gives the roster in force, None when there is none.
-        local: gives the site's local time for a decision.
+        roster: returns the roster in force, None when there is none.
+        local: returns the site's local time for a decision.
         watch: told of every card read, after it has had its answer; may be set and taken away at any time.
     """
 
@@ -239,7 +239,7 @@ def _told(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:
 
 
 def _forms(number: CardNumber, roster: Roster | None) -> list[CardNumber]:
-    """Give the number in every projection that the roster uses, the reader's own first."""
+    """Return the number in every projection that the roster uses, the reader's own first."""
     forms = [number]
     if roster is not None and number.projection == UID_PROJECTION and len(roster.projections) > 1:
         try:

@@ -98,7 +98,7 @@ class Teaching:
         self._on_change()
 
     def lesson(self) -> Lesson:
-        """Give what there is to show now."""
+        """Return what there is to show now."""
         with self._lock:
             reader, read, left = self._reader, self._last, self._ends - time.monotonic()
         if reader is None or left <= 0:

@@ -2,7 +2,7 @@
 
 Both the writer and readers in other processes use it. Only headers are read at the start; a segment is scanned when
 something in it is wanted, and 4 bytes an event stay in memory for the segments used last. A file that vanishes while
-somebody reads was behind the watermark: that is normal and reads as nothing.
+somebody reads was below the watermark: that is normal and reads as nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Damage:
     """Bytes that are no record, and the events that are missing because of them.
 
     Attributes:
-        offset: place in the segment file, with `end` behind the last bad byte.
+        offset: place in the segment file, with `end` after the last bad byte.
         missing: closed ranges of sequence numbers that cannot be read.
         torn: True for the end of a segment that was being written when the power failed: nothing acknowledged is in it.
     """
@@ -114,14 +114,14 @@ class Catalog:
         ]
         first_seq = min(events, default=model.first_seq)
         if before:
-            behind = self._scan(before, None).next_seq
-            first_seq = min(first_seq, behind) if events and first_seq > before.header.first_seq else behind
+            after = self._scan(before, None).next_seq
+            first_seq = min(first_seq, after) if events and first_seq > before.header.first_seq else after
         header = replace(header, first_seq=first_seq)
         self.entries.insert(after, Entry(header, len(data), 0.0, rebuilt=True))
         self.unreadable.remove(number)
 
     def end_seq(self, place: int) -> int | None:
-        """Give the number behind the last event of an entry, None for the newest."""
+        """Return the sequence number after the entry's last event, None for the newest."""
         return self.entries[place + 1].header.first_seq if place + 1 < len(self.entries) else None
 
     def set_live(self, entry: Entry, index: SegmentIndex) -> None:
@@ -138,7 +138,7 @@ class Catalog:
 
     @property
     def oldest_seq(self) -> int:
-        """Give the first number that this folder may still hold."""
+        """Return the first number that this folder may still hold."""
         with self._lock:
             return self.entries[0].header.first_seq if self.entries else 1
 
@@ -171,7 +171,7 @@ class Catalog:
         return index_segment(entry.header, data, end_seq)
 
     def events(self, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
-        """Give the stored bytes of the events from `first` to `last`, None where they cannot be read."""
+        """Return the stored bytes of the events from `first` to `last`, None where they cannot be read."""
         while first <= last:
             with self._lock:
                 place = self._place(first)
@@ -209,7 +209,7 @@ class Catalog:
             with segment_path(self.directory, entry.number).open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), end - low, low)
         except OSError:
-            # Gone (behind the watermark) or a bad sector: the event is named as missing, the others still go.
+            # Gone (below the watermark) or a bad sector: the event is named as missing, the others still go.
             return raws
         view = memoryview(data)
         seed = entry.header.seed
@@ -226,7 +226,7 @@ def _end_of(index: SegmentIndex, place: int, highest: int) -> int:
 
 
 def missing_ranges(index: SegmentIndex, end_seq: int) -> tuple[tuple[int, int], ...]:
-    """Give the closed ranges of numbers below `end_seq` that a segment should hold and does not."""
+    """Return the closed ranges of numbers below `end_seq` that a segment should hold and does not."""
     ranges: list[tuple[int, int]] = []
     for seq in range(index.first_seq, end_seq):
         place = seq - index.first_seq

@@ -16,22 +16,22 @@ NO_LINK = bytes(16)
 
 
 def link_of(raw: bytes) -> bytes:
-    """Give what the next event carries as `prev`: the first 16 bytes of SHA-256 over the stored bytes."""
+    """Return what the next event carries as `prev`: the first 16 bytes of SHA-256 over the stored bytes."""
     return hashlib.sha256(raw).digest()[:16]
 
 
 class Chain:
-    """Reads events by number with the lost ones replaced: no holes, and the chain goes on behind a loss."""
+    """Reads events by number with the lost ones replaced: no holes, and the chain goes on after a loss."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
     def link_after(self, seq: int) -> bytes:
-        """Give what event `seq` + 1 carries as `prev`."""
+        """Return what event `seq` + 1 carries as `prev`."""
         return link_of(self.raw(seq)) if seq else NO_LINK
 
     def events(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-        """Give number and bytes of each event from `first` to `last`."""
+        """Return number and bytes of each event from `first` to `last`."""
         before: bytes | None = None
         for seq, stored in self._catalog.events(first, last):
             raw = stored
@@ -46,7 +46,7 @@ class Chain:
             before = raw
 
     def raw(self, seq: int) -> bytes:
-        """Give the bytes of one event, or of the one that says that it is lost.
+        """Return the bytes of one event, or of the one that says that it is lost.
 
         The folder must hold at least one segment.
         """
@@ -106,7 +106,7 @@ def text_of_ms(wall_ms: int) -> str:
 
 
 def trusted_ms(event: Event) -> int:
-    """Give the time of an event in milliseconds since 1970, 0 when its clock was running free."""
+    """Return the time of an event in milliseconds since 1970, 0 when its clock was running free."""
     if event.clock == "free":
         return 0
     try:

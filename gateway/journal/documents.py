@@ -65,11 +65,11 @@ class Documents:
 
     @property
     def first_segment(self) -> int:
-        """Give the oldest segment that any table needs, 0 for none."""
+        """Return the oldest segment that any table needs, 0 for none."""
         return min(self.oldest.values(), default=0)
 
     def snapshot(self, up_to: int) -> Iterator[bytes]:
-        """Give the changes that make the segments up to a number needless for every table.
+        """Return the changes that make the segments up to a number needless for every table.
 
         Older segments go first, so a document that was dropped cannot come back: its put goes before its drop does.
         """

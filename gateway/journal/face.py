@@ -28,33 +28,33 @@ class JournalFace(ABC):
     @property
     @abstractmethod
     def epoch(self) -> str:
-        """Give the 8 hex digits that were drawn when the journal was created."""
+        """Return the 8 hex digits that were drawn when the journal was created."""
 
     @property
     @abstractmethod
     def head(self) -> int:
-        """Give the number of the last durable event, 0 for none."""
+        """Return the number of the last durable event, 0 for none."""
 
     @property
     @abstractmethod
     def acked(self) -> int:
-        """Give the watermark: the hub has everything up to this number."""
+        """Return the watermark: the hub has everything up to this number."""
 
     @property
     @abstractmethod
     def documents(self) -> Documents:
-        """Give the named tables."""
+        """Return the named tables."""
 
     @property
     def oldest(self) -> int:
-        """Give the number of the first event that is still in the folder."""
+        """Return the number of the first event that is still in the folder."""
         return self.catalog.oldest_seq
 
     def after(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
-        """Give number and stored bytes of at most `limit` durable events behind `seq`, oldest first.
+        """Return number and stored bytes of at most `limit` durable events after `seq`, oldest first.
 
         An event that cannot be read any more is replaced by one of kind `system` that says so. Events that were
-        unlinked behind the watermark are left out.
+        unlinked below the watermark are left out.
         """
         first = max(seq + 1, min(self.catalog.oldest_seq, self.acked + 1))
         found = list(self._chain.events(first, min(first + limit - 1, self.head)))
@@ -63,7 +63,7 @@ class JournalFace(ABC):
         return found if first >= oldest else [(number, raw) for number, raw in found if number >= oldest]
 
     def stored(self, first: int = 1, last: int | None = None) -> Iterator[tuple[int, bytes]]:
-        """Give number and bytes of the events that are in the folder and can be read."""
+        """Return number and bytes of the events that are in the folder and can be read."""
         last = self.head if last is None else min(last, self.head)
         for seq, raw in self.catalog.events(max(first, self.catalog.oldest_seq), last):
             if raw is not None:
@@ -74,7 +74,7 @@ class JournalFace(ABC):
         return
 
     def keep_event(self, event: Event) -> int:
-        """Keep one event and give its number.
+        """Keep one event and return its number.
 
         Raises:
             JournalMisuse: this journal is open for reading only.

@@ -2,7 +2,7 @@
 
     magic u32 | crc32 u32 | kind u8, length u24 | number u64 | payload
 
-All little-endian. The CRC covers everything behind itself and starts from the segment's seed, so that a record of
+All little-endian. The CRC covers everything after itself and starts from the segment's seed, so that a record of
 another segment or of another journal is never taken for one of this. Kind 0 is never written: a preallocated segment
 reads as zeros. The magic holds bytes that cannot stand next to each other in UTF-8, so no JSON payload contains it.
 """
@@ -40,7 +40,7 @@ _KINDS = frozenset(int(kind) for kind in FrameKind)
 
 
 def seed_of(salt: bytes, segment: int) -> int:
-    """Give the CRC start value of a segment from the journal's salt and the segment's number."""
+    """Return the CRC start value of a segment from the journal's salt and the segment's number."""
     return zlib.crc32(segment.to_bytes(8, "little"), zlib.crc32(salt))
 
 
@@ -52,7 +52,7 @@ def pack_frame(seed: int, kind: FrameKind, number: int, payload: bytes) -> bytes
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One good frame, from `offset` up to `end` of the scanned bytes; the payload starts HEAD_BYTES behind `offset`."""
+    """One good frame, from `offset` up to `end` of the scanned bytes; the payload starts HEAD_BYTES after `offset`."""
 
     kind: FrameKind
     number: int
@@ -91,7 +91,7 @@ def frame_at(data: bytes | memoryview, seed: int, offset: int) -> Frame | None:
 
 
 def scan(data: bytes, seed: int, start: int) -> Iterator[Frame | BadBytes]:
-    """Walk the frames from `start`; damage is given as BadBytes and the walk goes on behind it.
+    """Walk the frames from `start`; damage is given as BadBytes and the walk goes on after it.
 
     Zeros up to the end of the data are the unused rest of a segment and give nothing.
     """

@@ -22,7 +22,7 @@ class Ticket:
         self.done = False
 
     def wait(self, timeout_seconds: float | None = None) -> int:
-        """Wait until the record is durable and give its number.
+        """Wait until the record is durable and return its number.
 
         Raises:
             JournalFull: the disk or the quota is used up; the event was not kept.

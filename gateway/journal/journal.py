@@ -130,7 +130,7 @@ class Journal(JournalFace):
 
     @property
     def boot(self) -> int:
-        """Give how often this journal was opened for writing, this time included."""
+        """Return how often this journal was opened for writing, this time included."""
         return self._state.boot
 
     @property
@@ -143,7 +143,7 @@ class Journal(JournalFace):
 
     @property
     def have(self) -> tuple[tuple[int, int], ...]:
-        """Give the closed ranges above the watermark that the hub has too."""
+        """Return the closed ranges above the watermark that the hub has too."""
         return self._have
 
     @property
@@ -152,12 +152,12 @@ class Journal(JournalFace):
 
     @property
     def wall_ms(self) -> int:
-        """Give the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
+        """Return the latest time that a trusted clock stamped on an event, milliseconds since 1970, 0 for none."""
         return self._state.wall_ms
 
     @property
     def position(self) -> tuple[int, str]:
-        """Give the head and what the event behind it carries as `prev`, both of one moment."""
+        """Return the head and what the event after it carries as `prev`, both of one moment."""
         head, link = self._state.tip
         return head, link.hex()
 
@@ -208,9 +208,9 @@ class Journal(JournalFace):
         """Take in the hub's watermark; it only rises.
 
         One above the head says that this folder is older than what the gateway already sent: the journal goes on
-        behind it and writes the events of this boot again under new numbers.
+        after it and writes the events of this boot again under new numbers.
 
-        The record of it goes to disk with the next event, or before anything behind it is unlinked, or at close:
+        The record of it goes to disk with the next event, or before anything after it is unlinked, or at close:
         losing it costs a second sending, which the hub recognises, so it is not worth a sync of its own.
         """
         self._have = tuple((first, last) for first, last in have if last > upto)
@@ -224,7 +224,7 @@ class Journal(JournalFace):
             self._writer.jobs.put(Acknowledge(upto))
 
     def settle(self, timeout_seconds: float = 30.0) -> int:
-        """Wait until everything handed over so far is done, watermarks included, and give the head.
+        """Wait until everything handed over so far is done, watermarks included, and return the head.
 
         Raises:
             JournalWriteFailed: the disk did not answer in time.
@@ -244,7 +244,7 @@ class Journal(JournalFace):
         self._writer.subscribers.remove(callback)
 
     def stats(self) -> JournalStats:
-        """Give how the journal does now; while there is an alarm this also makes the writer try again."""
+        """Return the state of the journal; while there is an alarm this also makes the writer try again."""
         vitals = self._tail.vitals
         reason = vitals.alarm or vitals.space_alarm or ("" if self._writer.alive else "The journal's writer has ended.")
         if reason:
@@ -290,7 +290,7 @@ class Journal(JournalFace):
         return max(0.0, (datetime.now(UTC) - written).total_seconds())
 
     def close(self, timeout_seconds: float = 5.0) -> None:
-        """Write what is waiting, give the unused space back and let the lock go; may be called twice.
+        """Write what is waiting, return the unused space back and let the lock go; may be called twice.
 
         Raises:
             JournalWriteFailed: the disk did not answer in time; the lock stays until the process ends.

@@ -1,7 +1,7 @@
 """What a journal folder says about itself when it is opened: head, watermark, chain, tables, damage.
 
 A torn tail and a damaged last record look alike, so the rule is the careful one: a number that may have been given
-away is never given again. When the bytes behind the last good record show that an event was being written, its number
+away is never given again. When the bytes after the last good record show that an event was being written, its number
 counts as used and the event as lost (chain.lost_event).
 """
 
@@ -95,7 +95,7 @@ def recover(catalog: Catalog) -> State | None:
 
 def _head(catalog: Catalog, place: int) -> int:
     if place + 1 < len(catalog.entries):
-        # The segments behind this one hold nothing; the newest knows what was given away, lost numbers included.
+        # The segments after this one hold nothing; the newest knows what was given away, lost numbers included.
         return catalog.entries[-1].header.first_seq - 1
     index = catalog.index_of(place)
     head = index.next_seq - 1
@@ -140,7 +140,7 @@ def damage_of(catalog: Catalog, place: int, next_seq: int) -> list[Damage]:
     """Name what is wrong in one segment.
 
     Args:
-        next_seq: the number behind the last one given away, which ends the newest segment.
+        next_seq: the number after the last one given away, which ends the newest segment.
     """
     entry = catalog.entries[place]
     index = catalog.index_of(place)

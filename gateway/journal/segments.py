@@ -64,7 +64,7 @@ class SegmentHeader:
         return seed_of(self.salt, self.number)
 
     def pack(self) -> bytes:
-        """Give both copies, DATA_START bytes."""
+        """Return both copies, DATA_START bytes."""
         name = self.gateway.encode()
         fields = _FIELDS.pack(
             _MAGIC,
@@ -116,7 +116,7 @@ def segment_path(directory: Path, number: int) -> Path:
 
 
 def list_segments(directory: Path) -> list[int]:
-    """Give the numbers of the segment files, oldest first."""
+    """Return the numbers of the segment files, oldest first."""
     return sorted(int(match[1]) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
 
 
@@ -134,11 +134,11 @@ class SegmentIndex:
     """What one pass over a segment found; events lie at `offsets[seq - first_seq]`, 0 where none is readable.
 
     Attributes:
-        end: behind the last good frame.
+        end: after the last good frame.
         watermark: the highest watermark record, 0 for none.
         tables: payloads of table changes in their order.
-        used_end: behind the last byte that is not zero.
-        events_end: behind the event with the highest number.
+        used_end: after the last byte that is not zero.
+        events_end: after the event with the highest number.
     """
 
     header: SegmentHeader
@@ -156,7 +156,7 @@ class SegmentIndex:
 
     @property
     def next_seq(self) -> int:
-        """Give the number behind the last readable event."""
+        """Return the number after the last readable event."""
         return self.header.first_seq + len(self.offsets)
 
     def add(self, frame: Frame) -> None:
@@ -218,7 +218,7 @@ class SegmentWriter:
         return self.size - self.end
 
     def write(self, data: bytes) -> None:
-        """Write behind the last synced byte; durable after `sync`.
+        """Write after the last synced byte; durable after `sync`.
 
         Raises:
             OSError: the disk refused, or took only a part of it.
@@ -236,7 +236,7 @@ class SegmentWriter:
         self.end = self._written
 
     def abandon(self) -> None:
-        """Give the segment up after an error, without what was not synced."""
+        """Abandon the segment after an error, without what was not synced."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, self.end)
         with contextlib.suppress(OSError):

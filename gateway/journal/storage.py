@@ -37,7 +37,7 @@ class EventDocuments(Mapping[str, dict[str, Any]]):
         return next(self._journal.stored(), None) is not None
 
     def items(self) -> Any:
-        """Give pairs in the order of the numbers, without holding more than a few of them."""
+        """Return pairs in the order of the numbers, without holding more than a few of them."""
         return ((str(seq), _decode(raw)) for seq, raw in self._journal.stored())
 
 
@@ -67,14 +67,14 @@ class TableDocuments(Mapping[str, dict[str, Any]]):
 
 
 class JournalStorage(Storage):
-    """Gives TinyDB a view of the journal; `write` is refused, the tables of table.py never call it."""
+    """Shows the journal to TinyDB as a storage; `write` is refused, the tables of table.py never call it."""
 
     def __init__(self, journal: JournalFace) -> None:
         super().__init__()
         self.journal = journal
 
     def read(self) -> dict[str, Any]:
-        """Give all tables; the one of the events is read lazily."""
+        """Return all tables; the one of the events is read lazily."""
         self.journal.refresh()
         tables: dict[str, Any] = {
             name: TableDocuments(dict(stored)) for name, stored in list(self.journal.documents.tables.items())

@@ -81,7 +81,9 @@ class DocumentTable(Table):
             doc_id = document.doc_id if isinstance(document, Document) else self._peek_next_id()
             if doc_id in stored:
                 raise ValueError(f"Document with ID {doc_id} already exists")
-            change = TableChange(self.name, {doc_id: _encode(self.name, dict(document))}, next=self._behind(doc_id))
+            change = TableChange(
+                self.name, {doc_id: _encode(self.name, dict(document))}, next=self._number_after(doc_id)
+            )
             journal.change_table(change)
         self.clear_cache()
         return int(doc_id)
@@ -89,7 +91,7 @@ class DocumentTable(Table):
     def _peek_next_id(self) -> int:
         return _journal(self).documents.next_ids.get(self.name, 1)
 
-    def _behind(self, doc_id: int) -> int:
+    def _number_after(self, doc_id: int) -> int:
         return max(self._peek_next_id(), doc_id + 1)
 
     def _get_next_id(self) -> int:

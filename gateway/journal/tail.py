@@ -1,6 +1,6 @@
 """The growing end of the journal: its segment, the reserved next one, the quota, and unlinking at the other end.
 
-Belongs to the writer's thread. A segment is unlinked only after the watermark that allows it was synced.
+Belongs to the writer's thread. A segment is unlinked only below the watermark that allows it was synced.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Tail:
         self._last_error: JournalFull | JournalWriteFailed | None = None
 
     def abandon(self) -> None:
-        """Give the growing segment up after an error; the next write needs `roll` first."""
+        """Abandon the growing segment after an error; the next write needs `roll` first."""
         if self.segment:
             self.segment.abandon()
             self.segment = None
@@ -89,7 +89,7 @@ class Tail:
         return self.segment is not None and size + HEAD_BYTES + RESERVE_BYTES <= self.segment.room
 
     def write(self, records: list[tuple[FrameKind, int, bytes]]) -> int:
-        """Write and sync frames, and give where the first one lies.
+        """Write and sync frames, and return where the first one lies.
 
         The watermark rides along, so it costs no sync of its own.
 
@@ -210,12 +210,12 @@ class Tail:
         return self._limits.quota_bytes
 
     def used_bytes(self) -> int:
-        """Give what the segments take of the quota, the reserved one included."""
+        """Return what the segments take of the quota, the reserved one included."""
         total = sum(entry.size for entry in self._catalog.entries)
         return total + (self._limits.segment_bytes if spare_exists(self._directory) else 0)
 
     def forget(self, *, now: float | None) -> bool:
-        """Unlink what lies behind the watermark and is older than the retention; with `now` None whatever its age."""
+        """Unlink what lies below the watermark and is older than the retention; with `now` None whatever its age."""
         victims: list[int] = []
         entries = self._catalog.entries
         for place, entry in enumerate(entries[:-1]):
@@ -263,7 +263,7 @@ class Tail:
         index.end = segment.end
 
     def finish(self) -> None:
-        """Keep the watermark, give the unused space back and close; after an error recovery does it."""
+        """Keep the watermark, return the unused space back and close; after an error recovery does it."""
         segment = self.segment
         if segment is None:
             drop_spare(self._directory)

@@ -64,7 +64,7 @@ class Report(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Walk:
-    """The chain so far; `before` is None behind an event that cannot be read."""
+    """The chain so far; `before` is None after an event that cannot be read."""
 
     gateway: str
     epoch: str
@@ -162,7 +162,7 @@ def _check_order(catalog: Catalog, place: int) -> list[Finding]:
         if end_seq is not None and frame.number >= end_seq:
             continue
         if frame.number <= highest:
-            text = f"event {frame.number} stands behind event {highest}"
+            text = f"event {frame.number} stands after event {highest}"
             found.append(Finding("order", text, frame.number, highest, entry.number))
         highest = max(highest, frame.number)
     return found

@@ -155,7 +155,7 @@ class Writer:
         return _Record(FrameKind.EVENT, event.seq, raw, job)
 
     def _leap(self, upto: int) -> None:
-        """Go on behind what the hub already has: this folder is older than the gateway's last run.
+        """Go on after what the hub already has: this folder is older than the gateway's last run.
 
         The card was restored from a copy, or lost its newest sectors. Numbers that the hub knows are never given
         again; events of this boot that got such numbers are written again under new ones.

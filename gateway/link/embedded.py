@@ -61,7 +61,7 @@ class EmbeddedBroker:
 
     @property
     def settings(self) -> BrokerSettings:
-        """Give what a client needs to connect."""
+        """Return what a client needs to connect."""
         return BrokerSettings(host=LOOPBACK, port=self.port, tls=False)
 
     @property

@@ -58,7 +58,7 @@ class Coverage:
         return place > 0 and self.have[place - 1][1] >= last
 
     def next_missing(self, seq: int) -> int:
-        """Give the lowest number from `seq` on that is not in the set."""
+        """Return the lowest number from `seq` on that is not in the set."""
         seq = max(seq, self.upto + 1)
         place = bisect_right(self.have, seq, key=lambda item: item[0])
         if place and self.have[place - 1][1] >= seq:
@@ -66,11 +66,11 @@ class Coverage:
         return seq
 
     def next_known(self, seq: int) -> int | None:
-        """Give the lowest number from `seq` on that is in the set above the mark, None when there is none."""
+        """Return the lowest number from `seq` on that is in the set above the mark, None when there is none."""
         place = bisect_right(self.have, seq, key=lambda item: item[1] + 1)
         return max(seq, self.have[place][0]) if place < len(self.have) else None
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        """Give the ranges to send: the lowest ones, so that a message stays small."""
+        """Return the ranges to send: the lowest ones, so that a message stays small."""
         return self.have[:MAX_RANGES]

@@ -99,7 +99,7 @@ class CsvFile:
         yield Complete(count)
 
     def cells(self, headings: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """Give the cells under some headings, row by row, as they are written; rows that cannot be read are left out.
+        """Return the cells under some headings, row by row, as they are written; rows that cannot be read are left out.
 
         Raises:
             SourceRefused: the file has no such column, or cannot be read as CSV.
@@ -116,7 +116,7 @@ class CsvFile:
                 yield tuple(row[place].strip() for place in places)
 
     def heading_of(self, field: str) -> str | None:
-        """Give the heading under which a field of ours stands in this file, None when it has none."""
+        """Return the heading under which a field of ours stands in this file, None when it has none."""
         text, _ = self._text()
         header = self._header(_rows(text, self.delimiter or _sniff(text)))
         asked = (self.columns[field],) if field in self.columns else _USUAL[field]

@@ -33,7 +33,7 @@ class Strike(Protocol):
 
 
 class Switchboard:
-    """Takes each Action to its hand; `perform` gives back Done or Failed and never raises.
+    """Takes each Action to its hand; `perform` returns Done or Failed and never raises.
 
     Args:
         strikes: by point.

@@ -92,7 +92,7 @@ class GpioPins:
             self._wake.notify()
 
     def close(self) -> None:
-        """Lock every strike and give the claimed pins back."""
+        """Lock every strike and return the claimed pins back."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -152,5 +152,5 @@ class GpioContact:
     _high_means: bool
 
     def read(self) -> bool:
-        """Give whether the contact says what it is named for: door open, button pressed."""
+        """Return whether the contact says what it is named for: door open, button pressed."""
         return bool(self._gpio.input(self._pin)) is self._high_means

@@ -1,4 +1,4 @@
-"""What a point wants done, as plain values; outputs perform them and give back Done or Failed."""
+"""What a point wants done, as plain values; outputs perform them and return Done or Failed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A door: strike, optional door contact, optional REX.
 
 Law of this file: the table is the door. Everything that changes its state stands in _TABLE; the class below only looks
-up, sets timers and gives back Actions. Time is an argument, in seconds of a clock that never goes back.
+up, sets timers and returns Actions. Time is an argument, in seconds of a clock that never goes back.
 
 A door acts first and is recorded after (`journal_first` is False): a memory card may stall for half a second while a
 child stands in the rain. It fails locked: an unlock ends by its own timer, or earlier when the leaf closes again, so
@@ -111,7 +111,7 @@ class Door:
 
     @property
     def deadline(self) -> float | None:
-        """Give when tick has something to do next, None for never."""
+        """Return when tick has something to do next, None for never."""
         return min((time for time in (self._lock_at, self._held_at) if time is not None), default=None)
 
     def happen(self, cause: Cause, now: float) -> list[Action]:

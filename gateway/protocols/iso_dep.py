@@ -87,12 +87,12 @@ class Exchange:
 
     @property
     def frame(self) -> bytes:
-        """Give the frame to send now."""
+        """Return the frame to send now."""
         return self._frame
 
     @property
     def waiting_us(self) -> int:
-        """Give how long the card may take to answer this frame."""
+        """Return how long the card may take to answer this frame."""
         return _REPEAT_WAITING_US if self.repeats else self._waiting_us * self._extension
 
     def _next_chunk(self) -> bytes:

@@ -110,12 +110,12 @@ Step = tuple[bytes, int]
 
 
 def write(register: int, *values: int) -> bytes:
-    """Give the bytes that write values to one register; several values go to the same address (FIFO burst)."""
+    """Return the bytes that write values to one register; several values go to the same address (FIFO burst)."""
     return bytes([register << 1, *values])
 
 
 def gather(registers: Sequence[int]) -> bytes:
-    """Give the bytes that read registers in one period; the answer lags by one byte."""
+    """Return the bytes that read registers in one period; the answer lags by one byte."""
     return bytes([*(0x80 | register << 1 for register in registers), 0x00])
 
 
@@ -178,12 +178,12 @@ def transceive(
 
 
 def timeout(ticks: int) -> tuple[Step, Step]:
-    """Give the writes that set the answer time-out, in ticks of TIMER_TICK_US."""
+    """Return the writes that set the answer time-out, in ticks of TIMER_TICK_US."""
     return (write(Register.T_RELOAD_HIGH, ticks >> 8), 0), (write(Register.T_RELOAD_LOW, ticks & 0xFF), 0)
 
 
 def read_answer(answer_bytes: int) -> bytes:
-    """Give the gather read that `Answer.parse` understands."""
+    """Return the gather read that `Answer.parse` understands."""
     return gather((*ANSWER, *[Register.FIFO_DATA] * answer_bytes))
 
 
@@ -324,12 +324,12 @@ class Answer:
 
 
 def configuration_steps() -> tuple[Step, ...]:
-    """Give the writes that bring a reset chip to its settings; the antenna stays off."""
+    """Return the writes that bring a reset chip to its settings; the antenna stays off."""
     return tuple((write(register, value), 0) for register, value in CONFIGURATION)
 
 
 def antenna(*, on: bool) -> bytes:
-    """Give the write that switches the carrier."""
+    """Return the write that switches the carrier."""
     return write(Register.TX_CONTROL, RESET_TX_CONTROL | (ANTENNA_ON if on else 0))
 
 

@@ -131,7 +131,7 @@ class FrameParser:
 
 
 def _header(buffer: bytearray) -> tuple[int, int]:
-    """Give where the body starts and its length; length 0 asks for more bytes, -1 says that this is no header."""
+    """Return where the body starts and its length; length 0 asks for more bytes, -1 says that this is no header."""
     length, check = buffer[2], buffer[3]
     if (length, check) != (0xFF, 0xFF):
         return (4, length) if length and not length + check & 0xFF else (4, -1)

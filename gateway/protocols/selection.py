@@ -34,7 +34,7 @@ class Selection:
 
     @property
     def part(self) -> bytes:
-        """Give the four bytes to select, empty while anticollision of this level goes on."""
+        """Return the four bytes to select, empty while anticollision of this level goes on."""
         return self._part
 
     @property

@@ -51,12 +51,12 @@ class Packet:
 
     @property
     def status(self) -> int:
-        """Give a reply's status: 0 is success, -1 stands for none."""
+        """Return a reply's status: 0 is success, -1 stands for none."""
         return self.content[0] if self.content else -1
 
     @property
     def data(self) -> bytes:
-        """Give what stands behind a reply's status."""
+        """Return what stands after a reply's status."""
         return self.content[1:]
 
     def __repr__(self) -> str:

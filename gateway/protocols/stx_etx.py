@@ -93,6 +93,6 @@ class StxEtxParser:
 
 
 def encode(version: int, number: bytes) -> bytes:
-    """Give the frame an ID-12 sends for a tag."""
+    """Return the frame an ID-12 sends for a tag."""
     body = bytes([version]) + number
     return b"\x02" + (body + bytes([bcc(body)])).hex().upper().encode() + b"\r\n\x03"

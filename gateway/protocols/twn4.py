@@ -46,7 +46,7 @@ class Replies:
         self._text = bytearray()
 
     def feed(self, data: bytes) -> bytes | None:
-        """Give the reply's bytes once its CR has come.
+        """Return the reply's bytes once its CR has come.
 
         Raises:
             BadMessage: what came is not hex text; the rest of it is gone too.
@@ -58,7 +58,7 @@ class Replies:
                 self._text.clear()
                 raise BadMessage("The reader's reply does not end.")
             return None
-        # One question has one reply: what stands behind it is late or noise.
+        # One question has one reply: what stands after it is late or noise.
         del rest
         self._text.clear()
         try:
@@ -68,7 +68,7 @@ class Replies:
 
 
 def results_of(reply: bytes) -> bytes:
-    """Give the results of a reply without error.
+    """Return the results of a reply without error.
 
     Raises:
         BadMessage: the reader reports an error; 1 is an unknown function, so the firmware is another one.

@@ -29,7 +29,7 @@ class WedgeParser:
         self._shifts: set[int] = set()
 
     def feed(self, kind: int, code: int, value: int) -> bytes:
-        """Take one input event; gives the bytes it types, with CR for the keys that end a line."""
+        """Take one input event; returns the bytes it types, with CR for the keys that end a line."""
         if kind != EV_KEY:
             return b""
         if code in _SHIFTS:
@@ -52,7 +52,7 @@ class WedgeParser:
 
 
 def keys_of(text: str) -> list[tuple[int, int]]:
-    """Give the (code, value) pairs with which a reader types a text, and Enter behind it."""
+    """Return the (code, value) pairs with which a reader types a text, and Enter after it."""
     codes = {key: code for code, key in _KEYS.items() if code not in _KEYPAD}
     plain = {shifted: key for key, shifted in _SHIFTED.items()}
     events: list[tuple[int, int]] = []

@@ -130,7 +130,7 @@ class Reader(Protocol):
         ...
 
     def poll(self) -> list[ReaderEvent]:
-        """Run one cycle and give what happened, oldest first; returns within 100 ms.
+        """Run one cycle and return what happened, oldest first; returns within 100 ms.
 
         Raises:
             ReaderOffline: the reader or its port is gone.
@@ -139,7 +139,7 @@ class Reader(Protocol):
 
     @property
     def pause_seconds(self) -> float:
-        """Give how long the owner should sleep before the next poll; 0 when poll itself waits for data."""
+        """Return how long the owner should sleep before the next poll; 0 when poll itself waits for data."""
         ...
 
     def signal(self, signal: Signal) -> bool:
@@ -147,7 +147,7 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the port back; may be called twice and never raises."""
+        """Release the port; may be called twice and never raises."""
         ...
 
 
@@ -179,7 +179,7 @@ class SharingReader(Reader, Protocol):
         ...
 
     def field(self, *, on: bool) -> float:
-        """Switch the field, before open as well; gives the seconds until a card in it can answer.
+        """Switch the field, before open as well; returns the seconds until a card in it can answer.
 
         Raises:
             ReaderOffline: the reader or its port is gone.
@@ -194,7 +194,7 @@ class Transports(Protocol):
     """
 
     def now_ns(self) -> int:
-        """Give the clock that readers live by, CLOCK_MONOTONIC outside of recordings and tests."""
+        """Return the clock that readers live by, CLOCK_MONOTONIC outside of recordings and tests."""
         ...
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
@@ -208,9 +208,9 @@ class Transports(Protocol):
     def input_device(self, port: str) -> Any: ...
 
     def library(self, make: Callable[[Transports], Any]) -> Any:
-        """Give what `make` builds: a library that stands in the place of a wire, over wires of its own.
+        """Return what `make` builds: a library that stands in the place of a wire, over wires of its own.
 
-        Its methods take and give what JSON can hold, so that a recorder can stand between.
+        Its methods take and return what JSON can hold, so that a recorder can stand between.
         """
         ...
 
@@ -221,7 +221,7 @@ class Driver:
 
     Attributes:
         module: imported only when a reader of this kind is configured.
-        bus: gives the name of the bus a port belongs to; readers on one bus share one thread.
+        bus: returns the name of the bus a port belongs to; readers on one bus share one thread.
     """
 
     module: str
@@ -229,14 +229,14 @@ class Driver:
 
 
 def spi_bus(port: str) -> str:
-    """Give `spi0` for `/dev/spidev0.1`; the port itself when it is not a spidev name."""
+    """Return `spi0` for `/dev/spidev0.1`; the port itself when it is not a spidev name."""
     _, found, rest = port.rpartition("spidev")
     return f"spi{rest.partition('.')[0]}" if found else port
 
 
 # Each module has `Options`, a frozen dataclass of its settings, and `make(name, port, options, transports) -> Reader`.
 DRIVERS: dict[str, Driver] = {
-    "rc522": Driver("gateway.readers.rc522", spi_bus),
+    "rc522": Driver("gateway.readers.rc522.driver", spi_bus),
     "mfrc522": Driver("gateway.readers.mfrc522_library", spi_bus),
     "serial-line": Driver("gateway.readers.serial_line"),
     "stx-etx": Driver("gateway.readers.stx_etx"),

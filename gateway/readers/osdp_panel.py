@@ -1,4 +1,4 @@
-"""libosdp fenced in: one control panel with one peripheral device, whose methods give what JSON can hold.
+"""libosdp fenced in: one control panel with one peripheral device, whose methods return what JSON can hold.
 
 It runs on the bus thread, since libosdp's own thread dies silently with the first serial error; its channel never
 raises and gives one piece a turn, since libosdp reads until nothing comes; silence is measured here, since a lost
@@ -185,7 +185,7 @@ class LibosdpPanel:
             raise self._channel.error
 
     def turn(self) -> list[dict[str, Any]]:
-        """Let libosdp work, and give what the reader has told since, oldest first.
+        """Let libosdp work, and return what the reader has told since, oldest first.
 
         Returns:
             `{"kind": "card", "bits": n, "data": hex}`, `{"kind": "keys" | "late", "count": n}` or

@@ -167,7 +167,7 @@ class _Worker(threading.Thread):
 
 
 class PcscWatch:
-    """Watches one reader; its methods give what JSON can hold.
+    """Watches one reader; its methods return what JSON can hold.
 
     Args:
         part: the reader's name as pcscd gives it, or part of it, or empty for the first one.
@@ -179,7 +179,7 @@ class PcscWatch:
         self._gone = ""
 
     def open(self) -> str:
-        """Give the reader's whole name, within 2 s.
+        """Return the reader's whole name, within 2 s.
 
         Raises:
             ReaderOffline: pcscd does not run, has no such reader, or a call of the life before still hangs.
@@ -205,7 +205,7 @@ class PcscWatch:
         return str(first["reader"])
 
     def take(self, wait_ms: int) -> list[Happening]:
-        """Give what has happened, waiting for the first at most this long.
+        """Return what has happened, waiting for the first at most this long.
 
         Returns:
             `{"what": "empty"}`, `{"what": "mute"}`, `{"what": "missed", "step": .., "code": ..}` or

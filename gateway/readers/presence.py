@@ -36,7 +36,7 @@ class Presence:
 
     @property
     def cards(self) -> tuple[bytes, ...]:
-        """Give the cards present, the longest present first."""
+        """Return the cards present, the longest present first."""
         return tuple(self._cards)
 
     def seen(self, card: bytes, now_ns: int) -> bool:

@@ -36,7 +36,7 @@ _Frame_co = TypeVar("_Frame_co", covariant=True)
 
 
 def option_problems(options: Any, bounds: dict[str, tuple[float, float]]) -> list[str]:
-    """Check baud and ranges of an Options object; gives `key: message` lines."""
+    """Check baud and ranges of an Options object; returns `key: message` lines."""
     problems = []
     if options.baud not in BAUDS:
         problems.append(f"baud: must be one of {', '.join(map(str, BAUDS))}")
@@ -266,7 +266,7 @@ class AskedReader(SerialReader, Generic[_Show]):
         return events
 
     def _ask(self, request: bytes, accept: Callable[[bytes], _Event | None], timeout_seconds: float) -> _Event:
-        """Send a request and give what `accept` makes of the bytes that come back.
+        """Send a request and return what `accept` makes of the bytes that come back.
 
         Raises:
             NoAnswer: nothing acceptable came in time; what has come is drained before the next request.

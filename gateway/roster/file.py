@@ -245,11 +245,11 @@ def _unpack_rule(raw: dict[str, Any]) -> Rule:
 
 
 def rule_for_everyone(name: str = "everyone") -> PointRules:
-    """Give the rules of a point that every active card may use at any time."""
+    """Return the rules of a point that every active card may use at any time."""
     return PointRules((Rule(name, frozenset(), ALWAYS),))
 
 
 def iter_records(records: memoryview | bytes) -> Iterable[bytes]:
-    """Give each packed record in key order."""
+    """Return each packed record in key order."""
     raw = bytes(records)
     return (raw[at : at + RECORD.size] for at in range(0, len(raw), RECORD.size))

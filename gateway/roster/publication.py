@@ -180,7 +180,7 @@ def make_delta(old_raw: bytes, new_raw: bytes) -> bytes:
 
 
 def _differences(old: bytes, new: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Give the records of `new` that `old` lacks or has otherwise, and the keys that `new` lacks; both in key order."""
+    """Return the records of `new` that `old` lacks or has otherwise and the keys that `new` lacks, in key order."""
     put, drop = [], []
     here = there = 0
     stride = RECORD.size

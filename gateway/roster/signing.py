@@ -27,7 +27,7 @@ _PURPOSE = b"tapgate roster signer v1:"
 
 
 def endorsement(site_key: bytes, public_key: bytes) -> bytes:
-    """Give the 32 bytes that bind a signing key to a site (keyed BLAKE2b, RFC 7693)."""
+    """Return the 32 bytes that bind a signing key to a site (keyed BLAKE2b, RFC 7693)."""
     return hashlib.blake2b(_PURPOSE + public_key, key=site_key, digest_size=ENDORSEMENT_BYTES).digest()
 
 
@@ -42,7 +42,7 @@ class Signer:
         return self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def seal(self, site_key: bytes, content: bytes) -> bytes:
-        """Give public key, endorsement and signature over the SHA-256 of the content: 32 + 32 + 64 bytes."""
+        """Return public key, endorsement and signature over the SHA-256 of the content: 32 + 32 + 64 bytes."""
         public = self.public_key
         return public + endorsement(site_key, public) + self.key.sign(hashlib.sha256(content).digest())
 

@@ -81,5 +81,5 @@ class Snapshot:
 
     @property
     def records(self) -> memoryview:
-        """Give the packed records, in key order."""
+        """Return the packed records, in key order."""
         return self._records

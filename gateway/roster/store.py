@@ -47,7 +47,7 @@ class RosterStore:
         return self.current
 
     def raw(self) -> bytes | None:
-        """Give the bytes of the generation in force, from which a delta starts."""
+        """Return the bytes of the generation in force, from which a delta starts."""
         if self.current is None:
             return None
         for name in (CURRENT, PREVIOUS):

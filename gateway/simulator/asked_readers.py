@@ -62,7 +62,7 @@ class AskedDevice(PtyEnd):
             self.send(noise + answer)
 
     def answers(self, data: bytes) -> Iterable[bytes]:
-        """Take what arrived and give what to send."""
+        """Take what arrived and return what to send."""
         raise NotImplementedError
 
     def close(self) -> None:

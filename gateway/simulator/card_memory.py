@@ -54,7 +54,7 @@ class ClassicCard(Card):
         return good
 
     def challenge(self) -> bytes:
-        """Give the card's first nonce of an authentication."""
+        """Return the card's first nonce of an authentication."""
         return secrets.token_bytes(4)
 
     def command(self, data: bytes) -> RadioFrame | None:

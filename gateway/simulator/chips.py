@@ -104,7 +104,7 @@ class SimulatedTransports:
         return self.keyboard(port)
 
     def keyboard(self, port: str) -> MemoryKeyboard:
-        """Give the keyboard-wedge reader at a port."""
+        """Return the keyboard-wedge reader at a port."""
         return self._keyboards.setdefault(port, MemoryKeyboard(port))
 
     def type_line(self, port: str, text: str) -> None:
@@ -135,15 +135,15 @@ class SimulatedTransports:
                 self.chip(port).power_cycle()
 
     def chip(self, port: str) -> Mfrc522Chip:
-        """Give the RC522 at a port."""
+        """Return the RC522 at a port."""
         return self._chips.setdefault(port, Mfrc522Chip(self._clock))
 
     def field(self, port: str) -> Field:
-        """Give the radio field of the RC522 at a port."""
+        """Return the radio field of the RC522 at a port."""
         return self.chip(port).field
 
     def line(self, port: str) -> LineReader:
-        """Give the line reader at a port; set its encoding to what the configuration expects."""
+        """Return the line reader at a port; set its encoding to what the configuration expects."""
         if port not in self._ends:
             self._ends[port] = LineReader()
         end = self._ends[port]

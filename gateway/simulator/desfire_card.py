@@ -38,7 +38,7 @@ def _turned(data: bytes) -> bytes:
 
 
 def chained_mac(key: bytes, message: bytes, vector: bytes = bytes(16)) -> bytes:
-    """Give a CMAC block by block, as the card's own hardware does; `vector` is where the chain stands."""
+    """Return a CMAC block by block, as the card's own hardware does; `vector` is where the chain stands."""
     subkey = int.from_bytes(_aes(key, bytes(16), bytes(16)), "big")
     whole = bool(message) and len(message) % 16 == 0
     for _ in range(1 if whole else 2):
@@ -49,7 +49,7 @@ def chained_mac(key: bytes, message: bytes, vector: bytes = bytes(16)) -> bytes:
 
 
 def checksum(data: bytes) -> bytes:
-    """Give the CRC-32 that stands in EV1's encrypted content, bit by bit."""
+    """Return the CRC-32 that stands in EV1's encrypted content, bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -237,7 +237,7 @@ class DesfireCard(Card):
         return refusal or self._seal(self.true_uid, FULL)
 
     def _open(self, command: bytes, length: int, mode: int) -> tuple[bytes, bytes]:
-        """Check a command; gives it without its MAC, and the status of its refusal, empty when it is good."""
+        """Check a command; returns it without its MAC, and the status of its refusal, empty when it is good."""
         if self._scheme == _EV2 and mode != PLAIN:
             if len(command) != length + 8:
                 return b"", _LENGTH

@@ -198,7 +198,7 @@ def desfire(uid: bytes) -> Card:
 
 
 def phone() -> Card:
-    """Give a card with a random UID."""
+    """Return a card with a random UID."""
     return Card(PHONE, None)
 
 
@@ -241,7 +241,7 @@ class Field:
         return tuple(card for card, _ in self._cards)
 
     def enter(self, card: Card) -> int:
-        """Bring a card into the field; gives the clock's nanoseconds of that moment."""
+        """Bring a card into the field; returns the clock's nanoseconds of that moment."""
         with self._lock:
             card.power_on()
             now_ns = self._now_ns()

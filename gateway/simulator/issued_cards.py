@@ -17,7 +17,7 @@ def digits(uid: bytes) -> bytes:
 
 
 def sector_card(uid: bytes) -> ClassicCard:
-    """Give a Classic with its number in the first block of sector 1, under the factory key."""
+    """Return a Classic with its number in the first block of sector 1, under the factory key."""
     card = ClassicCard(uid)
     card.write(1, 0, digits(uid))
     return card
@@ -40,7 +40,7 @@ class WorkingDesfire(DesfireCard):
 
 
 def file_card(uid: bytes) -> WorkingDesfire:
-    """Give a DESFire with its number in a file that everybody may read."""
+    """Return a DESFire with its number in a file that everybody may read."""
     card = WorkingDesfire(uid, FILE_AID)
     card.files[FILE] = digits(uid)
     return card

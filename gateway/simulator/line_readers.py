@@ -41,7 +41,7 @@ class PtyEnd:
                 os.close(end)
 
     def send(self, data: bytes) -> int:
-        """Print raw bytes: banners, garbage, whatever the fault needs; gives CLOCK_MONOTONIC nanoseconds before it."""
+        """Print raw bytes: banners, garbage, whatever the fault needs; returns CLOCK_MONOTONIC ns before it."""
         now_ns = time.monotonic_ns()
         os.write(self._far, data)
         return now_ns
@@ -54,7 +54,7 @@ class PtyEnd:
             wait.wait(pause_seconds)
 
     def received(self, timeout_seconds: float = 0.0) -> bytes:
-        """Give what the driver has sent."""
+        """Return what the driver has sent."""
         far = self._far
         if far < 0 or not select.select([far], [], [], timeout_seconds)[0]:
             return b""
@@ -80,9 +80,9 @@ class LineReader(PtyEnd):
         self.suffix = suffix
 
     def line(self, uid: bytes) -> bytes:
-        """Give what this reader prints for a card."""
+        """Return what this reader prints for a card."""
         return self.prefix + encode(Uid(uid), self.encoding).encode() + self.suffix
 
     def tap(self, uid: bytes) -> int:
-        """Hold a card to the reader; gives CLOCK_MONOTONIC nanoseconds before the first byte."""
+        """Hold a card to the reader; returns CLOCK_MONOTONIC nanoseconds before the first byte."""
         return self.send(self.line(uid))

@@ -78,12 +78,12 @@ class School:
     people: tuple[SchoolPerson, ...]
 
     def cards(self) -> list[tuple[str, Uid]]:
-        """Give person_key and UID of everybody whose card is theirs alone: those whose taps must be granted."""
+        """Return person_key and UID of everybody whose card is theirs alone: those whose taps must be granted."""
         owners = Counter(person.uid for person in self.people if person.uid)
         return [(person.person_key, person.uid) for person in self.people if person.uid and owners[person.uid] == 1]
 
     def shared_cards(self) -> list[Uid]:
-        """Give the cards that two people have: nobody's until the school decides."""
+        """Return the cards that two people have: nobody's until the school decides."""
         owners = Counter(person.uid for person in self.people if person.uid)
         return [uid for uid, count in owners.items() if count > 1]
 

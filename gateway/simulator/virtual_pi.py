@@ -63,7 +63,7 @@ class Gpio:
         self._words = memoryview(self._map).cast("I")
 
     def look(self) -> int:
-        """Take up what was stored since the last look; gives the levels of pins 0..31 as bits."""
+        """Take up what was stored since the last look; returns the levels of pins 0..31 as bits."""
         words = self._words
         set_mask, words[_GPSET0 // 4] = words[_GPSET0 // 4], 0
         clear_mask, words[_GPCLR0 // 4] = words[_GPCLR0 // 4], 0
@@ -74,7 +74,7 @@ class Gpio:
         return bool(self.look() >> pin & 1)
 
     def drive(self, pin: int, *, high: bool) -> None:
-        """Give an input pin its level from outside."""
+        """Set an input pin's level from outside."""
         levels = self.look()
         self._words[_GPLEV0 // 4] = levels | 1 << pin if high else levels & ~(1 << pin)
 
@@ -83,7 +83,7 @@ class Gpio:
         return self._words[pin // 10] >> pin % 10 * 3 & 0b111 == 0b001
 
     def wait_for(self, pin: int, *, high: bool, timeout_seconds: float) -> int:
-        """Wait for a level; gives CLOCK_MONOTONIC nanoseconds when it was seen, within about 0.1 ms.
+        """Wait for a level; returns CLOCK_MONOTONIC nanoseconds when it was seen, within about 0.1 ms.
 
         Raises:
             TimeoutError: the pin kept its level.
@@ -154,7 +154,7 @@ class VirtualPi:
         self._lines = self._control.makefile("rw", encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that put a process on this Pi."""
+        """Return the variables that put a process on this Pi."""
         preload = [str(self.path / "virtual_pi.so"), *os.environ.get("LD_PRELOAD", "").split()]
         return {"LD_PRELOAD": " ".join(preload), "VIRTUAL_PI_DIR": str(self.path), **self._costs}
 
@@ -182,7 +182,7 @@ class VirtualPi:
         return answer
 
     def enter(self, device: str, kind: str, uid: str = "", *, power_up_us: int = 0) -> int:
-        """Bring a card to a reader; gives CLOCK_MONOTONIC nanoseconds of that moment.
+        """Bring a card to a reader; returns CLOCK_MONOTONIC nanoseconds of that moment.
 
         Args:
             kind: a maker of iso14443_cards or issued_cards.
@@ -195,7 +195,7 @@ class VirtualPi:
         self.order(device, "leave", uid=uid)
 
     def stats(self, device: str) -> dict[str, int]:
-        """Give `calls`, `transfers` and the last `speed_hz` of a device."""
+        """Return `calls`, `transfers` and the last `speed_hz` of a device."""
         return self.order(device, "stats")
 
     def __exit__(

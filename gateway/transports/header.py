@@ -11,13 +11,13 @@ SPI_LINES = {0: {"MISO": 9, "MOSI": 10, "SCLK": 11}, 1: {"MISO": 19, "MOSI": 20,
 SPI_SELECTS = {0: {0: 8, 1: 7}, 1: {0: 18, 1: 17, 2: 16}}
 I2C_LINES = {"SDA": 2, "SCL": 3}
 UART_LINES = {"TXD": 14, "RXD": 15}
-# The header's first UART; the numbers behind other names hang on the model and its overlays.
+# The header's first UART; the numbers after other names hang on the model and its overlays.
 _UART_PORTS = frozenset({"/dev/serial0", "/dev/ttyAMA0", "/dev/ttyS0"})
 _SPI_PORT = re.compile(r"/dev/spidev(\d+)\.(\d+)")
 
 
 def pins_of(port: str) -> dict[int, str]:
-    """Give the pins that a port occupies and what each is called; none for a port that is not on the header."""
+    """Return the pins that a port occupies and what each is called; none for a port that is not on the header."""
     if port in _UART_PORTS:
         return {pin: f"UART {line}" for line, pin in UART_LINES.items()}
     place = _SPI_PORT.fullmatch(port)

@@ -34,7 +34,7 @@ class InputTransport(Protocol):
         ...
 
     def read(self, timeout_seconds: float) -> list[InputEvent]:
-        """Give what has arrived, waiting for the first event at most this long.
+        """Return what has arrived, waiting for the first event at most this long.
 
         Raises:
             ReaderOffline: the device is gone.

@@ -50,7 +50,7 @@ class IrqLine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the line back; may be called twice."""
+        """Release the line; may be called twice."""
         ...
 
 

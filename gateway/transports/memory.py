@@ -144,7 +144,7 @@ class MemorySerial:
 
     @classmethod
     def joined(cls, port: str) -> tuple[MemorySerial, MemorySerial]:
-        """Give the near and the far end of a line."""
+        """Return the near and the far end of a line."""
         near, far = cls(port), cls(f"{port} (far end)")
         near.far, far.far = far, near
         far.open()

@@ -14,7 +14,7 @@ from gateway.transports.spi import SpiDevice
 
 
 class RealTransports:
-    """Gives kernel devices; nothing is opened before the reader opens it."""
+    """Opens kernel devices; nothing is opened before the reader opens it."""
 
     def now_ns(self) -> int:
         return time.monotonic_ns()

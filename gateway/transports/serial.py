@@ -33,7 +33,7 @@ class SerialTransport(Protocol):
         ...
 
     def read(self, timeout_seconds: float) -> bytes:
-        """Give what has arrived, waiting for the first byte at most this long; empty when the line stayed silent.
+        """Return what has arrived, waiting for the first byte at most this long; empty when the line stayed silent.
 
         Raises:
             ReaderOffline: the port is gone.

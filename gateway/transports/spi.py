@@ -30,7 +30,7 @@ _MAX_DELAY_US = 0xFFFF
 
 
 def spi_ioc_message(count: int) -> int:
-    """Give the request number of SPI_IOC_MESSAGE(count)."""
+    """Return the request number of SPI_IOC_MESSAGE(count)."""
     return 0x40006B00 | count * _TRANSFER.size << 16
 
 

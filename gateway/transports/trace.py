@@ -70,7 +70,7 @@ class Recorder:
         self._out.write(json.dumps(record, separators=(",", ":")) + "\n")
 
     def guard(self, step: Callable[[], Any], failed: Record | None = None) -> Any:
-        """Take a step; when it fails, note `failed` and the error behind it."""
+        """Take a step; when it fails, note `failed` and the error after it."""
         try:
             return step()
         except ReaderOffline as error:
@@ -105,7 +105,7 @@ class Recorder:
 
 
 class _Recorded:
-    """One wire; a step that fails leaves its error behind it."""
+    """One wire; a step that fails leaves its error after it."""
 
     def __init__(self, wire: Any, recorder: Recorder) -> None:
         self.port: str = wire.port
@@ -178,7 +178,7 @@ class _RecordedIrq:
 
 
 class _RecordedCalls:
-    """Whatever methods the library has; they take and give what JSON can hold."""
+    """Whatever methods the library has; they take and return what JSON can hold."""
 
     def __init__(self, library: Any, recorder: Recorder) -> None:
         self._library = library

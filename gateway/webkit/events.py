@@ -71,7 +71,7 @@ class Broadcaster:
                 _wake(subscriber)
 
     async def listen(self) -> AsyncIterator[Live]:
-        """Give events as they come and a `beat` when there was none for BEAT_SECONDS; ends when closed."""
+        """Return events as they come and a `beat` when there was none for BEAT_SECONDS; ends when closed."""
         subscriber = _Subscriber()
         with self._lock:
             self._subscribers.add(subscriber)
@@ -100,5 +100,5 @@ def _wake(subscriber: _Subscriber) -> None:
 
 
 def sent(event: Live) -> ServerSentEvent:
-    """Give the form in which FastAPI streams an event."""
+    """Return the form in which FastAPI streams an event."""
     return ServerSentEvent(raw_data=event.data, event=event.name, id=event.id)

@@ -30,7 +30,7 @@ class WebServer:
 
     @property
     def address(self) -> str:
-        """Give the address people can open, such as http://127.0.0.1:8080."""
+        """Return the address people can open, such as http://127.0.0.1:8080."""
         port = self._socket.getsockname()[1] if self._socket else self._port
         host = "127.0.0.1" if self._host in {"0.0.0.0", "::"} else self._host  # noqa: S104  # compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -52,7 +52,7 @@ class NavigationLink:
 
 @cache
 def asset(name: str) -> str:
-    """Give the address of a static file with its hash, so that it may be cached for ever."""
+    """Return the address of a static file with its hash, so that it may be cached for ever."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={digest}"
 

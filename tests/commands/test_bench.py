@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.bench import reader as bench_reader
 from gateway.cli import main
-from gateway.commands import bench_reader
 
 
 def test_the_number_of_taps_reaches_the_reader_bench(

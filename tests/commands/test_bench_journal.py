@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.commands.bench_journal import run_bench
+from gateway.bench.journal import run_bench
 
 
 def test_the_bench_measures_both_sides_in_one_run() -> None:

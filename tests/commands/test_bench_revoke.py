@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.commands.bench_revoke import run_bench
+from gateway.bench.revoke import run_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.mosquitto]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.commands.demo import Tally, _result
-from gateway.commands.demo_site import GATEWAYS, HubRecord
+from gateway.simulator.demo_site import GATEWAYS, HubRecord
 from gateway.simulator.school import sample_school
 from tests.brokers import MOSQUITTO, Mosquitto
 

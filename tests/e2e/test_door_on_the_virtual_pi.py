@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.event import Event, decode_event
-from gateway.commands.bench_door import STRIKE, DoorDaemon
+from gateway.bench.door import STRIKE, DoorDaemon
 from gateway.journal.face import JournalReader
 from gateway.simulator.virtual_pi import VirtualPi, missing
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gateway.commands.bench_reader_drivers import WithoutLook
+from gateway.bench.reader_drivers import WithoutLook
 from gateway.edge.buses import BusThread
 from gateway.readers.base import CardRead, ReaderEvent
-from gateway.readers.rc522 import Options, Rc522Reader
-from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522.chip import Rc522Chip
+from gateway.readers.rc522.driver import Options, Rc522Reader
 from gateway.service import Beats
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
@@ -111,7 +111,7 @@ class Bus:
             self.clock.sleep(pause + OVERRUN_SECONDS)
 
     def run(self, milliseconds: float) -> list[ReaderEvent]:
-        """Let the bus work for a while and give what happened in it."""
+        """Let the bus work for a while and return what happened in it."""
         begin, end_ns = len(self.events), self.clock.now_ns() + milliseconds * 1e6
         while self.clock.now_ns() < end_ns:
             self.turn()
@@ -128,7 +128,7 @@ class Bus:
         raise AssertionError("it never started a look")
 
     def enter_at(self, place: int, uid: bytes, delay_ms: float) -> int:
-        """Let a card come later, in the middle of whatever goes on then; gives that moment."""
+        """Let a card come later, in the middle of whatever goes on then; returns that moment."""
         due_ns = self.clock.now_ns() + int(delay_ms * 1e6)
         self.clock.at(due_ns, lambda: self.enter(place, uid))
         return due_ns

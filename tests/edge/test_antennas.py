@@ -9,7 +9,7 @@ import pytest
 
 from gateway.edge.antennas import SLICE_SECONDS, AntennaTurns
 from gateway.readers.base import CardGone, CardRead, CardRefused
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522.driver import Options
 from gateway.simulator import iso14443_cards as cards
 from tests.edge.bus_bench import Bus, reads
 
@@ -40,7 +40,7 @@ class CloseBus(Bus):
 
 
 def tap(bus: Bus, taps: int = 60, dwell_ms: int = 100) -> tuple[int, list[float]]:
-    """Give how many of the cards held to the first reader it missed, and the milliseconds to the UID of the others."""
+    """Return how many of the cards held to the first reader it missed, and the milliseconds to the others' UIDs."""
     chance, times = random.Random(4), []
     for number in range(taps):
         uid = b"\x5a\x01" + number.to_bytes(2, "big")

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.edge.buses import BusThread
 from gateway.readers.base import CardRead
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522.driver import Options
 from tests.edge.bus_bench import Bus
 
 

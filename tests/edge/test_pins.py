@@ -33,7 +33,7 @@ LANE_2 = LANE_1.replace("lane-1", "lane-2").replace("0.0", "0.1")
 
 
 def check(tmp_path: Path, *sections: str) -> tuple[list[str], list[str]]:
-    """Give problems and warnings without file and line."""
+    """Return problems and warnings without file and line."""
     path = tmp_path / "gateway.toml"
     path.write_text(BASE + "".join(sections), encoding="utf-8")
     settings = load_gateway(path, tuple(DRIVERS))

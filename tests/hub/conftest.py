@@ -85,7 +85,7 @@ class Postgres:
         return f"host=127.0.0.1 port={self.port} user=tapgate dbname={database}"
 
     def new_database(self) -> str:
-        """Make an empty database and give its URL."""
+        """Make an empty database and return its URL."""
         self._count += 1
         name = f"hub{self._count}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:

@@ -22,7 +22,7 @@ def missing_rabbit() -> bool:
 
 
 def rabbit_version() -> tuple[int, ...]:
-    """Give the version of the RabbitMQ in use, by the name of its folder; empty when there is none."""
+    """Return the version of the RabbitMQ in use, by the name of its folder; empty when there is none."""
     if missing_rabbit():
         return ()
     # Its own command line would leave a port mapper behind.
@@ -152,7 +152,7 @@ class Cluster:
             node.wait()
 
     def urls(self, first: int = 0) -> str:
-        """Give the URLs of all nodes for a worker, beginning with one."""
+        """Return the URLs of all nodes for a worker, beginning with one."""
         turned = self.nodes[first:] + self.nodes[:first]
         return ",".join(node.url for node in turned)
 

@@ -85,7 +85,7 @@ def _person(seq: int) -> str:
 
 
 def _publish(nodes: list[Rabbit], first: int, last: int) -> int:
-    """Send taps one by one, each until some node confirms it; gives how many had to be sent again."""
+    """Send taps one by one, each until some node confirms it; returns how many had to be sent again."""
     again, at = 0, 0
     sender = Sender(nodes[at])
     for seq in range(first, last + 1):

@@ -45,7 +45,7 @@ def key(site_key: bytes) -> bytes:
 
 @pytest.fixture
 def card(store: Store, key: bytes) -> int:
-    """One active pupil with one card and a rule for everybody; gives the card's number."""
+    """One active pupil with one card and a rule for everybody; returns the card's number."""
     with store.write() as connection:
         row = {"ref": "p_" + "1" * 16, "site": SITE, "person_key": "1", "role": "student", "given_name": "Ann"}
         rest = {"family_name": "Smith", "groups": ["7B"], "active": True, "created_ms": 0, "changed_ms": 0}

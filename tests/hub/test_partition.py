@@ -85,7 +85,7 @@ def cable() -> Iterator[Cable]:
 
 @pytest.fixture
 def hub(cable: Cable, tmp_path: Path) -> Iterator[Path]:
-    """Broker and ingest worker on the far side of the cable; gives the hub's state folder."""
+    """Broker and ingest worker on the far side of the cable; returns the hub's state folder."""
     conf, toml = tmp_path / "mosquitto.conf", tmp_path / "hub.toml"
     conf.write_text(
         f"listener {PORT} {BROKER_ADDRESS}\nlistener {PORT} 127.0.0.1\nallow_anonymous true\npersistence false\n"
@@ -133,7 +133,7 @@ def _gateway(cable: Cable, hub: Path, folder: Path, relay: str) -> GatewayProces
 
 
 def _cut(cable: Cable, gateway: GatewayProcess, seconds: float) -> list[tuple[float, str]]:
-    """Cut the cable while taps go on; gives what the relay said meanwhile, in seconds since the cut."""
+    """Cut the cable while taps go on; returns what the relay said meanwhile, in seconds since the cut."""
     said, before, started = len(gateway.links), len(gateway.kept), time.monotonic()
     cable.cut()
     time.sleep(seconds)

@@ -49,7 +49,7 @@ kind = "door"
 
 @pytest.fixture
 def journaled(tmp_path: Path) -> list[bytes]:
-    """Hold a copied card to a real gateway on a simulated wire; give what its journal holds then."""
+    """Hold a copied card to a real gateway on a simulated wire; return what its journal holds then."""
     folder = tmp_path / "gateway"
     folder.mkdir()
     (folder / "site.key").write_text("00" * 32)

@@ -102,7 +102,7 @@ def logged(image: Path, log: Path, folder: Path) -> Iterator[Path]:
 
 
 def record(script: str, room: Path, *arguments: str) -> list[str]:
-    """Run a script on a logged disk and give its lines; it gets the disk's folder, the log and the arguments."""
+    """Run a script on a logged disk and return its lines; it gets the disk's folder, the log and the arguments."""
     make_disk(room / "base")
     shutil.copy(room / "base", room / "live")
     with logged(room / "live", room / "log", room / "fuse") as disk, mounted(disk, room / "mnt") as folder:
@@ -111,7 +111,7 @@ def record(script: str, room: Path, *arguments: str) -> list[str]:
 
 
 def read_log(log: Path) -> list[tuple[int, int, bytes]]:
-    """Give (end in the log, offset on the disk, bytes) of each write; a flush has no bytes."""
+    """Return (end in the log, offset on the disk, bytes) of each write; a flush has no bytes."""
     data = log.read_bytes()
     found: list[tuple[int, int, bytes]] = []
     place = 0
@@ -123,7 +123,7 @@ def read_log(log: Path) -> list[tuple[int, int, bytes]]:
 
 
 def power_cuts(room: Path, begin: int, end: int, count: int, seed: int) -> Iterator[tuple[int, Path]]:
-    """Give where in the log the power went, and the disk it left, for random places between begin and end."""
+    """Return where in the log the power went, and the disk it left, for random places between begin and end."""
     roll = random.Random(seed)
     events = read_log(room / "log")
     chosen = [place for place, event in enumerate(events) if begin <= event[0] <= end]

@@ -195,7 +195,7 @@ class Disk:
 def trace(
     script: str, folder: Path, log: Path, *arguments: str, inject: str | None = None
 ) -> list[tuple[str, str, int]]:
-    """Run a script under strace and give its calls in the order in which they finished.
+    """Run a script under strace and return its calls in the order in which they finished.
 
     Args:
         inject: an error to inject, as strace's `-e inject=` takes it.
@@ -225,7 +225,7 @@ def trace(
 def crashes(
     calls: list[tuple[str, str, int]], folder: Path, count: int, seed: int
 ) -> Iterator[tuple[int, dict[str, bytes], list[str]]]:
-    """Give crash states: the number of calls before it, the files by name, the lines the process had printed."""
+    """Return crash states: the number of calls before it, the files by name, the lines the process had printed."""
     roll = random.Random(seed)
     interesting = [place for place, (name, _, _) in enumerate(calls) if name not in {"close", "lseek"}]
     moments = sorted(roll.choices(interesting, k=count))

@@ -46,7 +46,7 @@ def fill(journal: Journal, count: int) -> None:
 
 
 def until_full(journal: Journal) -> JournalFull:
-    """Append until the journal refuses, and give its refusal."""
+    """Append until the journal refuses, and return its refusal."""
     for number in range(100_000):
         try:
             journal.append(tap(number)).wait(5)

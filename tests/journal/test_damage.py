@@ -127,7 +127,7 @@ def test_a_journal_cut_anywhere_gives_exactly_the_whole_records_and_goes_on(
 
 
 def assert_nothing_silent(target: Path, events: dict[int, bytes], spare: int = 0) -> int:
-    """Check that what can be read is unchanged and that all the rest is named; gives how many are gone."""
+    """Check that what can be read is unchanged and that all the rest is named; returns how many are gone."""
     reader = JournalReader.open(target)
     kept = dict(reader.stored())
     assert all(events.get(seq) == raw for seq, raw in kept.items())

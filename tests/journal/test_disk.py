@@ -62,7 +62,7 @@ while True:
 
 
 def append_with(folder: Path, inject: str) -> list[list[str]]:
-    """Append 60 events while strace makes some calls fail, and give what the process said."""
+    """Append 60 events while strace makes some calls fail, and return what the process said."""
     command = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={inject}", sys.executable, "-c", _APPEND, str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     return [line.split() for line in done.stdout.splitlines()]

@@ -54,7 +54,7 @@ while True:
 
 
 def run_and_kill(script: str, arguments: list[str], seconds: float) -> list[list[int]]:
-    """Let a child work for a while, kill it, and give the lines it had confirmed by then."""
+    """Let a child work for a while, kill it, and return the lines it had confirmed by then."""
     child = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE)
     assert child.stdout is not None
     first = child.stdout.readline()

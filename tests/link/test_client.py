@@ -46,7 +46,7 @@ def pull_the_cable(link: Link) -> None:
 
 @contextlib.contextmanager
 def answering(packet: bytes) -> Iterator[int]:
-    """Give the port of a server that answers the first connection with one packet and ends it."""
+    """Return the port of a server that answers the first connection with one packet and ends it."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:

@@ -37,7 +37,7 @@ def _library() -> Path | None:
 
 
 def missing() -> str:
-    """Give why this cannot run here, empty when it can."""
+    """Return why this cannot run here, empty when it can."""
     if not shutil.which("pcscd", path=f"{os.environ['PATH']}:/usr/sbin"):
         return "needs pcscd"
     if _library() is None:
@@ -52,7 +52,7 @@ class VirtualCard:
     """A card on the reader, at the far end of vpcd's TCP line: two bytes of length, then a control byte or an APDU.
 
     Args:
-        answer: gives the answer to an APDU; None pulls the card instead, and may wait as long as it likes.
+        answer: returns the answer to an APDU; None pulls the card instead, and may wait as long as it likes.
     """
 
     def __init__(self, namespace: Path, answer: Callable[[bytes], bytes | None]) -> None:

@@ -107,7 +107,7 @@ def shape(events: list[ReaderEvent]) -> list[tuple]:
 
 
 def check(story: Story, *numbers: bytes) -> list:
-    """Mask a story's recording and look at both; gives the masked one."""
+    """Mask a story's recording and look at both; returns the masked one."""
     records = story.records
     for number in numbers:
         assert leaks(records, number), "the search finds nothing even in the raw recording"

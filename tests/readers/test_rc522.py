@@ -6,8 +6,8 @@ import pytest
 
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.readers.base import CardGone, CardRead, ReaderEvent, parse_options
-from gateway.readers.rc522 import Options, Rc522Reader
-from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522.chip import Rc522Chip
+from gateway.readers.rc522.driver import Options, Rc522Reader
 from gateway.simulator import chips_rc522
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.readers.base import CardGone, CardRead, CardSuspicion
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522.driver import Options
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.card_memory import ClassicCard, NtagCard
 from gateway.simulator.clone_cards import BackdoorCard, Gen2Card, MismatchedCard, StaticNonceCard

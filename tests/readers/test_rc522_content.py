@@ -10,7 +10,7 @@ from gateway.access.rules import Reason
 from gateway.cards.encodings import decode
 from gateway.errors import ConfigError
 from gateway.readers.base import CardGone, CardRead, CardRefused
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522.driver import Options
 from gateway.simulator.card_memory import ClassicCard, NtagCard
 from tests.readers.contract import FOUR, OTHER, SEVEN, taps
 from tests.readers.test_rc522 import Rc522Bench
@@ -26,7 +26,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def issued(uid: bytes, number: bytes = b"00047711") -> ClassicCard:
-    """Give a card as the school's supplier programs it: number in sector 4, block 1, behind key A."""
+    """Return a card as the school's supplier programs it: number in sector 4, block 1, behind key A."""
     card = ClassicCard(uid)
     card.write(4, 1, number)
     card.set_key(0x60, 4, KEY)

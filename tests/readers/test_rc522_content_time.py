@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.protocols.iso_dep import DESELECT
-from gateway.readers import rc522
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522 import driver as rc522
+from gateway.readers.rc522.driver import Options
 from gateway.simulator.card_memory import ClassicCard
 from gateway.simulator.clocks import VirtualClock
 from gateway.simulator.desfire_card import FULL, DesfireCard

@@ -15,7 +15,7 @@ from gateway.cards.iso14443 import with_crc
 from gateway.cli import main
 from gateway.errors import ConfigError
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
-from gateway.readers.rc522 import Options
+from gateway.readers.rc522.driver import Options
 from gateway.simulator.card_memory import ClassicCard
 from gateway.simulator.desfire_card import FULL, MAC, PLAIN, DesfireCard
 from gateway.simulator.iso14443_cards import RadioFrame, radio_frame
@@ -266,7 +266,7 @@ POLL_MS = 100
 
 
 def longest_poll_ms(bench: Rc522Bench, milliseconds: float, events: list[ReaderEvent] | None = None) -> float:
-    """Own the reader for a while; gives the time of its longest poll on the clock of the bench."""
+    """Own the reader for a while; returns the time of its longest poll on the clock of the bench."""
     longest_ns = 0
     end_ns = bench.now_ns() + milliseconds * 1e6
     while bench.now_ns() < end_ns:

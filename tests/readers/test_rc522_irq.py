@@ -11,10 +11,10 @@ import pytest
 from gateway.cards.encodings import decode
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.protocols.mfrc522 import Register, gather
-from gateway.readers import rc522
 from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent
-from gateway.readers.rc522 import Options, Rc522Reader
-from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522 import driver as rc522
+from gateway.readers.rc522.chip import Rc522Chip
+from gateway.readers.rc522.driver import Options, Rc522Reader
 from gateway.simulator.card_memory import ClassicCard
 from gateway.simulator.chips import SimulatedIrqLine, SimulatedTransports
 from gateway.simulator.chips_rc522 import Mfrc522Chip
@@ -62,7 +62,7 @@ class IrqBench:
         return run_on(self.clock, self.reader, milliseconds)
 
     def read(self, card: object, milliseconds: float = 100) -> tuple[ReaderEvent, float, int, int]:
-        """Hold a card to it; gives the event, milliseconds until it, transfers and calls of that one poll."""
+        """Hold a card to it; returns the event, milliseconds until it, transfers and calls of that one poll."""
         self.chip.field.enter(card)
         entered_ns = self.clock.now_ns()
         while self.clock.now_ns() < entered_ns + milliseconds * 1e6:

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.errors import ReaderOffline
 from gateway.protocols.selection import Selection
-from gateway.readers import rc522
 from gateway.readers.base import CardRead
 from gateway.readers.presence import Presence
+from gateway.readers.rc522 import driver as rc522
 from gateway.simulator import iso14443_cards as cards
 from tests.readers.test_rc522 import Rc522Bench
 

@@ -6,8 +6,8 @@ import random
 import statistics
 
 from gateway.readers.base import CardRead
-from gateway.readers.rc522 import Options, Rc522Reader
-from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522.chip import Rc522Chip
+from gateway.readers.rc522.driver import Options, Rc522Reader
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import VirtualClock

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.readers import masking, rc522
+from gateway.readers import masking
 from gateway.readers.base import CardRead, Reader, ReaderEvent
 from gateway.readers.masking import CannotMask, mask
+from gateway.readers.rc522 import driver as rc522
 from gateway.simulator import iso14443_cards as cards
 from gateway.simulator.chips import SimulatedTransports
 from gateway.transports.trace import Recorder, Replay, ReplayDiverged, ReplayEnded, load

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.commands import bench_reader
+from gateway.bench import reader as bench_reader
 
 
 def test_ours_and_the_real_libraries_are_measured_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:

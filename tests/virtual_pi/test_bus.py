@@ -46,7 +46,7 @@ class BusOwner:
                 return said
 
     def reads(self, seconds: float) -> list[tuple[str, str]]:
-        """Give every read within this time."""
+        """Bound every read by this time."""
         found, end = [], time.monotonic() + seconds
         while (rest := end - time.monotonic()) > 0:
             try:

@@ -75,7 +75,7 @@ def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster) -
 
     @app.get("/v1/status")
     def status_json() -> dict[str, Any]:
-        """Give what the status page shows."""
+        """Return what the status page shows."""
         view = requests.view()
         return {"verdict": asdict(verdict(view)), **asdict(view)}
 

@@ -65,7 +65,7 @@ class Lanes:
         return Live("tap", msgspec.json.encode(self.form(seq, event)).decode(), f"{self.source.epoch}-{seq}")
 
     def form(self, seq: int, event: Event) -> dict[str, Any]:
-        """Give a tap as tills read it."""
+        """Return a tap as tills read it."""
         card = event.card if isinstance(event.card, msgspec.Struct) else None
         granted = event.decision == "granted"
         return {
@@ -86,7 +86,7 @@ class Lanes:
         }
 
     def open_session(self, lane: str) -> tuple[str, datetime]:
-        """Give the lane to one till.
+        """Assign the lane to one till.
 
         Raises:
             Problem: 409 `lane-busy` while another till holds it.
@@ -114,14 +114,14 @@ class Lanes:
             self._sessions[lane] = (session, time.monotonic() + SESSION_SECONDS)
 
     def close_session(self, lane: str, session: str) -> None:
-        """Give the lane back; a session that is over already is fine."""
+        """Release the lane; a session that is over already is fine."""
         with self._lock:
             held = self._sessions.get(lane)
             if held and hmac.compare_digest(held[0], session):
                 del self._sessions[lane]
 
     def recorded(self, lane: str, after: int, limit: int) -> Iterator[tuple[int, Event]]:
-        """Give up to `limit` recorded taps of a lane after a sequence number."""
+        """Return up to `limit` recorded taps of a lane after a sequence number."""
         found = 0
         while found < limit:
             page = self.source.after(after, _REPLAY_PAGE)
@@ -184,7 +184,7 @@ def mount_lanes(app: FastAPI, lanes: Lanes, till_token_file: Path | None) -> Non
 
     @app.delete("/v1/lanes/{lane}/session/{session}", status_code=204, dependencies=guard)
     def close_session(lane: str, session: str) -> None:
-        """Give a lane back."""
+        """Release a lane."""
         lanes.close_session(lane, session)
 
     @app.get("/v1/lanes/{lane}/events", response_class=Response, dependencies=guard, responses={200: {"content": {}}})

@@ -19,7 +19,7 @@ CARD_STATES: tuple[CardState, ...] = ("prelinked", "active", "blocked", "lost", 
 
 
 def by_hand(name: str) -> str:
-    """Give the actor of a change that a person makes."""
+    """Return the actor of a change that a person makes."""
     return f"person:{name}"
 
 
@@ -43,7 +43,7 @@ def set_card_state(connection: Connection, card_id: int, state: CardState, audit
 
 
 def link_card(connection: Connection, person_ref: str, key: str, tail: str, projection: str, audit: Audit) -> int:
-    """Give a card to a person by hand and make it usable at once; give the card's number.
+    """Assign a card to a person by hand and make it usable at once; return the card's number.
 
     Raises:
         RefusedError: the person does not exist, or the card is in use by somebody else.

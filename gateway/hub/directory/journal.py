@@ -59,5 +59,5 @@ def in_turn(connection: Connection) -> None:
 
 
 def last_change(connection: Connection) -> int:
-    """Give a number that rises with every change of people, cards or rules; 0 before the first."""
+    """Return a number that rises with every change of people, cards or rules; 0 before the first."""
     return connection.scalar(select(func.max(tables.audit.c.id))) or 0

@@ -21,7 +21,7 @@ _FILL = (
 
 
 def match_taps(connection: Connection, at_ms: int) -> int:
-    """Give every unmatched tap whose card has a holder to the person who held it then; tell how many."""
+    """Assign every unmatched tap to the person who held its card at the time; return how many."""
     event, card, holding = tables.event, tables.card, tables.holding
     wanted = (
         select(event.c.gateway, event.c.epoch, event.c.seq, event.c.site, event.c.card_key, event.c.at_ms)

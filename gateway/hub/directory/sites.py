@@ -184,7 +184,7 @@ def _register_rules(connection: Connection, wanted: SiteSettings) -> None:
 
 
 def list_sources(connection: Connection, site: str | None = None, name: str | None = None) -> list[Source]:
-    """Give the configured sources, all of them or those of a site or name."""
+    """Return the configured sources, all of them or those of a site or name."""
     source, owner = tables.source, tables.site
     wanted = (
         select(

@@ -1,7 +1,7 @@
 """The hash chain of every gateway, followed at the hub: proof that nothing was dropped, edited or reordered.
 
 Event n + 1 carries in `prev` the first 16 bytes of the SHA-256 of event n as it was journaled. The hub keeps those
-bytes, so it can follow the chain by itself, page by page behind the watermark, and name the exact place of a fault.
+bytes, so it can follow the chain by itself, page by page below the watermark, and name the exact place of a fault.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ChainFault:
 
 
 def link_of(raw: bytes) -> str:
-    """Give what the event after these bytes must carry as `prev`: 32 hex digits."""
+    """Return what the event after these bytes must carry as `prev`: 32 hex digits."""
     return hashlib.sha256(raw).hexdigest()[:32]
 
 
@@ -79,7 +79,7 @@ def _carried(raw: bytes) -> str | None:
 
 
 def verify_page(connection: Connection, gateway: int, epoch: str) -> int:
-    """Follow the next page of one epoch's chain, keep the faults, and give how many events were followed."""
+    """Follow the next page of one epoch's chain, keep the faults, and return how many events were followed."""
     mark = tables.mark
     mine = (mark.c.gateway == gateway, mark.c.epoch == epoch)
     row = connection.execute(select(mark.c.upto, mark.c.verified).where(*mine)).one()
@@ -101,7 +101,7 @@ def _load(connection: Connection, gateway: int, epoch: str, first: int, last: in
     quarantine, event, owner = tables.quarantine, tables.event, tables.gateway
     topic = connection.execute(select(owner.c.site, owner.c.name).where(owner.c.id == gateway)).one()
     prefix = f"tapgate/v1/{topic.site}/{topic.name}/"
-    # The first copy of an event is the one that counts, so those that were refused stand behind it.
+    # The first copy of an event is the one that counts, so those that were refused stand after it.
     refused = select(quarantine.c.seq, quarantine.c.payload).where(
         quarantine.c.epoch == epoch,
         quarantine.c.seq.between(first, last),
@@ -116,14 +116,14 @@ def _load(connection: Connection, gateway: int, epoch: str, first: int, last: in
 
 
 def verify_all(store: Store, stopping: Callable[[], bool] = lambda: False) -> int:
-    """Follow every chain to its watermark; give how many events were followed."""
+    """Follow every chain to its watermark; return how many events were followed."""
     mark = tables.mark
     with store.read() as connection:
-        behind = connection.execute(
+        after = connection.execute(
             select(mark.c.gateway, mark.c.epoch).where(mark.c.upto > mark.c.verified).order_by(mark.c.gateway)
         ).all()
     total = 0
-    for gateway, epoch in behind:
+    for gateway, epoch in after:
         while not stopping():
             with store.write() as connection:
                 followed = verify_page(connection, gateway, epoch)
@@ -176,7 +176,7 @@ def accept_journal(store: Store, gateway: int, epoch: str, actor: str) -> None:
 
 
 def list_faults(connection: Connection) -> list[tuple[str, str, ChainFault]]:
-    """Give every known fault as gateway, epoch and place."""
+    """Return every known fault as gateway, epoch and place."""
     fault, owner = tables.chain_fault, tables.gateway
     wanted = (
         select(owner.c.site, owner.c.name, fault).join_from(fault, owner).order_by(fault.c.found_ms.desc()).limit(200)

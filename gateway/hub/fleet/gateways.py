@@ -36,7 +36,7 @@ class GatewayView:
 
 
 def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
-    """Keep a birth or will; give the gateway's number, None when its site is unknown or the word is out of date.
+    """Keep a birth or will; return the gateway's number, None when its site is unknown or the word is out of date.
 
     A will of an older boot than the last birth is out of date: the broker tells it after the gateway came back.
     """
@@ -56,13 +56,13 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
 
 
 def find_gateway(connection: Connection, site: str, name: str) -> int | None:
-    """Give the number of a gateway that was heard before."""
+    """Return the number of a gateway that was heard before."""
     table = tables.gateway
     return connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))
 
 
 def list_gateways(connection: Connection) -> list[GatewayView]:
-    """Give every gateway with what it holds back and which roster it has."""
+    """Return every gateway with what it holds back and which roster it has."""
     table, roster = tables.gateway, tables.roster_generation
     marks = {(topics.site, topics.gateway): mark.upto for topics, mark in stored_watermarks(connection)}
     newest = select(roster.c.site, func.max(roster.c.version).label("version")).group_by(roster.c.site).subquery()

@@ -38,7 +38,7 @@ class TimeRepair:
     _seen: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Repair what can be repaired now; give how many events were moved or bounded."""
+        """Repair what can be repaired now; return how many events were moved or bounded."""
         event = tables.event
         open_events = event.c.at_how.in_(("unknown", "bounded"))
         moved = 0
@@ -100,7 +100,7 @@ def _columns(found: TrueTime) -> dict[str, Any]:
 
 
 class _Neighbours:
-    """The nearest events of known time before and behind a number; a run of strangers asks once."""
+    """Nearest trusted events on either side of a number; looked up once per gap."""
 
     def __init__(self, connection: Connection, gateway: int, epoch: str) -> None:
         self._connection = connection
@@ -117,9 +117,9 @@ class _Neighbours:
             before = self._connection.execute(
                 wanted.where(event.c.seq < seq).order_by(event.c.seq.desc()).limit(1)
             ).one_or_none()
-            behind = self._connection.execute(
+            after = self._connection.execute(
                 wanted.where(event.c.seq > seq).order_by(event.c.seq).limit(1)
             ).one_or_none()
-            self._between = (before.seq if before else 0, behind.seq if behind else float("inf"))
-            self._times = (from_ms(before.at_ms) if before else None, from_ms(behind.at_ms) if behind else None)
+            self._between = (before.seq if before else 0, after.seq if after else float("inf"))
+            self._times = (from_ms(before.at_ms) if before else None, from_ms(after.at_ms) if after else None)
         return self._times

@@ -51,7 +51,7 @@ class _Delivery:
 
 
 def binding_of(topic: str) -> str:
-    """Give the AMQP binding of an MQTT filter: dots for slashes, `*` for one level."""
+    """Return the AMQP binding of an MQTT filter: dots for slashes, `*` for one level."""
     return topic.replace("/", ".").replace("+", "*")
 
 

@@ -222,7 +222,7 @@ def quarantine(connection: Connection, topic: str, fault: Fault, at_ms: int) -> 
 
 
 def ensure_gateway(connection: Connection, site: str, name: str) -> int:
-    """Give the number of a gateway of a known site, adding it when it is heard for the first time."""
+    """Return the number of a gateway of a known site, adding it when it is heard for the first time."""
     insert_if_new(connection, tables.gateway, {"site": site, "name": name})
     table = tables.gateway
     found = connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))

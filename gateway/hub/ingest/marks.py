@@ -93,7 +93,7 @@ _MOVE_MARK = (
 def move_marks(
     connection: Connection, touched: dict[MarkKey, Touched], marks: dict[MarkKey, _Mark], at_ms: int
 ) -> list[tuple[GatewayTopics, Watermark]]:
-    """Advance the locked marks over what is now held; give the watermarks to send once this is committed."""
+    """Advance the locked marks over what is now held; return the watermarks to send once this is committed."""
     moves = []
     watermarks = []
     for (gateway, epoch), entry in touched.items():
@@ -113,7 +113,7 @@ def move_marks(
 
 
 def stored_watermarks(connection: Connection, gateway: int | None = None) -> list[tuple[GatewayTopics, Watermark]]:
-    """Give the stored watermark of every gateway's newest epoch, or of one gateway.
+    """Return the stored watermark of every gateway's newest epoch, or of one gateway.
 
     The newest epoch is the one of the last birth; a gateway that never said one gets the mark that moved last.
     """
@@ -134,7 +134,7 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
 
 
 def skip_lost(connection: Connection, gateway: int, epoch: str, before: int, at_ms: int) -> tuple[int, int] | None:
-    """Move a mark over events below `before` that its gateway no longer has; give their range, None without any."""
+    """Move a mark over events below `before` that its gateway no longer has; return their range, None without any."""
     key = (gateway, epoch)
     marks = lock_marks(connection, [key], at_ms)
     upto, have, _ = marks[key]

@@ -32,7 +32,7 @@ _START_LOCK = 0x7A9A7E
 
 
 def now_ms() -> int:
-    """Give the wall clock in milliseconds since 1970."""
+    """Return the wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 

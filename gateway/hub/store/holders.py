@@ -50,5 +50,5 @@ class Holders:
         return cls(holdings)
 
     def at(self, site: str, key: str, at_ms: int) -> str | None:
-        """Give the person who held this card then, None when nobody did."""
+        """Return the person who held this card then, None when nobody did."""
         return next((item.person for item in self.holdings.get((site, key), ()) if item.holds(at_ms)), None)

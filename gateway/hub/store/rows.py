@@ -55,7 +55,7 @@ class EventWriter:
         self._from_stage = f"INSERT INTO event ({columns}) SELECT {columns} FROM event_stage ON CONFLICT DO NOTHING"  # noqa: S608  # fixed names
 
     def insert(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert rows in EVENT_COLUMNS order, leaving those whose key is held; give how many were new."""
+        """Insert rows in EVENT_COLUMNS order, leaving those whose key is held; return how many were new."""
         if self._is_sqlite or len(rows) < _COPY_LEAST:
             return connection.exec_driver_sql(self._insert, list(rows)).rowcount
         # COPY cannot skip rows that are held, so they go through a table of this session that each commit empties.
@@ -81,7 +81,7 @@ class EventWriter:
     def held(
         self, connection: Connection, gateway: int, epoch: str, seqs: Sequence[int]
     ) -> dict[int, tuple[bytes, int]]:
-        """Give the stored bytes and commit time of those events that are held."""
+        """Return the stored bytes and commit time of those events that are held."""
         table = tables.event
         found: dict[int, tuple[bytes, int]] = {}
         for some in in_slices(seqs):

@@ -33,7 +33,7 @@ class Applier:
         self._refs: dict[str, str] = {}
 
     def apply(self, operations: list[Operation]) -> int:
-        """Apply all of them; give how many earlier taps found their person by it."""
+        """Apply all of them; return how many earlier taps found their person by it."""
         self._create([item for item in operations if isinstance(item, Create)])
         for item in operations:
             if isinstance(item, Update):

@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def plan(self) -> str:
-        """Give the name of what is held, or of everything when nothing is."""
+        """Return the name of what is held, or of everything when nothing is."""
         return plan_hash(self.held or self.safe)
 
 

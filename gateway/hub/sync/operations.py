@@ -37,7 +37,7 @@ class Remove(msgspec.Struct, frozen=True, tag="remove"):
 
 
 class Link(msgspec.Struct, frozen=True, tag="link"):
-    """Give a card to a person; the card is new, free, or theirs from before."""
+    """Assign a card to a person; the card is new, free, or theirs from before."""
 
     person_key: str
     card: str
@@ -46,7 +46,7 @@ class Link(msgspec.Struct, frozen=True, tag="link"):
 
 
 class Replace(msgspec.Struct, frozen=True, tag="replace"):
-    """Give a person a new card in place of an old one, in one step."""
+    """Replace a person's card by a new one, in one step."""
 
     person_key: str
     old_card: str

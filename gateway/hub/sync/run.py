@@ -69,7 +69,7 @@ class Report:
         }
 
     def details(self) -> dict[str, Any]:
-        """Give what the page of a run shows besides: the first conflicts and unreadable rows."""
+        """Return what the page of a run shows besides: the first conflicts and unreadable rows."""
         return {
             **self.as_json(),
             "conflict_list": [msgspec.to_builtins(item) for item in self.plan.conflicts[:_LISTED]],

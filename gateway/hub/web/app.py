@@ -148,7 +148,7 @@ def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
 
     @site.app.get("/v1/events")
     def events_json(asked: _AskedLog) -> dict[str, Any]:
-        """Give a page of the logbook, newest first."""
+        """Return a page of the logbook, newest first."""
         with store.read() as connection:
             rows, more = queries.read_log(connection, asked)
         return {"events": [asdict(row) for row in rows], "more": more}
@@ -230,7 +230,7 @@ def _add_rest(site: Site, store: Store) -> None:
 
     @site.app.get("/v1/gateways")
     def gateways_json() -> dict[str, Any]:
-        """Give every gateway that was ever heard."""
+        """Return every gateway that was ever heard."""
         with store.read() as connection:
             return {
                 "gateways": [asdict(row) for row in list_gateways(connection)],
@@ -249,7 +249,7 @@ def _add_rest(site: Site, store: Store) -> None:
 
     @site.app.get("/v1/syncs")
     def syncs_json() -> dict[str, Any]:
-        """Give the newest sync runs and what is held."""
+        """Return the newest sync runs and what is held."""
         with store.read() as connection:
             runs = [asdict(item) for item in queries.list_runs(connection)]
             return {"runs": runs, "holds": [asdict(item) for item in queries.list_holds(connection)]}
@@ -272,7 +272,7 @@ def _add_rest(site: Site, store: Store) -> None:
 
     @site.app.get("/v1/quarantine")
     def quarantine_json(page: _Page = 0) -> dict[str, Any]:
-        """Give what could not be used, newest first."""
+        """Return what could not be used, newest first."""
         with store.read() as connection:
             rows, more = queries.list_quarantine(connection, page)
         return {"quarantine": [asdict(row) for row in rows], "more": more}
@@ -281,7 +281,7 @@ def _add_rest(site: Site, store: Store) -> None:
 def _add_health(app: FastAPI, store: Store, daemon: Daemon) -> None:
     @app.get("/v1/info")
     def info() -> dict[str, Any]:
-        """Give what this is."""
+        """Return what this is."""
         return {"service": "tapgate-hub", "software": __version__, "committed": daemon.counts()}
 
     @app.get("/health/live")

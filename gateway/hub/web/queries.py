@@ -80,7 +80,7 @@ class LogRow:
 
 
 def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bool]:
-    """Give a page of the logbook, newest first, and whether more follows."""
+    """Return a page of the logbook, newest first, and whether more follows."""
     event, gateway, person = tables.event, tables.gateway, tables.person
     wanted = (
         select(event, gateway.c.name.label("gateway_name"), person.c.given_name, person.c.family_name)
@@ -185,7 +185,7 @@ def site_days(connection: Connection) -> dict[str, SiteDay]:
 
 
 def known_points(connection: Connection) -> list[str]:
-    """Give the points that ever logged something, for the filter of the logbook."""
+    """Return the points that ever logged something, for the filter of the logbook."""
     event = tables.event
     return sorted(connection.scalars(select(event.c.point).where(event.c.point.is_not(None)).distinct()))
 
@@ -203,7 +203,7 @@ class RunView:
 
 
 def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
-    """Give the newest sync runs."""
+    """Return the newest sync runs."""
     run, source = tables.sync_run, tables.source
     wanted = (
         select(run, source.c.site, source.c.name).join_from(run, source).order_by(run.c.started_ms.desc()).limit(limit)
@@ -238,7 +238,7 @@ class HoldView:
 
 
 def list_holds(connection: Connection) -> list[HoldView]:
-    """Give what is held now."""
+    """Return what is held now."""
     hold, source = tables.hold, tables.source
     wanted = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
     days = site_days(connection)
@@ -272,7 +272,7 @@ class QuarantineView:
 
 
 def list_quarantine(connection: Connection, page: int = 0) -> tuple[list[QuarantineView], bool]:
-    """Give a page of the quarantine, newest first, and whether more follows."""
+    """Return a page of the quarantine, newest first, and whether more follows."""
     table = tables.quarantine
     wanted = select(table, table.c.count.label("times")).order_by(table.c.last_ms.desc(), table.c.id.desc())
     rows = connection.execute(wanted.offset(page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()

@@ -39,7 +39,7 @@ _SUSPICIONS = text("event.kind = 'reader' AND event.reason IS NOT NULL")
 
 
 def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
-    """Give the newest suspicions of the last SUSPICION_DAYS."""
+    """Return the newest suspicions of the last SUSPICION_DAYS."""
     event, gateway = tables.event, tables.gateway
     wanted = (
         select(event, gateway.c.name.label("gateway_name"))
@@ -64,7 +64,7 @@ def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
 
 
 def count_suspicions(connection: Connection) -> list[tuple[str, str, str, str, int]]:
-    """Count the suspicions ever seen; gives site, gateway, reader, sign and how many."""
+    """Count the suspicions ever seen; returns site, gateway, reader, sign and how many."""
     event, gateway = tables.event, tables.gateway
     by = (event.c.site, gateway.c.name, func.coalesce(event.c.reader, ""), event.c.reason)
     counted = select(*by, func.count()).join_from(event, gateway).where(_SUSPICIONS).group_by(*by).order_by(*by)

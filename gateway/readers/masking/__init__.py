@@ -87,7 +87,7 @@ def play(records: Sequence[Record]) -> tuple[list[ReaderEvent], Vitals]:
 
 
 def _shape(records: Sequence[Record]) -> list[object]:
-    """Give what must be the same in both: every event but for its number, and which of the numbers are one."""
+    """Return what must be the same in both: every event but for its number, and which of the numbers are one."""
     try:
         events, vitals = play(records)
     except ReplayDiverged as error:

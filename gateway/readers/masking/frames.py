@@ -17,7 +17,7 @@ from gateway.transports.trace import Record
 
 _FILLERS = b"\x2e\x2f\x2d"
 _PN532_HEAD, _SL500_HEAD = b"\x00\xff", b"\xaa\xbb"
-# Both start codes are followed by two bytes of length. No more stays: in noise a number may stand right behind them.
+# Both start codes are followed by two bytes of length. No more stays: in noise a number may stand right after them.
 _KEPT = 4
 _LISTED = pn532.LIST_ONE_ISO14443A[0] + 1
 _NUMBER_PLACE = 6
@@ -32,7 +32,7 @@ def _parts(data: bytes, parser: Any, encode: Callable[[bytes, Any], bytes | None
     """Cut bytes into frames, each with its event, and what stands between, with None.
 
     Args:
-        encode: gives the bytes of an event's frame, of those that end here; None when there is no such frame.
+        encode: returns the bytes of an event's frame, of those that end here; None when there is no such frame.
     """
     start = 0
     for end in range(1, len(data) + 1):
@@ -70,7 +70,7 @@ def _wiped(part: bytes, head: bytes, reads: Callable[[bytes], bool]) -> bytes:
 
 
 def mask_pn532(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:
-    """Mask a recording of pn532; gives the real numbers too."""
+    """Mask a recording of pn532; returns the real numbers too."""
     masked, fakes = list(records), Fakes()
 
     def reads(data: bytes) -> bool:
@@ -134,7 +134,7 @@ class _Sl500Mask:
 
     @staticmethod
     def _split(packet: sl500.Packet) -> tuple[bytes, bytes]:
-        """Give what stands before the number in a packet, and the number."""
+        """Return what stands before the number in a packet, and the number."""
         if packet.command == sl500.SELECT and len(packet.content) == 4:
             return b"", packet.content
         if packet.command in {sl500.ANTICOLLISION, sl500.SELECT_SEVEN} and len(packet.content) > 1:
@@ -166,7 +166,7 @@ def _sl500_bytes(raw: bytes, event: Any) -> bytes | None:
 
 
 def mask_sl500(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:
-    """Mask a recording of sl500; gives the real numbers too."""
+    """Mask a recording of sl500; returns the real numbers too."""
     masked, mask = list(records), _Sl500Mask()
 
     def reads(data: bytes) -> bool:

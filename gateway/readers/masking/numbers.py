@@ -23,7 +23,7 @@ class CannotMask(RefusedError):
 
 
 def invented(real: bytes, stuffed: int | None = None) -> bytes:
-    """Give another number of the same length and kind, without any three bytes in a row of the real one.
+    """Return another number of the same length and kind, without any three bytes in a row of the real one.
 
     Of a longer UID the first byte stays, which tells the maker; of four bytes only what makes a number random or cut.
 
@@ -47,7 +47,7 @@ def invented(real: bytes, stuffed: int | None = None) -> bytes:
 
 
 def telling_parts(real: bytes) -> set[bytes]:
-    """Give every three bytes in a row of a number, in both orders."""
+    """Return every three bytes in a row of a number, in both orders."""
     size = min(_TELLING, len(real))
     both = (real, real[::-1])
     parts = {order[place : place + size] for order in both for place in range(len(order) - size + 1)}
@@ -56,7 +56,7 @@ def telling_parts(real: bytes) -> set[bytes]:
 
 
 class Fakes:
-    """Gives each real number of a recording one invented one."""
+    """Maps each real number of a recording to an invented one."""
 
     def __init__(self, stuffed: int | None = None) -> None:
         self._stuffed = stuffed
@@ -67,7 +67,7 @@ class Fakes:
         return tuple(self._made)
 
     def of(self, real: bytes, fits: Callable[[bytes], bool] = lambda _made: True) -> bytes:
-        """Give the number that stands for a real one.
+        """Return the number that stands for a real one.
 
         Raises:
             CannotMask: no invented number fits.

@@ -45,7 +45,7 @@ class LineMask:
         self.real: set[bytes] = set()
 
     def window(self, window: Window) -> bytes:
-        """Give the masked bytes of a window, as many as it has."""
+        """Return the masked bytes of a window, as many as it has."""
         if window.stale:
             return wipe(bytes(window.data))
         return b"".join(
@@ -87,7 +87,7 @@ class LineMask:
         return drawn + raw[len(raw) - kept :] if tail else raw[:kept] + drawn
 
     def _twin(self, text: str) -> str:
-        """Give a text that the driver judges the same, with another number in it."""
+        """Return a text that the driver judges the same, with another number in it."""
         wanted = judge_text("", text, self._encoding, 0)
         try:
             number = decode(text, self._encoding)
@@ -163,7 +163,7 @@ def _in_places(text: str, made: str) -> str | None:
 
 
 def mask_lines(records: Sequence[Record], options: Any) -> tuple[list[Record], set[bytes]]:
-    """Mask a recording of serial-line; gives the real numbers too."""
+    """Mask a recording of serial-line; returns the real numbers too."""
     form = LineForm(
         options.prefix, options.suffix, options.pattern, options.banner, options.ends_by_silence, options.max_bytes
     )
@@ -229,7 +229,7 @@ def _tag(part: bytes, fakes: Fakes) -> bytes:
 
 _SEARCH_HEAD = re.compile(rb"0001(?:80|40)(?:2004|3807|500[Aa])")
 _SHORT_REPLY = re.compile(rb"[0-9A-Fa-f]{0,4}")
-_ID_PLACE = 10  # behind error, found, kind, bits and length
+_ID_PLACE = 10  # after error, found, kind, bits and length
 
 
 def mask_twn4(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:

@@ -26,7 +26,7 @@ def _replace(records: Sequence[Record], method: str, swap: _Swap) -> list[Record
 
 
 def mask_osdp(records: Sequence[Record], options: Any) -> tuple[list[Record], set[bytes]]:
-    """Mask a recording of osdp; gives the real numbers too."""
+    """Mask a recording of osdp; returns the real numbers too."""
     fakes = Fakes()
 
     def swap(told: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _word(data: bytes, bits: int, bit_order: str, fakes: Fakes) -> bytes:
 
 
 def mask_pcsc(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:
-    """Mask a recording of pcsc; gives the real numbers too."""
+    """Mask a recording of pcsc; returns the real numbers too."""
     fakes = Fakes()
 
     def swap(told: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def talking_windows(
     """Cut a recording of a reader that speaks on its own: at every silence, as TalkingReader does.
 
     Args:
-        typed: gives the bytes of a record of key events; None reads serial records.
+        typed: returns the bytes of a record of key events; None reads serial records.
     """
     windows: list[Window] = []
     current: Window | None = None

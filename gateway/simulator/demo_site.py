@@ -67,7 +67,7 @@ GATEWAYS = (
 
 
 def free_port(wanted: int) -> int:
-    """Give the wanted port when it is free, else any free one."""
+    """Return the wanted port when it is free, else any free one."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:
@@ -164,7 +164,7 @@ class HubProcess:
                 self._process.wait()
 
     def ended(self) -> str | None:
-        """Give the last line of its log when it ended by itself."""
+        """Return the last line of its log when it ended by itself."""
         return _last_words(self._process, self._folder / "hub.log")
 
 
@@ -207,11 +207,11 @@ class GatewayProcess:
                 stream.close()
 
     def ended(self) -> str | None:
-        """Give the last line of its log when it ended by itself."""
+        """Return the last line of its log when it ended by itself."""
         return _last_words(self._process, self._log)
 
     def view(self) -> dict[str, Any] | None:
-        """Give what its status page shows, None while it does not answer."""
+        """Return what its status page shows, None while it does not answer."""
         view = fetch(f"{self.address}/v1/status")
         self.last_view = view or self.last_view
         return view

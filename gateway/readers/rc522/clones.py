@@ -26,7 +26,7 @@ from gateway.cards.mifare_classic import AUTH_A
 from gateway.protocols import iso_dep
 from gateway.protocols.mfrc522 import Answer
 from gateway.readers.base import CardSuspicion
-from gateway.readers.rc522_chip import Rc522Chip
+from gateway.readers.rc522.chip import Rc522Chip
 
 _ATS_BYTES = 22
 _ATS_WAITING_US = 5000
@@ -70,7 +70,7 @@ class CloneCheck:
         self._cases.append(_Case(uid, atqa, sak, questions))
 
     def ask(self) -> list[CardSuspicion]:
-        """Put the next question to the card that waits longest; gives the sign that it shows, if any.
+        """Put the next question to the card that waits longest; returns the sign that it shows, if any.
 
         Raises:
             ChipFault: the chip did not run a frame; the case is closed.

@@ -55,7 +55,7 @@ def make_tap(number: int) -> Event:
 
 
 def _written_bytes(folder: Path) -> int:
-    """Give what was written to the device below a folder since boot, or by this process."""
+    """Return what was written to the device below a folder since boot, or by this process."""
     device = folder.stat().st_dev
     for line in Path("/proc/diskstats").read_text(encoding="ascii").splitlines():
         words = line.split()
@@ -116,7 +116,7 @@ __import__("os")._exit(0)
 
 
 def _opened(body: str, path: Path, times: int = 3) -> dict[str, float]:
-    """Open in a fresh process; gives the median milliseconds and by how much the memory rose at its peak."""
+    """Open in a fresh process; returns the median milliseconds and by how much the memory rose at its peak."""
     results: list[dict[str, float]] = []
     for _ in range(times):
         command = [sys.executable, "-c", _PROBE.format(body=body), str(path)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.cards.mifare_classic import FACTORY_KEY
 from gateway.errors import ConfigError
-from gateway.readers.rc522_place import Place
+from gateway.readers.rc522.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Options:
             raise ConfigError(problems)
 
     def place(self, key: bytes) -> Place:
-        """Give where the card's number stands."""
+        """Return where the card's number stands."""
         return Place(
             self.credential,
             self.sector,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from gateway.errors import ReaderOffline
 from gateway.protocols import mfrc522, mfrc522_self_test
 from gateway.protocols.mfrc522 import Command, Frame, Health, Register, Step
-from gateway.readers.rc522_frames import Prepared, message_of
+from gateway.readers.rc522.frames import Prepared, message_of
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.spi import SpiMessage, SpiTransport
 
@@ -192,7 +192,7 @@ class Rc522Line:
         return None if expected is None else answer == expected
 
     def close(self) -> None:
-        """Give the line back; the field stays as it is until the next start, which switches it on."""
+        """Release the line; the field stays as it is until the next start, which switches it on."""
         self._running = False
         self._antenna = True
         self._transport.close()

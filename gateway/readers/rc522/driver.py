@@ -32,13 +32,13 @@ from gateway.protocols.mfrc522 import CHIPS, Health
 from gateway.readers.base import CardGone, CardRead, CardRefused, Look, ReaderEvent, Transports, Vitals
 from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
-from gateway.readers.rc522_chip import ChipFault, Rc522Chip
-from gateway.readers.rc522_clones import CloneCheck
-from gateway.readers.rc522_content import BUDGET_MS, Budget, CardLost, read_number
-from gateway.readers.rc522_frames import InParts
-from gateway.readers.rc522_line import FIELD_RISE_SECONDS
-from gateway.readers.rc522_options import Options
-from gateway.readers.rc522_place import DESFIRE_CREDENTIALS, Place, read_key
+from gateway.readers.rc522.chip import ChipFault, Rc522Chip
+from gateway.readers.rc522.clones import CloneCheck
+from gateway.readers.rc522.content import BUDGET_MS, Budget, CardLost, read_number
+from gateway.readers.rc522.frames import InParts
+from gateway.readers.rc522.line import FIELD_RISE_SECONDS
+from gateway.readers.rc522.options import Options
+from gateway.readers.rc522.place import DESFIRE_CREDENTIALS, Place, read_key
 
 __all__ = ["Options", "Rc522Reader", "make"]
 
@@ -206,7 +206,7 @@ class Rc522Reader:
         return True
 
     def _known_as(self, raw: bytes) -> bytes:
-        """Give what a card is known by while it rests: a phone draws another random UID whenever its field was off."""
+        """Return what a card is known by while it rests; a phone draws another random UID after each loss of field."""
         if not self.antenna_group or len(raw) != 4 or raw[0] != RANDOM_ID:
             return raw
         self._random_uid = raw

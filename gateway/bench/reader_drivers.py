@@ -1,6 +1,6 @@
 """The drivers that the reader bench measures, each in a process of its own.
 
-    python -m gateway.commands.bench_reader_drivers DRIVER
+    python -m gateway.bench.reader_drivers DRIVER
 
 Orders come on standard input, a line each: `poll N`, `idle SECONDS`, `watch` until the next line; what they give is one
 JSON object a line.
@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any
 
 from gateway.cards.encodings import NUMBER
-from gateway.readers import rc522
 from gateway.readers.base import CardRead, Reader, ReaderEvent
+from gateway.readers.rc522 import driver as rc522
 from gateway.service import Beats
 from gateway.simulator.issued_cards import FILE, FILE_AID
 

@@ -24,9 +24,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.commands.bench_reader_drivers import ANSWER_SECONDS, DEVICE, IRQ_GPIO
-from gateway.readers import rc522
+from gateway.bench.reader_drivers import ANSWER_SECONDS, DEVICE, IRQ_GPIO
 from gateway.readers.base import CardRead
+from gateway.readers.rc522 import driver as rc522
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.iso14443_cards import classic_1k
 from gateway.simulator.virtual_pi import VirtualPi, missing
@@ -38,7 +38,7 @@ _PEERS = {"mfrc522": "mfrc522", "pi-rc522": "pirc522"}
 
 
 def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str, Any]:
-    """Measure and give one JSON-able object.
+    """Measure and return one JSON-able object.
 
     Args:
         taps: cards a driver and dwell, and a row of several readers or of content; the bars ask for 500.
@@ -119,7 +119,7 @@ class _Station:
         self._card = card
         self._serial = 0
         self._child = pi.spawn(
-            [sys.executable, "-W", "ignore", "-m", "gateway.commands.bench_reader_drivers", driver],
+            [sys.executable, "-W", "ignore", "-m", "gateway.bench.reader_drivers", driver],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -155,7 +155,7 @@ class _Station:
         }
 
     def tap(self, count: int, dwell_ms: float, chance: random.Random) -> list[float | None]:
-        """Hold cards to the reader; gives milliseconds from entry to UID, None for a tap that was not read."""
+        """Hold cards to the reader; returns milliseconds from entry to UID, None for a tap that was not read."""
         self._say("watch")
         self._hear()
         times = [self._one_tap(dwell_ms / 1000, chance) for _ in range(count)]

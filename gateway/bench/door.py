@@ -18,13 +18,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.bench.roster import sample_cards
 from gateway.cards.identity import CardNumber, card_key
-from gateway.commands.bench_roster import sample_cards
-from gateway.commands.demo_site import fetch, free_port
 from gateway.errors import FatalError
 from gateway.roster.file import RosterContent, build, rule_for_everyone
 from gateway.roster.signing import Signer, Trust
 from gateway.roster.store import RosterStore
+from gateway.simulator.demo_site import fetch, free_port
 from gateway.simulator.virtual_pi import VirtualPi, missing
 
 CARDS = 20_000
@@ -64,7 +64,7 @@ class DoorDaemon:
             self.process = pi.spawn([sys.executable, "-m", "gateway", "run", "--config", str(self.config)], stderr=log)
 
     def wait_until_ready(self) -> dict[str, Any]:
-        """Wait until the reader answers; gives the status as JSON.
+        """Wait until the reader answers; returns the status as JSON.
 
         Raises:
             FatalError: the daemon ended or does not become ready.
@@ -78,7 +78,7 @@ class DoorDaemon:
         raise FatalError(f"The daemon did not become ready: {self.log.read_text(encoding='utf-8')[-500:]}")
 
     def view(self) -> dict[str, Any] | None:
-        """Give what the status page shows, None while it does not answer."""
+        """Return what the status page shows, None while it does not answer."""
         return fetch(f"{self.address}/v1/status")
 
     def tap_ms(self, number: bytes) -> float | None:

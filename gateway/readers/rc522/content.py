@@ -20,8 +20,8 @@ from gateway.cards.uid import Uid, UidKind
 from gateway.errors import BadCardNumber, BadMessage, BadRecord
 from gateway.protocols import iso_dep
 from gateway.protocols.mfrc522 import FIFO_BYTES
-from gateway.readers.rc522_chip import Rc522Chip
-from gateway.readers.rc522_place import COMMUNICATIONS, DESFIRE_CREDENTIALS, Place
+from gateway.readers.rc522.chip import Rc522Chip
+from gateway.readers.rc522.place import COMMUNICATIONS, DESFIRE_CREDENTIALS, Place
 
 # Of the 100 ms that a poll may take, from its beginning.
 BUDGET_MS = 90
@@ -108,7 +108,7 @@ class _Desfire:
         self.too_slow = ""
 
     def read(self) -> CardNumber | None:
-        """Give the number, None when the card has fallen silent or breaks the protocol.
+        """Return the number, None when the card has fallen silent or breaks the protocol.
 
         Raises:
             BadCardNumber: the card refuses, or a check does not hold.
@@ -194,7 +194,7 @@ class _Blocks:
         return True
 
     def command(self, command: bytes) -> bytes:
-        """Give the answer to a command.
+        """Return the answer to a command.
 
         Raises:
             BadMessage: the card has fallen silent, breaks the protocol or needs more time than there is.
@@ -213,7 +213,7 @@ class _Blocks:
         return exchange.response
 
     def end(self) -> str:
-        """Send the card to HALT: in its protocol it would not hear WUPA; gives why it was too slow, if it was."""
+        """Send the card to HALT: in its protocol it would not hear WUPA; returns why it was too slow, if it was."""
         try:
             heard = self._chip.exchange_frame(iso_dep.DESELECT, 3, _ATS_WAITING_US) is not None
         finally:

@@ -91,7 +91,7 @@ def run_bench() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def mosquitto_or_embedded(folder: Path) -> Iterator[tuple[BrokerSettings, str]]:
-    """Run mosquitto, or the embedded broker where there is none; gives its settings and its name."""
+    """Run mosquitto, or the embedded broker where there is none; returns its settings and its name."""
     program = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
     if program is None:
         with EmbeddedBroker() as embedded:

@@ -26,7 +26,7 @@ def message_of(steps: Sequence[Step]) -> SpiMessage:
 
 
 def cut(frame: Frame) -> list[tuple[tuple[Step, ...], float]]:
-    """Cut a frame after each wait; gives the steps of each part and the seconds to wait after it."""
+    """Cut a frame after each wait; returns the steps of each part and the seconds to wait after it."""
     parts: list[tuple[tuple[Step, ...], float]] = []
     begin = 0
     for place, (data, delay_us) in enumerate(frame.steps):
@@ -60,7 +60,7 @@ class Prepared:
 
     @property
     def received(self) -> Sequence[int]:
-        """Give the answer as a gather read gives it: one byte of no register, then the registers."""
+        """Return the answer as a gather read gives it: one byte of no register, then the registers."""
         return self._answers[0] if self._gathers else [0, *(answer[1] for answer in self._answers)]
 
 

@@ -17,8 +17,8 @@ from gateway.errors import ReaderOffline, RetryError
 from gateway.protocols import mfrc522, mfrc522_memory
 from gateway.protocols.mfrc522 import IRQ_RX, IRQ_TIMER, Answer, Frame, Health, Register
 from gateway.protocols.selection import Selection
-from gateway.readers.rc522_frames import FrameSet, InParts, Prepared, message_of
-from gateway.readers.rc522_line import Rc522Line
+from gateway.readers.rc522.frames import FrameSet, InParts, Prepared, message_of
+from gateway.readers.rc522.line import Rc522Line
 from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
 from gateway.transports.spi import SpiTransport
@@ -200,7 +200,7 @@ class Rc522Chip(Rc522Line):
         return Answer.parse(received)
 
     def _settle(self, prepared: Prepared, again: Prepared, waits: Sequence[float]) -> InParts[Sequence[int]]:
-        """Give the answer once it is complete, reading again after each wait while it is not."""
+        """Return the answer once it is complete, reading again after each wait while it is not."""
         for wait_seconds in waits:
             received = prepared.received
             if received[1] & 0x80 or received[3] > mfrc522.FIFO_BYTES:
@@ -213,7 +213,7 @@ class Rc522Chip(Rc522Line):
         raise ChipFault
 
     def _converse(self, frame: Frame, read: bytes, longest_us: int, *, is_open: bool = False) -> Sequence[int]:
-        """Run a long frame and give its answer.
+        """Run a long frame and return its answer.
 
         Args:
             read: the bytes that read the answer again.
@@ -266,7 +266,7 @@ class Rc522Chip(Rc522Line):
         return answer.data[:-2] if answer.clean and len(answer.data) == 18 and has_good_crc(answer.data) else None
 
     def exchange_frame(self, frame: bytes, answer_bytes: int, timeout_us: int) -> bytes | None:
-        """Send a frame to the selected card and give its answer, both without CRC_A; None for silence or damage."""
+        """Send a frame to the selected card and return its answer, both without CRC_A; None for silence or damage."""
         ticks = min(timeout_us // mfrc522.TIMER_TICK_US + 1, 0xFFFF)
         # A frame of n bytes is on air for n * 85 us and a little; the rest is the card's thinking.
         wait_us = min(len(frame) * _BYTE_US + 800, 60_000)
@@ -281,7 +281,7 @@ class Rc522Chip(Rc522Line):
         return answer.data[:-2] if answer.clean and has_good_crc(answer.data) else None
 
     def exchange_bare(self, frame: bytes, answer_bytes: int, last_bits: int = 0) -> Answer:
-        """Send a frame as it is and give whatever came back; `last_bits` of its last byte are sent, 0 for all."""
+        """Send a frame as it is and return whatever came back; `last_bits` of its last byte are sent, 0 for all."""
         wait_us = len(frame) * _BYTE_US + 800
         received = self._converse(
             mfrc522.transceive(

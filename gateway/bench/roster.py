@@ -41,7 +41,7 @@ def sample_cards(count: int, seed: int = 1) -> dict[bytes, CardEntry]:
 
 
 def anonymous_memory_bytes() -> int:
-    """Give this process's memory without what is mapped from files."""
+    """Return this process's memory without what is mapped from files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
     return int(fields["RssAnon"].split()[0]) * 1024
 

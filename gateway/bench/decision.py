@@ -20,8 +20,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tinydb import TinyDB, where
 
+from gateway.bench.roster import CARDS, sample_cards
 from gateway.cards.identity import CardNumber, card_key
-from gateway.commands.bench_roster import CARDS, sample_cards
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
 from gateway.outputs.simulated import SimulatedStrike

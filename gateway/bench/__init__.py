@@ -1,0 +1,6 @@
+"""Benchmarks: ours and a peer measured in one run, interleaved.
+
+What lives here: one figure a file, each with `run_bench() -> dict`; `tapgate bench NAME` starts them by name.
+What it never imports: commands, cli.
+Read first: reader.py, then roster.py, whose sample cards the others use.
+"""
