@@ -41,6 +41,17 @@ VERBS: dict[str, Verb] = {
 }
 
 
+# What is imported only where an extra is installed, and that extra.
+_EXTRAS = {
+    "alembic": "hub",
+    "charset_normalizer": "hub",
+    "iotcore": "demo",
+    "pika": "amqp",
+    "psycopg": "postgres",
+    "sqlalchemy": "hub",
+}
+
+
 def _parser(verb: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tapgate", description="The reader gateway for schools.")
     parser.add_argument("--version", action="version", version=f"tapgate {__version__}")
@@ -56,9 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     verb = next((word for word in words if not word.startswith("-")), None)
-    parsed = _parser(verb).parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
+        parsed = _parser(verb).parse_args(words)
         code: int = importlib.import_module(VERBS[parsed.verb].module).run(parsed)
     except ConfigError as error:
         for problem in error.problems:
@@ -66,6 +77,16 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_USAGE
     except TapgateError as error:
         print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(
+            f"`tapgate {verb}` needs the package {error.name!r}, which is missing; install tapgate with the extra "
+            f"{extra!r} (README, Install).",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_GOOD

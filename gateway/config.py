@@ -10,6 +10,7 @@ through `SettingsFile.problem`, so that every error of a file comes out in one r
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
 from gateway.settings_file import SettingsFile, Table
+
+PLAIN_MQTT = (
+    "is not encrypted and leaves this machine; use mqtts:// with the files that `tapgate hub init` and `issue` make"
+)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SITE_KEY_BYTES = 32
@@ -155,6 +160,14 @@ class HubSettings:
     signing_key_file: Path
     web: WebSettings | None
     sites: tuple[SiteSettings, ...]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host names this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_id(value: str) -> str | None:

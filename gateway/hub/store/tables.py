@@ -48,7 +48,8 @@ site = Table(
     Column("register_times", JSON, nullable=False, server_default="[]"),
 )
 
-# `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml.
+# `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml. `removed_ms` says since when
+# hub.toml does not name the source any more: it is not read, and its people stay until somebody retires them.
 source = Table(
     "source",
     metadata,
@@ -59,6 +60,7 @@ source = Table(
     Column("options", JSON, nullable=False),
     Column("edited", Boolean, nullable=False, default=False),
     Column("state", Text),
+    Column("removed_ms", BigInteger),
     UniqueConstraint("site", "name"),
 )
 
