@@ -27,12 +27,13 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
-    "hub": Verb("gateway.commands.hub", "run the hub daemon"),
-    "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source"),
+    "install": Verb("gateway.commands.install", "put units and system files in their places, as root"),
+    "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),
+    "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source; list and retire sources"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
     "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
     "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),
-    "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and say what mends what"),
+    "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and tell you how to fix each problem"),
     "journal": Verb("gateway.commands.journal", "list, verify or export a journal"),
     "card": Verb("gateway.commands.card", "learn from a few taps how the MIS writes card numbers"),
     "readers": Verb("gateway.commands.readers", "list the drivers, or try a configured reader"),

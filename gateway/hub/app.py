@@ -34,7 +34,6 @@ from gateway.webkit.server import WebServer
 
 log = logging.getLogger(__name__)
 
-ROLES = ("all", "ingest", "web", "sync")
 _LOOP_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 60.0
 

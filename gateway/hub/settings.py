@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.config import PLAIN_MQTT, HubSettings, is_loopback, load_hub
 from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.sites import check_sources, register
+from gateway.hub.fleet.enrolment import enrol
 from gateway.hub.store.engine import Store, empty_store, newest_revision, open_store
 from gateway.privileges import act_as_owner
 from gateway.settings_file import SettingsFile
@@ -76,6 +77,11 @@ def prepare_store(settings: HubSettings, *, follow: bool = True) -> Store:
     try:
         store.migrate()
         register(store, settings, follow=follow)
+        if follow:
+            with store.write() as connection:
+                for site in settings.sites:
+                    for name in site.gateways:
+                        enrol(connection, site.id, name, actor="hub.toml")
     except BaseException:
         store.close()
         raise

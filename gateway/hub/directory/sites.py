@@ -162,6 +162,7 @@ def _register_site(connection: Connection, site: SiteSettings) -> bool:
         "key_file": str(site.site_key_file.absolute()),
     }
     row |= {"register_times": [f"{clock:%H:%M}" for clock in site.register_times]}
+    row |= {"trust_unenrolled": site.trust_unenrolled}
     found = connection.execute(select(table.c.edited).where(table.c.id == site.id)).one_or_none()
     if found is None:
         connection.execute(insert(table).values(id=site.id, **row))
