@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gateway.commands.hub import CONFIG
 from gateway.config import HubSettings
 from gateway.errors import ConfigError, SourceRefused, SourceUnreachable
 from gateway.hub.directory.cards import by_hand
@@ -34,7 +35,7 @@ _ACTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
     parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="hub.toml")
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
     parser.add_argument("--site", metavar="ID", help="needed for all but list")
     parser.add_argument("--source", metavar="NAME", help="needed for all but list")
     parser.add_argument("--approve", metavar="HASH", help="sync, retire: apply the held plan of this hash too")
