@@ -84,11 +84,16 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds."""
+    """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds.
+
+    Attributes:
+        names: host names under which the pages may be asked for, besides addresses and localhost.
+    """
 
     host: str
     port: int
     till_token_file: Path | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +265,14 @@ def _web(file: SettingsFile, port: int) -> WebSettings | None:
         host=table.take("host", str, "127.0.0.1"),
         port=table.take("port", int, port, _between(0, 65535)),
         till_token_file=_path(table, "till_token_file", None),
+        names=tuple(table.take("names", list, [], _texts)),
     )
     table.finish()
     return settings
+
+
+def _texts(value: list[Any]) -> str | None:
+    return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
 
 
 def _reader(table: Table, drivers: tuple[str, ...]) -> ReaderSettings:
@@ -399,14 +409,11 @@ def _register_times(item: Table) -> tuple[time, ...]:
 
 
 def _rule(table: Table) -> RuleSettings:
-    def texts(value: list[Any]) -> str | None:
-        return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
-
     rule = RuleSettings(
         point=table.take("point", str),
         name=table.take("name", str),
-        groups=tuple(table.take("groups", list, [], texts)),
-        windows=tuple(table.take("windows", list, [], texts)),
+        groups=tuple(table.take("groups", list, [], _texts)),
+        windows=tuple(table.take("windows", list, [], _texts)),
         on_holidays=table.take("on_holidays", bool, False),
         place=table.place,
     )

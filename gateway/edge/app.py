@@ -12,23 +12,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from gateway import __version__
 from gateway.access.event import Event, decode_event
 from gateway.access.people import Roster
-from gateway.config import GatewaySettings, PointSettings, read_site_key
+from gateway.config import GatewaySettings, PointSettings, WebSettings, read_site_key
 from gateway.edge.buses import BusThread, ReaderSignals
 from gateway.edge.checkpoints import Checkpoints, load_gateway_key
 from gateway.edge.clock import Clock
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
+from gateway.edge.panel.desk import Daemon, Desk
 from gateway.edge.points_loop import DoorWiring, PointsLoop
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.snapshot import take_view, tap_row
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
+from gateway.edge.teaching import Watch
 from gateway.errors import FatalError, OutputFailed, RetryError
 from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
@@ -42,9 +44,6 @@ from gateway.readers.base import DRIVERS, Reader, Transports, make_reader
 from gateway.roster.signing import Trust
 from gateway.roster.store import RosterStore
 from gateway.service import Beats
-
-if TYPE_CHECKING:
-    from gateway.edge.web.face import WebFace
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +79,6 @@ class Gateway:
         self.output_fault: str | None = None
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
-        self.on_show: list[Callable[[Show], None]] = []
-        self._changed = threading.Event()
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
         self.seats = {item.id: Seat(_make_point(item)) for item in settings.points}
@@ -108,12 +105,16 @@ class Gateway:
         self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
         self.relay = self._make_relay()
         self.roster_sync = self._make_roster_sync()
-        self.web: WebFace | None = None
+        self.desk: Desk | None = None
         self._restore_kiosks()
         self.journal.subscribe(self._on_record)
 
-    def start(self) -> None:
-        """Start the readers, then the way to the hub, then the pages."""
+    def start(self, *, pages: Literal["child", "elsewhere"] = "child") -> None:
+        """Start the readers, then the way to the hub, then what the pages need.
+
+        Args:
+            pages: whether their process is a child of this one or is started by a service manager.
+        """
         self.recorder.record("system", system={"what": "started", "software": __version__})
         self.points.start()
         for bus in self.buses:
@@ -123,23 +124,20 @@ class Gateway:
             self.roster_sync.start()
             self.relay.start()
         if self.settings.web is not None:
-            # Imported here, after the readers run: FastAPI takes most of a second to import.
-            from gateway.edge.web.face import WebFace  # noqa: PLC0415  # see above
-
-            web = WebFace(self, self.settings.web)
+            desk = self._make_desk(self.settings.web)
             try:
-                web.start()
+                desk.start(child=pages == "child")
             except FatalError as error:
                 # A page that nobody can open is no reason to keep a door shut.
                 log.error("the pages are not served: %s", error)  # noqa: TRY400  # the sentence says it all
                 self.recorder.record("system", system={"what": "web_failed", "why": str(error)})
             else:
-                self.web = web
+                self.desk = desk
 
     def stop(self) -> None:
         """Stop everything in the opposite order; what is recorded is durable before the journal closes."""
-        if self.web:
-            self.web.stop()
+        if self.desk:
+            self.desk.stop()
         for bus in self.buses:
             bus.stop()
         self.points.stop()
@@ -153,16 +151,6 @@ class Gateway:
         if self._pins:
             self._pins.close()
         self.journal.close()
-
-    def wait_for_change(self, limit_seconds: float) -> bool:
-        """Wait until something that the pages show has changed."""
-        changed = self._changed.wait(limit_seconds)
-        self._changed.clear()
-        return changed
-
-    def wake(self) -> None:
-        """Let whoever waits for a change look again."""
-        self._changed.set()
 
     def identify(self, reader: str) -> bool:
         """Let a reader blink or beep; False when there is none of that name."""
@@ -251,6 +239,22 @@ class Gateway:
             now=lambda: self.clock.now() if self.clock.quality != "free" else None,
         )
 
+    def _make_desk(self, web: WebSettings) -> Desk:
+        daemon = Daemon(
+            epoch=lambda: self.journal.epoch,
+            view=self.view,
+            taps=lambda: tuple(self.taps),
+            hanging=self.beats.overdue,
+            oldest=lambda: self.journal.oldest,
+            after=self.journal.after,
+            identify=self.identify,
+            watch=self._set_watch,
+        )
+        return Desk(self.settings, web, daemon, self.recorder)
+
+    def _set_watch(self, watch: Watch | None) -> None:
+        self.tapline.watch = watch
+
     def _make_roster_sync(self) -> RosterSync | None:
         if self.relay is None:
             return None
@@ -290,15 +294,17 @@ class Gateway:
             self.taps.appendleft(tap_row(seq, event))
         for listener in self.on_tap:
             listener(seq, raw, event)
-        self._changed.set()
+        if self.desk:
+            self.desk.on_record(seq, raw, event)
 
     def _on_change(self) -> None:
         self.points.poke()
-        self._changed.set()
+        if self.desk:
+            self.desk.on_change()
 
     def _show(self, show: Show) -> None:
-        for listener in self.on_show:
-            listener(show)
+        if self.desk:
+            self.desk.on_show(show)
 
     def _restore_kiosks(self) -> None:
         """Bring the kiosks back to who was signed in, from the movements that the journal still holds."""

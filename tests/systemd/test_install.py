@@ -130,7 +130,8 @@ def test_readme_s_commands_lead_from_a_fresh_debian_to_a_decided_tap_in_the_logb
             reader.stdin.flush()
             query = "SELECT decision, reason, person IS NOT NULL FROM event WHERE kind = 'tap'"
             look = (
-                "python3 -c \"import sqlite3,json;rows=sqlite3.connect('file:/var/lib/tapgate-hub/hub.db?mode=ro',uri=True)"
+                'python3 -c "import sqlite3,json;'
+                "rows=sqlite3.connect('file:/var/lib/tapgate-hub/hub.db?mode=ro',uri=True)"
                 f'.execute(\\"{query}\\").fetchall();print(json.dumps(rows));assert rows"'
             )
             rows = json.loads(wait_for(hub, "no tap in the logbook", look, ("tapgate-hub",)))
