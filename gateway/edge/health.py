@@ -1,6 +1,7 @@
 """How the gateway does, as one value that pages, health checks and doctor read; and the one sentence on top.
 
-The verdict names the one worst thing and what to do about it, in the order written in _WORST.
+The verdict names the one worst thing and what to do about it, in the order written in _CHECKS; `findings` names all of
+them. Good is what is proven: no reader, an empty roster or a hub that has not spoken is not good.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-GOOD, WARN, BAD = "good", "warn", "bad"
+GOOD, UNKNOWN, WARN, BAD = "good", "unknown", "warn", "bad"
 ROSTER_OLD_SECONDS = 14 * 86400
+BACKLOG_OLD_SECONDS = 3600
+DISK_LOW_BYTES = 200 << 20
+DISK_FULL_BYTES = 8 << 20
+POOR_SCORE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,53 @@ def _roster_missing(view: GatewayView) -> Verdict | None:
     return Verdict(BAD, "No roster: every tap is denied.", why)
 
 
+def _roster_empty(view: GatewayView) -> Verdict | None:
+    if view.roster_version is None or view.roster_cards:
+        return None
+    return Verdict(BAD, "The roster holds no card: every tap is denied.", "Look at the hub's MIS syncs and its cards.")
+
+
+def _disk(view: GatewayView) -> Verdict | None:
+    free = view.disk_free_bytes
+    if free is None or free >= DISK_LOW_BYTES:
+        return None
+    level = BAD if free < DISK_FULL_BYTES else WARN
+    return Verdict(
+        level, f"The disk has {free >> 20} MB left for taps.", "Free space, or replace the card by a larger one."
+    )
+
+
+def _poor_readers(view: GatewayView) -> Verdict | None:
+    poor = [row for row in view.readers if row.state in {"ready", "degraded"} and row.score < POOR_SCORE]
+    if not poor:
+        return None
+    worst = min(poor, key=lambda row: row.score)
+    names = ", ".join(row.name for row in poor)
+    return Verdict(WARN, f"{len(poor)} of {len(view.readers)} readers read badly: {names}.", worst.advice)
+
+
+def _no_reader(view: GatewayView) -> Verdict | None:
+    if view.readers:
+        return None
+    return Verdict(WARN, "No reader is configured.", "`tapgate readers list` shows what is plugged in.")
+
+
+def _backlog_old(view: GatewayView) -> Verdict | None:
+    if not view.waiting or view.oldest_seconds is None or view.oldest_seconds < BACKLOG_OLD_SECONDS:
+        return None
+    hours = view.oldest_seconds / 3600
+    sentence = f"{view.waiting} taps wait for the hub, the oldest for {hours:.0f} hours."
+    return Verdict(
+        WARN, sentence, view.link_detail or "Look at the hub's Gateways page for what it says of this gateway."
+    )
+
+
+def _hub_unknown(view: GatewayView) -> Verdict | None:
+    if not view.hub_configured or view.hub in {"ready", "lost"} or view.link == "offline":
+        return None
+    return Verdict(UNKNOWN, "The hub has not been heard yet.", "Wait a moment; then check that tapgate-hub is running.")
+
+
 def _output(view: GatewayView) -> Verdict | None:
     return Verdict(BAD, "A door output does not work.", view.output_fault) if view.output_fault else None
 
@@ -161,31 +213,41 @@ def _clock_unset(view: GatewayView) -> Verdict | None:
     return Verdict(WARN, sentence, remedy)
 
 
-_WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
+_LEVELS = (BAD, WARN, UNKNOWN)
+_CHECKS: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _hanging,
     _journal,
     _readers,
     _roster_missing,
+    _roster_empty,
     _output,
+    _disk,
     _clock_unset,
     _link,
     _hub_lost,
+    _backlog_old,
+    _poor_readers,
+    _no_reader,
     _roster_fault,
     _roster_old,
     _clock,
+    _hub_unknown,
 )
+
+
+def findings(view: GatewayView) -> list[Verdict]:
+    """Return everything that needs attention, the worst first; empty when all is proven good."""
+    found = [finding for check in _CHECKS if (finding := check(view)) is not None]
+    return sorted(found, key=lambda finding: _LEVELS.index(finding.level))
 
 
 def verdict(view: GatewayView) -> Verdict:
     """Return the one worst thing, or that all is good."""
-    found = [worst for check in _WORST if (worst := check(view)) is not None]
-    for level in (BAD, WARN):
-        for worst in found:
-            if worst.level == level:
-                return worst
+    found = findings(view)
+    if found:
+        return found[0]
     count = len(view.readers)
-    readers = f"{count} of {count} readers" if count else "no reader configured"
-    return Verdict(GOOD, f"All good: {readers}, hub connected, {view.waiting} waiting.", "")
+    return Verdict(GOOD, f"All good: {count} of {count} readers, hub connected, {view.waiting} waiting.", "")
 
 
 def is_ready(view: GatewayView) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from gateway.access.event import CardRef, Event, decode_event, encode_event
-from gateway.edge.health import BAD, GOOD, WARN, GatewayView, ReaderRow, TapRow, is_ready, verdict
+from gateway.edge.health import BAD, GOOD, UNKNOWN, WARN, GatewayView, ReaderRow, TapRow, findings, is_ready, verdict
 from gateway.edge.web.app import Requests, build_status_site, render_live, render_tap
 from gateway.edge.web.kiosk import mount_kiosks, render_message
 from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes
@@ -140,6 +140,22 @@ def test_the_first_line_is_the_verdict_and_the_page_is_whole_without_scripts(cli
         ({"roster_age_seconds": 20 * 86400}, WARN, "The roster is 20 days old."),
         ({"clock_quality": "free"}, WARN, "The clock is not synchronised."),
         ({"hub_configured": False}, WARN, "No hub is configured."),
+        ({"roster_cards": 0}, BAD, "The roster holds no card: every tap is denied."),
+        ({"disk_free_bytes": 1}, BAD, "The disk has 0 MB left for taps."),
+        ({"disk_free_bytes": 100 << 20}, WARN, "The disk has 100 MB left for taps."),
+        (
+            {"readers": (replace(READER, score=35, advice="metal behind it"),)},
+            WARN,
+            "1 of 1 readers read badly: lane-1.",
+        ),
+        ({"readers": ()}, WARN, "No reader is configured."),
+        (
+            {"waiting": 90_000, "oldest_seconds": 3 * 86400},
+            WARN,
+            "90000 taps wait for the hub, the oldest for 72 hours.",
+        ),
+        ({"hub": "unknown"}, UNKNOWN, "The hub has not been heard yet."),
+        ({"clock_quality": "free", "clock_is_set": False}, WARN, "Nobody has set the clock"),
         ({}, GOOD, "All good"),
     ],
 )
@@ -152,6 +168,14 @@ def test_each_trouble_has_its_sentence(change: dict[str, object], level: str, wo
 def test_the_worst_trouble_is_named_first() -> None:
     view = replace(VIEW, clock_quality="free", link="offline", journal_state="alarm", journal_detail="Full.")
     assert "in trouble" in verdict(view).sentence
+
+
+def test_everything_that_needs_attention_is_listed_the_worst_first(client: TestClient, gateway: _Gateway) -> None:
+    gateway.view = replace(VIEW, clock_quality="free", link="offline", roster_cards=0, hub="unknown")
+    assert [item.level for item in findings(gateway.view)] == [BAD, WARN, WARN]
+    page = client.get("/").text
+    assert page.index("no card: every tap is denied") < page.index("Needs attention") < page.index("cannot be reached")
+    assert "The clock is not synchronised." in page
 
 
 def test_a_hub_that_is_away_leaves_the_gateway_ready(client: TestClient, gateway: _Gateway) -> None:

@@ -186,3 +186,17 @@ def test_a_new_tap_reaches_open_logbook_pages(store: Store) -> None:
     assert "card unknown" in said[0]
     feed._look()
     assert len(said) == 2
+
+
+def test_without_the_broker_no_gateway_is_green(store: Store) -> None:
+    committer = Committer(store)
+    committer.commit([message(tap(1))])
+    with store.write() as connection:
+        connection.execute(tables.gateway.update().values(state="ready"))
+    pages = {}
+    for connected in (True, False):
+        site = build_office(store, Daemon(list, lambda connected=connected: connected, dict), Broadcaster())
+        pages[connected] = TestClient(site.app, base_url="http://127.0.0.1").get("/gateways").text
+    assert "&#10003; ready" in pages[True]
+    assert "&#10003; ready" not in pages[False]
+    assert "no connection to the broker" in pages[False]

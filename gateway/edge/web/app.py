@@ -14,7 +14,7 @@ from fastapi import Form, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from gateway.edge.health import GatewayView, TapRow, is_ready, verdict
+from gateway.edge.health import GatewayView, TapRow, findings, is_ready, verdict
 from gateway.edge.web.metrics import render_metrics
 from gateway.webkit.events import Broadcaster, Live, sent
 from gateway.webkit.problems import Problem
@@ -41,7 +41,7 @@ def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, h
     @app.get("/", include_in_schema=False)
     def status(request: Request) -> Response:
         view = requests.view()
-        context = {"view": view, "verdict": verdict(view), "taps": requests.taps(), "live_url": "/events"}
+        context = {**_shown(view), "taps": requests.taps(), "live_url": "/events"}
         return site.page(request, "status.html", "Status", context)
 
     @app.get("/events", response_class=EventSourceResponse, include_in_schema=False)
@@ -77,14 +77,19 @@ def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, h
     def status_json() -> dict[str, Any]:
         """Return what the status page shows."""
         view = requests.view()
-        return {"verdict": asdict(verdict(view)), **asdict(view)}
+        found = [asdict(finding) for finding in findings(view)]
+        return {"verdict": asdict(verdict(view)), "attention": found, **asdict(view)}
 
     return site
 
 
+def _shown(view: GatewayView) -> dict[str, Any]:
+    return {"view": view, "verdict": verdict(view), "attention": findings(view)}
+
+
 def render_live(site: Site, view: GatewayView) -> Live:
     """Render the changing part of the status page."""
-    return Live("status", site.fragment("status.html", "status", {"view": view, "verdict": verdict(view)}))
+    return Live("status", site.fragment("status.html", "status", _shown(view)))
 
 
 def render_tap(site: Site, tap: TapRow) -> Live:

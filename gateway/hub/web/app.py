@@ -69,7 +69,7 @@ def build_office(store: Store, daemon: Daemon, live: Broadcaster) -> Site:
     _add_health(site.app, store, daemon)
     _add_logbook(site, store, live)
     _add_people(site, store)
-    _add_rest(site, store)
+    _add_rest(site, store, daemon)
     return site
 
 
@@ -191,12 +191,14 @@ def _set_state(store: Store, card_id: int, state: CardState) -> None:
         audit.write(connection)
 
 
-def _add_rest(site: Site, store: Store) -> None:
+def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
     @site.app.get("/gateways", include_in_schema=False)
     def gateways(request: Request) -> Response:
         with store.read() as connection:
             context = {
                 "gateways": list_gateways(connection),
+                # A process that shows pages only cannot tell; then what others have written stands.
+                "broker_known": daemon.connected() is not False,
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
                 "suspicions": suspicions.list_suspicions(connection, now_ms()),
