@@ -161,8 +161,9 @@ def number_of(word: int, bits: int, technology: str = "") -> CardNumber:
 
     Args:
         word: the first bit on the wire in the most significant of `bits`.
-        technology: of the cards, where it is known (cards.identity): whole bytes then stand for such a number. A word
-            by itself does not say what card it came from, so the rules for ISO 14443 UIDs do not hold for it.
+        technology: of the cards, where it is known (cards.identity): whole bytes then stand for such a number. Left
+            empty, the rules for random UIDs hold for 32, 56 and 80 bits, which readers of UIDs send, and not for words
+            with parity, which may come from any card.
 
     Raises:
         BadCardNumber: too short or too long, or a wrong parity bit of 26, 34 or 58 bits; treat as no read.
@@ -171,24 +172,20 @@ def number_of(word: int, bits: int, technology: str = "") -> CardNumber:
         raise BadCardNumber(f"A Wiegand word of {bits} bits is no card number; those have {SHORTEST_BITS} and more.")
     raw = word.to_bytes((bits + 7) // 8, "big")
     if not bits % 8 and len(raw) in lengths_of(technology):
-        return _whole(raw, technology)
+        return identify(raw, technology) if technology else CardNumber(UID_PROJECTION, raw)
     if bits not in _AGREED:
         return CardNumber(f"w{bits}", raw, is_iso14443a=False)
     form, inner, projection = _AGREED[bits]
     if form.is_whole(word):
         data = inner.of(word, bits).to_bytes((inner.bits + 7) // 8, "big")
-        return _whole(data, technology) if projection == UID_PROJECTION else CardNumber(projection, data)
+        if technology and projection == UID_PROJECTION and len(data) in lengths_of(technology):
+            return identify(data, technology)
+        return CardNumber(projection, data, is_iso14443a=False)
     if bits in _STRICT:
         raise BadCardNumber(
             f"A parity bit of the Wiegand word is wrong ({bits} bits); check the wires, or the reader's own form."
         )
     return CardNumber(f"w{bits}-raw", raw, is_iso14443a=False)
-
-
-def _whole(raw: bytes, technology: str) -> CardNumber:
-    if technology and len(raw) in lengths_of(technology):
-        return identify(raw, technology)
-    return CardNumber(UID_PROJECTION, raw, is_iso14443a=False)
 
 
 def word_of(number: bytes) -> tuple[int, int]:
@@ -197,3 +194,15 @@ def word_of(number: bytes) -> tuple[int, int]:
     if bits not in _STRICT:
         raise BadCardNumber(f"There is no Wiegand word with parity for {len(number)} bytes.")
     return _AGREED[bits][0].with_parity(int.from_bytes(number, "big") << 1), bits
+
+
+def word_with(raw: bytes, bits: int, projection: str) -> int:
+    """Return a word that number_of reads as other bytes of the same projection; what its bits do not hold is cut."""
+    word = int.from_bytes(raw, "big")
+    if bits not in _AGREED:
+        return word & (1 << bits) - 1
+    form, inner, _ = _AGREED[bits]
+    if projection.endswith("-raw"):
+        word &= (1 << bits) - 1
+        return word ^ 1 if form.is_whole(word) else word
+    return form.with_parity(inner.put(word & (1 << inner.bits) - 1, bits))

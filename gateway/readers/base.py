@@ -96,6 +96,9 @@ class Vitals:
     Attributes:
         state: `starting`, `ready`, `degraded`, `offline` or `faulty`.
         detail: one sentence for the technician.
+        dropped: frames that were no number, or that lost a part of theirs; they count as errors too.
+        refused: presentations of cards whose number is in another form than the settings say.
+        proposal: what the technician may try, from what was dropped or refused last; without any number.
     """
 
     state: str = "starting"
@@ -107,6 +110,9 @@ class Vitals:
     errors: int = 0
     resets: int = 0
     reopens: int = 0
+    dropped: int = 0
+    refused: int = 0
+    proposal: str = ""
     last_read_ns: int = 0
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -199,7 +205,7 @@ class Transports(Protocol):
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
 
-    def serial(self, port: str, baud: int) -> Any: ...
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> Any: ...
 
     def reset_line(self, gpio: int) -> Any: ...
 

@@ -1,6 +1,6 @@
 """OSDP readers on an RS-485 line, through libosdp (extra `osdp`); one reader a line.
 
-    numbers          Wiegand 26, 34 and 58 bits, or 32, 56 and 80 bits of UID; other lengths are refused with a reason
+    numbers          words of 20 to 128 bits (cards.wiegand); parity of 26, 34 and 58 bits is checked
     Secure Channel   yes, with the reader's key from a file; without one the line is open to anybody who taps the wires
     card gone        never said
     LED, buzzer      yes
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.access.rules import Reason
+from gateway.cards.identity import TECHNOLOGIES
 from gateway.cards.iso14443 import UNKNOWN_TYPE
 from gateway.cards.wiegand import number_of
 from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
@@ -45,17 +46,23 @@ class Options:
         address: of the reader on its line, 0 to 126.
         scbk_file: file with the reader's Secure Channel base key, 32 hex digits; empty for a plain line.
         bit_order: `lsb` when the reader sends the UID's last byte first.
+        technology: of the cards: `iso14443a`, `125khz`, or one of `em4100`, `iso15693`, `iclass`, `felica`, `legic`,
+            `other`. Left empty, words with parity are never taken for random UIDs of phones, words of 32 bits are, and
+            40 or 64 bits are bare words.
     """
 
     baud: int = 9600
     address: int = 0
     scbk_file: str = ""
     bit_order: str = "msb"
+    technology: str = ""
 
     def __post_init__(self) -> None:
         problems = option_problems(self, {"address": (0, 126)})
         if self.bit_order not in {"msb", "lsb"}:
             problems.append("bit_order: must be msb or lsb")
+        if self.technology and self.technology not in TECHNOLOGIES:
+            problems.append(f"technology: must be one of {', '.join(TECHNOLOGIES)}")
         if problems:
             raise ConfigError(problems)
 
@@ -170,9 +177,10 @@ class OsdpReader:
         if self._options.bit_order == "lsb" and not bits % 8:
             word = int.from_bytes(word.to_bytes(bits // 8, "big"), "little")
         try:
-            number = number_of(word, bits)
+            number = number_of(word, bits, self._options.technology)
         except BadCardNumber as error:
             self.vitals.errors += 1
+            self.vitals.refused += 1
             return CardRefused(self.name, Reason.CARD_FORMAT, str(error), now_ns)
         return judge_number(self.name, number, UNKNOWN_TYPE, now_ns)
 

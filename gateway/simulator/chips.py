@@ -22,8 +22,8 @@ from gateway.transports.serial import SerialPort
 class _PluggedPort(SerialPort):
     """A serial port whose device path may change while it is unplugged, as behind /dev/serial/by-id."""
 
-    def __init__(self, name: str, line: PtyEnd, baud: int) -> None:
-        super().__init__(name, baud)
+    def __init__(self, name: str, line: PtyEnd, baud: int, framing: str = "8N1") -> None:
+        super().__init__(name, baud, framing)
         self._line = line
 
     def open(self) -> None:
@@ -93,8 +93,8 @@ class SimulatedTransports:
         wire.set_speed(speed_hz)
         return wire
 
-    def serial(self, port: str, baud: int) -> SerialPort:
-        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialPort:
+        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud, framing)
 
     def attach(self, port: str, device: PtyEnd) -> None:
         """Put a device of asked_readers at a port, in place of a line reader."""

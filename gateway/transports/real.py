@@ -22,8 +22,8 @@ class RealTransports:
     def spi(self, port: str, speed_hz: int) -> SpiDevice:
         return SpiDevice(port, speed_hz)
 
-    def serial(self, port: str, baud: int) -> SerialPort:
-        return SerialPort(port, baud)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialPort:
+        return SerialPort(port, baud, framing)
 
     def input_device(self, port: str) -> InputDevice:
         return InputDevice(port)

@@ -41,7 +41,7 @@ class Wires(Protocol):
 
     def spi(self, port: str, speed_hz: int) -> SpiTransport: ...
 
-    def serial(self, port: str, baud: int) -> SerialTransport: ...
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialTransport: ...
 
     def reset_line(self, gpio: int) -> ResetLine: ...
 
@@ -100,8 +100,8 @@ class Recorder:
         # Its own wires stay unrecorded: what it says on them may be encrypted, and is never the same twice.
         return _RecordedCalls(make(self._wires), self)
 
-    def serial(self, port: str, baud: int) -> _RecordedSerial:
-        return _RecordedSerial(self._wires.serial(port, baud), self)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> _RecordedSerial:
+        return _RecordedSerial(self._wires.serial(port, baud, framing), self)
 
 
 class _Recorded:
@@ -271,8 +271,8 @@ class Replay:
         del make
         return _ReplayedCalls(self)
 
-    def serial(self, port: str, baud: int) -> _ReplayedSerial:
-        del baud
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> _ReplayedSerial:
+        del baud, framing
         return _ReplayedSerial(port, self)
 
 

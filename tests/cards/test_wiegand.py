@@ -120,7 +120,7 @@ def test_any_length_is_a_number_of_its_own(bits: int, data: st.DataObject) -> No
     word = data.draw(st.integers(0, (1 << bits) - 1))
     number = number_of(word, bits)
     assert len(number.value) <= 16
-    assert not number.is_random
+    assert number.projection == "uid" or not number.is_random
     assert number.projection == "uid" or number.projection.startswith(f"w{bits}")
 
 
@@ -130,7 +130,7 @@ def test_any_length_is_a_number_of_its_own(bits: int, data: st.DataObject) -> No
         (0xE00401501A2B3C4D, 64, "", "w64"),
         (0xE00401501A2B3C4D, 64, "iso15693", "iso15693"),
         (0x1E00A9C3F7, 40, "125khz", "em4100"),
-        (0x085A1B2C, 32, "", "uid"),
+        (0x085A1B2C, 32, "125khz", "uid"),
     ],
 )
 def test_the_technology_of_the_cards_names_whole_bytes(word: int, bits: int, technology: str, projection: str) -> None:
