@@ -248,9 +248,10 @@ class TalkingReader(SerialReader, Generic[_Event]):
 
     def _watch_port(self) -> None:
         intruder = getattr(self._transport, "intruder", "")
-        if intruder and self.vitals.state == "ready":
+        if intruder:
+            if self.vitals.state == "ready":
+                self._count("port shared")
             self.vitals.state, self.vitals.detail = "degraded", intruder
-            self._count("port shared")
         elif not intruder and self.vitals.state == "degraded":
             self.vitals.state, self.vitals.detail = "ready", "listening; the other program has left the port"
 

@@ -92,6 +92,10 @@ class PortWatch:
             self._overruns = overruns
             self.losses += 1
 
+    def was_taken(self) -> None:
+        """Note that what had been there to read was gone."""
+        self._is_read_by_another()
+
     def _take(self, own_reads: int) -> None:
         if self._fd < 0:
             return

@@ -148,7 +148,8 @@ class SerialPort:
                 return b""
             fd = self._serial.fileno()
             waiting = self._watch.before_read()
-            if all(other != fd for other, _ in ready):
+            state = dict(ready).get(fd, 0)
+            if not state:
                 # Somebody else has opened, read or closed the port.
                 return b""
             data = b""
@@ -161,8 +162,10 @@ class SerialPort:
         except (OSError, TypeError) as error:
             raise self._gone(getattr(error, "strerror", None) or "closed") from None
         if not data:
-            # Readable without data is how the kernel says that the device was pulled out.
-            raise self._gone("unplugged")
+            if state & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                raise self._gone("unplugged")
+            # Readable without data: another program was quicker.
+            self._watch.was_taken()
         return data
 
     def write(self, data: bytes) -> None:
