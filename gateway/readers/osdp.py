@@ -1,4 +1,4 @@
-"""OSDP readers on an RS-485 line, through libosdp (extra `osdp`); one reader a line.
+"""OSDP readers on an RS-485 line, through libosdp (extra `osdp`); several readers may share a line.
 
     numbers          words of 20 to 128 bits (cards.wiegand); parity of 26, 34 and 58 bits is checked
     Secure Channel   yes, with the reader's key from a file; without one the line is open to anybody who taps the wires
@@ -8,9 +8,10 @@
     inputs           told as notices; they are neither door contact nor exit button of a point
     keypad           counted only: what is typed may be a PIN, and no log, journal or recording may hold one
 
-After ReaderOffline the line is opened anew with a fresh control panel, which takes a third of a second. A recording
-holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with a session key of its own, so
-they could neither be masked nor played again.
+Readers of one port need different addresses and the same baud; each has a key of its own. One that is silent is called
+once a second and keeps the line for 30 ms then. After ReaderOffline a reader gets a fresh control panel, which takes a
+third of a second. A recording holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with
+a session key of its own, so they could neither be masked nor played again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers.base import CardRefused, ReaderEvent, ReaderNotice, Transports, Vitals
 from gateway.readers.judge import judge_number
+from gateway.readers.osdp_line import line_of
 from gateway.readers.osdp_panel import REFRESH_SECONDS, LibosdpPanel
 from gateway.readers.serial_base import option_problems
 
@@ -43,7 +45,7 @@ class Options:
     """Settings of an osdp reader.
 
     Attributes:
-        address: of the reader on its line, 0 to 126.
+        address: of the reader on its line, 0 to 126; readers of one port have different ones.
         scbk_file: file with the reader's Secure Channel base key, 32 hex digits; empty for a plain line.
         bit_order: `lsb` when the reader sends the UID's last byte first.
         technology: of the cards: `iso14443a`, `125khz`, or one of `em4100`, `iso15693`, `iclass`, `felica`, `legic`,
@@ -202,6 +204,6 @@ class OsdpReader:
 
 def make(name: str, port: str, options: Options, transports: Transports) -> OsdpReader:
     panel = transports.library(
-        lambda wires: LibosdpPanel(wires.serial(port, options.baud), options.address, options.scbk_file, wires.now_ns)
+        lambda wires: LibosdpPanel(line_of(wires, port, options.baud), options.address, options.scbk_file, wires.now_ns)
     )
     return OsdpReader(name, panel, options, transports.now_ns)

@@ -21,11 +21,12 @@ from __future__ import annotations
 import array
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.gpio_edges import EdgeLines
 from gateway.transports.input_events import InputEvent, InputTransport
 from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
@@ -46,6 +47,8 @@ class Wires(Protocol):
     def reset_line(self, gpio: int) -> ResetLine: ...
 
     def irq_line(self, gpio: int) -> IrqLine: ...
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines: ...
 
     def input_device(self, port: str) -> InputTransport: ...
 
@@ -89,6 +92,10 @@ class Recorder:
 
     def reset_line(self, gpio: int) -> ResetLine:
         return self._wires.reset_line(gpio)
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines:
+        # Its driver is not recorded; see readers.masking.
+        return self._wires.edge_lines(port, gpios)
 
     def irq_line(self, gpio: int) -> _RecordedIrq:
         return _RecordedIrq(self._wires.irq_line(gpio), self)
@@ -263,6 +270,9 @@ class Replay:
     def irq_line(self, gpio: int) -> IrqLine:
         del gpio
         return _ReplayedIrq(self)
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines:
+        raise FatalError(f"There are no recordings of {port}, {len(gpios)} pins.")
 
     def input_device(self, port: str) -> _ReplayedInput:
         return _ReplayedInput(port, self)
