@@ -21,9 +21,9 @@ from gateway.protocols.wedge import LOST, WedgeParser
 from gateway.readers.base import CardRefused, ReaderEvent, Transports
 from gateway.readers.serial_base import TalkingReader
 from gateway.readers.text_form import TextForm, TextOptions
+from gateway.readers.vital_signs import TAPS_LOST
 from gateway.transports.input_events import InputTransport
 
-TAPS_LOST = "taps lost"
 _KEY_PROPOSAL = "layout, end_key or ignore_keys, as the reader is set"
 
 
