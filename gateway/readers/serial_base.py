@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gateway.errors import BadMessage, ReaderOffline, RetryError
 from gateway.points.actions import Signal
 from gateway.protocols.shapes import Shape
-from gateway.readers.base import CardGone, CardRefused, ReaderEvent, Vitals
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Vitals
 from gateway.readers.judge import judge_uid
 from gateway.readers.presence import Presence
 from gateway.transports.serial import SerialTransport
@@ -326,6 +326,10 @@ class AskedReader(SerialReader, Generic[_Show]):
         """Ask once for a card: its UID and type; may raise NoAnswer."""
         raise NotImplementedError
 
+    def _judge_card(self, number: bytes, kind: str, now_ns: int) -> CardRead | CardRefused:
+        """Judge what a look has found; a UID of ISO 14443 type A unless the driver knows of other kinds."""
+        return judge_uid(self.name, number, kind, now_ns)
+
     def _perform(self, show: _Show) -> None:
         """Send one request of a signal; may raise NoAnswer."""
         raise NotImplementedError
@@ -357,7 +361,7 @@ class AskedReader(SerialReader, Generic[_Show]):
         if found and key and self._presence.seen(key, now_ns):
             self.vitals.presentations += 1
             self.vitals.last_read_ns = now_ns
-            events.append(judge_uid(self.name, *found, now_ns))
+            events.append(self._judge_card(*found, now_ns))
         events += [
             CardGone(self.name, now_ns)
             for card in self._presence.cards
