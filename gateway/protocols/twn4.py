@@ -9,7 +9,7 @@ Integers are little-endian. The reader needs a firmware of the Simple Protocol k
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.errors import BadMessage
 
@@ -45,7 +45,7 @@ class FoundTag:
 
     tag_type: int
     number: bytes
-    bits: int = 0
+    bits: int = field(default=0, compare=False)
 
     @property
     def is_iso14443a(self) -> bool:
@@ -115,9 +115,8 @@ def set_tag_types(kinds: Iterable[str]) -> bytes:
     for kind in kinds:
         number = TAG_TYPES[kind]
         masks[number & 0xE0] |= 1 << (number & 0x1F)
-    return _text(
-        b"\x05\x02" + b"".join(masks[band].to_bytes(4, "little") for band in (_LOW_FREQUENCY, _HIGH_FREQUENCY))
-    )
+    low, high = (masks[band].to_bytes(4, "little") for band in (_LOW_FREQUENCY, _HIGH_FREQUENCY))
+    return _text(b"\x05\x02" + low + high)
 
 
 def beep(hertz: int, on_ms: int, volume: int = 100) -> bytes:
