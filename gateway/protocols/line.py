@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from gateway.protocols.shapes import Shape, shape_of
+from gateway.protocols.shapes import Shape, shape_of, text_kind
 
 _LINE_ENDS = frozenset(b"\r\n")
 _PRINTABLE = frozenset(range(0x20, 0x7F))
@@ -118,6 +118,7 @@ class LineParser:
         self._dirty = ""
         self._is_framed = False
         self._is_undated = False
+        self._longest = 0
 
     @property
     def waiting(self) -> bool:
@@ -128,15 +129,21 @@ class LineParser:
         events: list[LineEvent] = []
         for byte in data:
             if byte in _LINE_ENDS and not self._form.end:
-                events += self._end()
+                events += self._ended()
             elif self._plain and byte == _STX:
                 events += self._cut_short(0)
                 self._is_framed = True
             elif self._plain and byte == _ETX and (self._is_framed or not self._length):
-                events += self._end()
+                events += self._ended()
             else:
                 self._take(byte)
                 events += self._framed()
+        return events
+
+    def _ended(self) -> list[LineEvent]:
+        """End a line by its own end; how long such lines are tells what a silence may have cut."""
+        events = self._end()
+        self._longest = max([self._longest, *(len(event.text) for event in events if isinstance(event, Line))])
         return events
 
     def _take(self, byte: int) -> None:
@@ -182,7 +189,14 @@ class LineParser:
             self._dirty = self._dirty or "no line end"
         elif undated:
             self._dirty = self._dirty or "the gateway was busy"
-        return self._end()
+        ended = self._end()
+        # A reader that ends its lines has lost the end of this one, and of the number when that is shorter as well.
+        return [
+            Dropped("no line end", len(event.text), Shape(text_kind(event.text)))
+            if isinstance(event, Line) and len(event.text) < self._longest
+            else event
+            for event in ended
+        ]
 
     def spoil(self, why: str) -> None:
         """Say that bytes of the line under way were lost: it is dropped up to its end."""

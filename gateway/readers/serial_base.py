@@ -351,7 +351,9 @@ class AskedReader(SerialReader, Generic[_Show]):
             self._silent += 1
             self.vitals.retries += 1
             if self._silent >= self._silences:
-                raise ReaderOffline(f"The reader on {self._transport.port} has stopped answering.") from None
+                intruder = getattr(self._transport, "intruder", "")
+                why = intruder or f"The reader on {self._transport.port} has stopped answering."
+                raise ReaderOffline(why) from None
             return []
         self._silent = 0
         now_ns = self._now_ns()

@@ -121,3 +121,13 @@ def test_what_was_dropped_is_told_by_its_kind_and_never_repeated(raw: bytes, wor
     shape = shape_of(raw)
     assert words in shape.kind + shape.proposal
     assert "DEADBEEF" not in shape.kind + shape.proposal
+
+
+def test_a_line_that_lost_its_end_is_a_number_only_when_it_can_be_whole() -> None:
+    # A reader that ends its lines loses power after 8 of 14 digits: those are somebody's 4-byte UID.
+    parser = LineParser(LineForm(ends_by_silence=True))
+    assert parser.feed(b"DEADBEEF") + parser.idle() == [Line("DEADBEEF")]
+    assert parser.feed(b"04A1B2C3D4E5F6\r") == [Line("04A1B2C3D4E5F6")]
+    [dropped] = parser.feed(b"04A1B2C3") + parser.idle()
+    assert dropped == Dropped("no line end", 8)
+    assert parser.feed(b"04A1B2C3D4E5F6") + parser.idle() == [Line("04A1B2C3D4E5F6")]
