@@ -101,8 +101,8 @@ def _ports() -> list[str]:
         folder, _, name = pattern.rpartition("/")
         for path in sorted(Path(folder).glob(name)):
             names.setdefault(str(path.resolve()), []).append(str(path))
-    # A device of the same kind without a name under by-id has lost it to a twin.
-    twins = {Path(device).name.rstrip("0123456789") for device, paths in names.items() if not _has_id(paths)}
+    # A USB device of the same kind without a name under by-id has lost it to a twin.
+    twins = {Path(device).name.rstrip("0123456789") for device, paths in names.items() if _has_lost_its_id(paths)}
     found = []
     for device, paths in names.items():
         by_id = [path for path in paths if _BY_ID in path]
@@ -112,8 +112,8 @@ def _ports() -> list[str]:
     return sorted(found)
 
 
-def _has_id(paths: list[str]) -> bool:
-    return any(_BY_ID in path for path in paths)
+def _has_lost_its_id(paths: list[str]) -> bool:
+    return not any(_BY_ID in path for path in paths) and any("-usb-" in Path(path).name for path in paths)
 
 
 def _list(arguments: argparse.Namespace) -> int:

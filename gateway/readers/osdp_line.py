@@ -78,6 +78,10 @@ class OsdpLine:
         """Tell whether other readers work on this line, which must not wait for this one."""
         return any(other is not member for other in self._open)
 
+    def calls(self, member: Member) -> bool:
+        """Tell whether a member is being called while others work."""
+        return self._is_open and member in self._called
+
     def enter(self, member: Member) -> None:
         """Give a member its turns; the first one opens the port.
 

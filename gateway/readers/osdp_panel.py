@@ -27,6 +27,7 @@ _SILENCE_NS = 1_500_000_000
 _KEY_BYTES = 16
 _TENTHS = 10  # libosdp counts LED and buzzer times in 100 ms
 _LONGEST = 512
+_EVENTS_KEPT = 256
 # How often a silent reader is called beside others, and how long one that has answered may take to come up.
 _CALL_NS, _HANDSHAKE_NS = 1_000_000_000, 1_650_000_000
 
@@ -82,7 +83,7 @@ class LibosdpPanel:
         self._library: Any = None
         self._panel: Any = None
         self._key_bytes: bytes | None = None
-        self._arrived: deque[dict[str, Any]] = deque()
+        self._arrived: deque[dict[str, Any]] = deque(maxlen=_EVENTS_KEPT)
         self._late = 0
         self._heard_ns = 0
         self._has_heard = False
@@ -102,7 +103,7 @@ class LibosdpPanel:
         """
         self._library = self._import()
         self._key_bytes = self._key()
-        was_called = self.is_called and self._panel is not None
+        was_called = self._line.calls(self)
         if not was_called:
             self.close()
         self._line.enter(self)
@@ -193,7 +194,8 @@ class LibosdpPanel:
         self._late, self._arrived = self._without_cards()
 
     def _without_cards(self) -> tuple[int, deque[dict[str, Any]]]:
-        kept = deque(event for event in self._arrived if event["event"] != self._library.Event.CardRead)
+        others = (event for event in self._arrived if event["event"] != self._library.Event.CardRead)
+        kept = deque(others, maxlen=_EVENTS_KEPT)
         return len(self._arrived) - len(kept), kept
 
     def refresh(self) -> None:

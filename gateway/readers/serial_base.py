@@ -229,6 +229,7 @@ class TalkingReader(SerialReader, Generic[_Event]):
         if self._parser.waiting:
             self._parser.spoil("stale")
         self._quiet_ns = 0
+        self.vitals.detail = "Dropped what came while the gateway was busy for more than a second."
         self._count("stale")
 
     def _count_losses(self) -> int:

@@ -48,7 +48,7 @@ def score(vitals: Vitals, since: Vitals | None = None) -> Score:
     if reopens := grown("reopens"):
         signs.append((min(15 * reopens, 45), "its port comes and goes: look at plug and cable"))
     taps, refused, dropped = grown("presentations"), grown("refused"), grown("dropped")
-    signs += _deaf(taps - refused, refused, dropped, vitals.proposal)
+    signs += _unread(taps - refused, refused, dropped, vitals.proposal)
     if lost := vitals.counters.get(TAPS_LOST, 0) - (since.counters.get(TAPS_LOST, 0) if since else 0):
         signs.append((min(10 * lost, 40), f"{lost} taps were lost while the gateway was busy: look at its memory card"))
     if vitals.state == "degraded":
@@ -68,7 +68,7 @@ def score(vitals: Vitals, since: Vitals | None = None) -> Score:
     return Score(max(100 - sum(points for points, _ in signs), 5), max(signs)[1])
 
 
-def _deaf(read: int, refused: int, dropped: int, proposal: str) -> list[tuple[int, str]]:
+def _unread(read: int, refused: int, dropped: int, proposal: str) -> list[tuple[int, str]]:
     """Judge a reader that hears something and has never read a card."""
     if read > 0 or not (refused or dropped):
         return []

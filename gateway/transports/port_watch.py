@@ -86,15 +86,15 @@ class PortWatch:
         """
         self._take(own_reads=1 if got else 0)
         if got < min(waited, _READ_BYTES):
-            self._is_read_by_another()
+            self._note_other_reader()
         overruns = self._count_overruns()
         if overruns != self._overruns:
             self._overruns = overruns
             self.losses += 1
 
-    def was_taken(self) -> None:
+    def note_taken(self) -> None:
         """Note that what had been there to read was gone."""
-        self._is_read_by_another()
+        self._note_other_reader()
 
     def _take(self, own_reads: int) -> None:
         if self._fd < 0:
@@ -108,7 +108,7 @@ class PortWatch:
             if mask & _IN_ACCESS and own_reads:
                 own_reads -= 1
             elif mask & (_IN_ACCESS | _IN_OVERFLOW):
-                self._is_read_by_another()
+                self._note_other_reader()
             elif mask & _IN_OPEN:
                 self._others += 1
                 self._name = self._name or _holder_of(self._port)
@@ -119,7 +119,7 @@ class PortWatch:
                 self._read_until = 0.0
                 self._name = ""
 
-    def _is_read_by_another(self) -> None:
+    def _note_other_reader(self) -> None:
         self.losses += 1
         self._read_until = time.monotonic() + _READER_SECONDS
         self._name = self._name or _holder_of(self._port)

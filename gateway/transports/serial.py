@@ -165,7 +165,7 @@ class SerialPort:
             if state & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
                 raise self._gone("unplugged")
             # Readable without data: another program was quicker.
-            self._watch.was_taken()
+            self._watch.note_taken()
         return data
 
     def write(self, data: bytes) -> None:

@@ -204,3 +204,18 @@ def test_a_line_that_is_pulled_out_is_lost_for_all_and_comes_back_for_all(tmp_pa
     line.devices[1].tap(b"\x01\x02\x03\x04")
     [read] = line.run(0.4)
     assert isinstance(read, CardRead)
+
+
+def test_cards_held_to_any_reader_while_the_line_was_closed_are_dropped(tmp_path: Path, made: list[Line]) -> None:
+    line = Line(tmp_path, {1: ENTRY, 2: EXIT})
+    made.append(line)
+    for reader in line.readers.values():
+        reader.open()
+    line.run(0.1)
+    for reader in line.readers.values():
+        reader.close()
+    for device in line.devices.values():
+        device.tap(b"\x01\x02\x03\x04")
+    for reader in line.readers.values():
+        reader.open()
+    assert not [event for event in line.run(0.5) if isinstance(event, CardRead)]

@@ -50,7 +50,7 @@ class _BlindWatch(PortWatch):
     def after_read(self, waited: int, got: int) -> None:
         """Sees nothing."""
 
-    def was_taken(self) -> None:
+    def note_taken(self) -> None:
         """Sees nothing."""
 
     @property
