@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -235,3 +238,28 @@ def test_a_twn4_that_is_set_to_an_unknown_kind_is_refused() -> None:
     for technologies in ([], ["mifare"]):
         with pytest.raises(ConfigError, match="technologies"):
             twn4.Options(technologies=technologies)
+
+
+def test_a_reader_whose_answers_another_program_takes_is_lost_with_that_reason() -> None:
+    device = Twn4Device()
+    bench = AskedBench("twn4", device)
+    bench.reader.open()
+    other = os.open(device.path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    bench.enter(FOUR)
+    stop = threading.Event()
+
+    def take() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.read(other, 1)
+
+    thief = threading.Thread(target=take)
+    thief.start()
+    try:
+        with pytest.raises(ReaderOffline, match="Another program"):
+            bench.run(3000)
+    finally:
+        stop.set()
+        thief.join()
+        os.close(other)
+        bench.close()
