@@ -316,19 +316,27 @@ def _point(table: Table) -> PointSettings:
     return settings
 
 
+# Their readers are told apart by settings of their own, address and pins.
+_SHARING_DRIVERS = ("osdp", "wiegand")
+
+
 def _check_points(file: SettingsFile, readers: list[ReaderSettings], points: list[PointSettings]) -> None:
     for place, ids in (("reader", [item.id for item in readers]), ("point", [item.id for item in points])):
         for number, name in enumerate(ids):
             if name and name in ids[:number]:
                 file.problem(f"{place}.{number}.id", f"the id {name!r} is used twice")
     names = {point.id for point in points}
-    ports: dict[str, str] = {}
+    ports: dict[str, ReaderSettings] = {}
     for reader in readers:
         if reader.point and reader.point not in names:
             file.problem(f"{reader.place}.point", f"there is no [[point]] with id {reader.point!r}")
-        if reader.port and reader.port in ports:
-            file.problem(f"{reader.place}.port", f"is already used by reader {ports[reader.port]!r}")
-        ports.setdefault(reader.port, reader.id)
+        holder = ports.setdefault(reader.port, reader)
+        if reader.port and holder is not reader and not holder.driver == reader.driver in _SHARING_DRIVERS:
+            file.problem(
+                f"{reader.place}.port",
+                f"is already used by reader {holder.id!r}; only osdp readers with different addresses share a port, "
+                "and wiegand readers with different pins",
+            )
     pins: dict[int, str] = {}
     for number, point in enumerate(points):
         for key in ("strike_gpio", "contact_gpio", "rex_gpio"):

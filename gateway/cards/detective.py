@@ -12,14 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.cards.encodings import CT_TRUNCATED, ENCODINGS, LOSSY_PROJECTIONS, LOW_24, W26, decode, project
-from gateway.cards.identity import UID_PROJECTION
+from gateway.cards.identity import KINDS, UID_PROJECTION
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber
 
 NEEDED_CARDS = 3
 _CHAINS = ("dec-msb|bcc-appended", "ascii-hex|hex-msb", "ascii-hex|hex-lsb", "ascii-hex|dec-msb", "ascii-hex|dec-lsb")
 # Of forms that say the same the first one is named: whole numbers before lossy ones, plain before chained.
-CANDIDATES = (*(name for name in ENCODINGS if name not in {"ascii-hex", "number"}), *_CHAINS)
+_NO_UID = {"ascii-hex", "number", *KINDS, "w35", "w37", "w48", "h10302", "c15001", "s12906"}
+CANDIDATES = (*(name for name in ENCODINGS if name not in _NO_UID), *_CHAINS)
 
 
 @dataclass(frozen=True, slots=True)

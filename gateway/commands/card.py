@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cards.detective import NEEDED_CARDS, Verdict, form_of, investigate
+from gateway.cards.encodings import project
 from gateway.cards.identity import UID_PROJECTION
 from gateway.cards.uid import Uid
 from gateway.commands.toml_edit import replace_text, with_setting
@@ -233,7 +234,8 @@ def _next_card(reader: Reader, known: list[Uid], seconds: float, show: Callable[
 
 def _uid_of(read: CardRead) -> Uid | None:
     try:
-        return Uid(read.number.value) if read.number.projection == UID_PROJECTION else None
+        whole = project(read.number, UID_PROJECTION)
+        return Uid(whole.value) if whole else None
     except BadCardNumber:
         return None
 

@@ -21,6 +21,7 @@ from gateway.readers.base import (
     DRIVERS,
     CardGone,
     CardRead,
+    CardRefused,
     CardSuspicion,
     Reader,
     ReaderEvent,
@@ -32,8 +33,22 @@ from gateway.readers.vital_signs import score
 from gateway.transports.real import RealTransports
 from gateway.transports.trace import Recorder, load
 
+_DROPS_REPORTED = 100
 EXIT_GOOD, EXIT_FINDINGS, EXIT_FAILED = 0, 1, 3
-_PLACES = ("/dev/spidev*", "/dev/serial/by-id/*", "/dev/ttyAMA*", "/dev/serial[0-9]", "/dev/input/by-id/*-event-kbd")
+_PLACES = (
+    "/dev/spidev*",
+    "/dev/serial/by-id/*",
+    "/dev/serial/by-path/*",
+    "/dev/tapgate/usb-*",
+    "/dev/ttyUSB*",
+    "/dev/ttyACM*",
+    "/dev/ttyAMA*",
+    "/dev/serial[0-9]",
+    "/dev/input/by-id/*-event-kbd",
+    "/dev/input/by-path/*-event-kbd",
+    "/dev/gpiochip*",
+)
+_BY_ID = "/by-id/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +91,29 @@ def _load(path: Path) -> tuple[GatewaySettings, dict[str, Any]]:
 
 
 def _ports() -> list[str]:
-    found: set[str] = set()
+    """Return a stable name of each port, one a device.
+
+    Adapters with one serial number share a name under by-id, which then leads to one of them only: both are named by
+    the socket they are plugged into.
+    """
+    names: dict[str, list[str]] = {}
     for pattern in _PLACES:
         folder, _, name = pattern.rpartition("/")
-        found.update(str(path) for path in Path(folder).glob(name))
+        for path in sorted(Path(folder).glob(name)):
+            names.setdefault(str(path.resolve()), []).append(str(path))
+    # A USB device of the same kind without a name under by-id has lost it to a twin.
+    twins = {Path(device).name.rstrip("0123456789") for device, paths in names.items() if _has_lost_its_id(paths)}
+    found = []
+    for device, paths in names.items():
+        by_id = [path for path in paths if _BY_ID in path]
+        by_socket = [path for path in paths if _BY_ID not in path and path != device]
+        is_twin = Path(device).name.rstrip("0123456789") in twins
+        found.append(next(iter((by_socket + by_id if is_twin else by_id + by_socket) or paths)))
     return sorted(found)
+
+
+def _has_lost_its_id(paths: list[str]) -> bool:
+    return not any(_BY_ID in path for path in paths) and any("-usb-" in Path(path).name for path in paths)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -112,7 +145,15 @@ def _list(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     item, options = _find(arguments)
     show = (lambda _text: None) if arguments.json else print
-    report: dict[str, Any] = {"reader": item.id, "driver": item.driver, "port": item.port, "reads": 0, "problem": None}
+    report: dict[str, Any] = {
+        "reader": item.id,
+        "driver": item.driver,
+        "port": item.port,
+        "reads": 0,
+        "refused": 0,
+        "dropped": [],
+        "problem": None,
+    }
     code = EXIT_GOOD
     try:
         reader = make_reader(item.driver, item.id, item.port, options, RealTransports())
@@ -185,8 +226,13 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
         show(f"hold a card to it; {arguments.seconds:g} s")
         end = time.monotonic() + arguments.seconds
         while time.monotonic() < end:
-            for event in reader.poll():
+            events = reader.poll()
+            for drop in _drops(reader):
+                report["dropped"].append(drop)
+                show(f"no card: {drop}")
+            for event in events:
                 report["reads"] += isinstance(event, CardRead)
+                report["refused"] += isinstance(event, CardRefused)
                 show(_sentence(event))
             time.sleep(reader.pause_seconds)
     finally:
@@ -194,10 +240,23 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
         report["vitals"] = asdict(reader.vitals)
     vitals = reader.vitals
     show(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    if not (report["reads"] or report["refused"] or vitals.dropped):
+        show(
+            "nothing was heard: was a card held to it? Is this its port? A reader that must be asked (twn4, pn532, "
+            "sl500) says nothing to the drivers of those that speak on their own"
+        )
     judged = score(vitals)
     report["score"] = judged.points
     show(f"score {judged.points} of 100" + (f": {judged.advice}" if judged.advice else ""))
-    return EXIT_FINDINGS if vitals.errors or vitals.resets or report.get("self_test") is False else EXIT_GOOD
+    report["dropped"] = report["dropped"][-_DROPS_REPORTED:]
+    is_good = not (vitals.errors or vitals.resets or vitals.refused) and report.get("self_test") is not False
+    return EXIT_GOOD if is_good else EXIT_FINDINGS
+
+
+def _drops(reader: Reader) -> list[str]:
+    """Return what the reader has dropped since the last call; drivers of chips drop nothing that could be told."""
+    take: Callable[[], list[str]] | None = getattr(reader, "take_drops", None)
+    return take() if take else []
 
 
 def _self_test(reader: Reader) -> bool | None:

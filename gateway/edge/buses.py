@@ -3,8 +3,9 @@
 Where several readers of a bus can, their looks run at the same time: each step of a look is one short call, and while a
 frame is on air the others use the bus. A reader that has the bus for itself is polled, which costs fewer calls.
 
-A reader that is gone is closed and opened again with a growing, jittered pause; the others on the bus go on. What a
-driver raises beside ReaderOffline is a fault of the driver: it is logged, and the reader is treated as offline.
+A reader that is gone is closed and opened again with a growing, jittered pause of at most 2 s, or 30 s where its
+opening keeps others waiting; the others on the bus go on. What a driver raises beside ReaderOffline is a fault of the
+driver: it is logged, and the reader is treated as offline.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from gateway.service import Beats
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 2.0
+# For a reader whose opening keeps the others on its bus waiting for longer than this.
+_LONG_OPENING_SECONDS, _LONGEST_BESIDE_OTHERS_SECONDS = 0.1, 30.0
 BEAT_DEADLINE_SECONDS = 15.0
 _IDLE_SECONDS = 0.1
 _PR_SET_TIMERSLACK, _TIMER_SLACK_NS = 29, 1000
@@ -142,15 +145,21 @@ class BusThread:
         return min(due - self._now(), _IDLE_SECONDS)
 
     @contextlib.contextmanager
-    def _losing(self, berth: _Berth) -> Iterator[None]:
+    def _losing(self, berth: _Berth, opening_since: float | None = None) -> Iterator[None]:
         """Lose the reader, and nothing else, when its driver raises."""
         try:
             yield
         except (ReaderOffline, MissingExtra) as error:
-            self._lose(berth, str(error))
+            self._lose(berth, str(error), self._longest_pause(opening_since))
         except Exception as error:
             log.exception("the driver of reader %s failed", berth.reader.name)
-            self._lose(berth, f"The driver failed: {type(error).__name__}.")
+            self._lose(berth, f"The driver failed: {type(error).__name__}.", self._longest_pause(opening_since))
+
+    def _longest_pause(self, opening_since: float | None) -> float:
+        if opening_since is None or not any(berth.is_open for berth in self._berths):
+            return LONGEST_PAUSE_SECONDS
+        took = self._now() - opening_since
+        return LONGEST_PAUSE_SECONDS if took < _LONG_OPENING_SECONDS else _LONGEST_BESIDE_OTHERS_SECONDS
 
     def _serve(self, berth: _Berth) -> None:
         with self._losing(berth):
@@ -209,7 +218,8 @@ class BusThread:
     def _try_open(self, berth: _Berth) -> None:
         if self._now() < berth.retry_at:
             return
-        with self._losing(berth):
+        begun = self._now()
+        with self._losing(berth, begun):
             if berth.antennas and berth.sharing:
                 berth.sharing.field(on=False)
             berth.reader.open()
@@ -221,15 +231,15 @@ class BusThread:
                 log.info("reader %s is ready", berth.reader.name)
                 self._note(berth.reader.name, "ready", berth.reader.vitals.detail)
 
-    def _lose(self, berth: _Berth, why: str) -> None:
+    def _lose(self, berth: _Berth, why: str, longest_pause: float) -> None:
         if berth.antennas and berth.antennas.holder is berth:
             berth.antennas.end()
         berth.look = None
         berth.reader.close()
         berth.is_open = False
         berth.reader.vitals.state, berth.reader.vitals.detail = "offline", why
-        berth.retry_at = self._now() + berth.pause_seconds * random.uniform(0.8, 1.2)
-        berth.pause_seconds = min(berth.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        berth.retry_at = self._now() + min(berth.pause_seconds, longest_pause) * random.uniform(0.7, 1.0)
+        berth.pause_seconds = min(berth.pause_seconds * 2, longest_pause)
         if berth.was_ready is not False:
             berth.was_ready = False
             log.warning("reader %s is offline, trying again: %s", berth.reader.name, why)

@@ -21,7 +21,31 @@ def reader_options(settings: GatewaySettings) -> dict[str, Any]:
             options[item.id] = parse_options(item.driver, item.options, problem)
     check_pins(settings, options)
     _check_antennas(settings, options)
+    _check_addresses(settings, options)
     return options
+
+
+def _check_addresses(settings: GatewaySettings, options: dict[str, Any]) -> None:
+    """Refuse readers of one line that could not be told apart or would not hear each other's panel."""
+    lines: dict[str, list[ReaderSettings]] = {}
+    for item in settings.readers:
+        if item.driver == "osdp" and item.id in options:
+            lines.setdefault(item.port, []).append(item)
+    for members in lines.values():
+        first = members[0]
+        seen: dict[int, str] = {}
+        for item in members:
+            address = options[item.id].address
+            if address in seen:
+                settings.file.problem(
+                    f"{item.place}.address",
+                    f"{address} is the address of reader {seen[address]!r} on the same line; give each its own",
+                )
+            seen.setdefault(address, item.id)
+            if options[item.id].baud != options[first.id].baud:
+                settings.file.problem(
+                    f"{item.place}.baud", f"reader {first.id!r} on the same line has {options[first.id].baud}"
+                )
 
 
 def _check_antennas(settings: GatewaySettings, options: dict[str, Any]) -> None:

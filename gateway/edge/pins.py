@@ -16,7 +16,9 @@ from gateway.config import GatewaySettings
 from gateway.transports.header import pins_of
 
 _POINT_KEYS = ("strike_gpio", "contact_gpio", "rex_gpio")
-_READER_KEYS = ("reset_gpio", "irq_gpio")
+_EDGE_KEYS = ("d0_gpio", "d1_gpio")
+_READER_KEYS = ("reset_gpio", "irq_gpio", *_EDGE_KEYS)
+_HEADER = "gpiochip:header"
 
 
 _POINTS, _RESETS = "points", "reset"
@@ -61,5 +63,7 @@ def check_pins(settings: GatewaySettings, options: Mapping[str, Any]) -> None:
             claim(f"point.{number}", key, getattr(point, key), f"point {point.id!r}", _POINTS)
     for reader in settings.readers:
         for key in _READER_KEYS:
+            if key in _EDGE_KEYS and reader.port != _HEADER:
+                continue  # the pins of another controller
             beside = _RESETS if (reader.driver, key) == ("rc522", "reset_gpio") else ""
             claim(reader.place, key, getattr(options.get(reader.id), key, None), f"reader {reader.id!r}", beside)

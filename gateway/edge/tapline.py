@@ -18,11 +18,10 @@ from gateway.access.event import CardRef, Event
 from gateway.access.people import Roster
 from gateway.access.rules import Decision, Moment, Presentation, Reason, decide
 from gateway.cards.encodings import project
-from gateway.cards.identity import UID_PROJECTION, CardNumber, card_key
-from gateway.cards.uid import Uid
+from gateway.cards.identity import CardNumber, card_key
 from gateway.edge.brake import Brake
 from gateway.edge.clock import Clock
-from gateway.errors import BadCardNumber, RetryError
+from gateway.errors import RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
 from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent, ReaderNotice
@@ -252,11 +251,7 @@ def _told(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:
 def _forms(number: CardNumber, roster: Roster | None) -> list[CardNumber]:
     """Return the number in every projection that the roster uses, the reader's own first."""
     forms = [number]
-    if roster is not None and number.projection == UID_PROJECTION and len(roster.projections) > 1:
-        try:
-            uid = Uid(number.value)
-        except BadCardNumber:
-            # A 125 kHz tag's number is no ISO 14443 UID; it has no other form.
-            return forms
-        forms += [form for name in roster.projections[1:] if (form := project(uid, name)) is not None]
+    if roster is not None:
+        others = (project(number, name) for name in roster.projections if name != number.projection)
+        forms += [form for form in others if form is not None]
     return forms

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.cards.detective import CANDIDATES
-from gateway.cards.encodings import encode
+from gateway.cards.encodings import encode, project
 from gateway.cards.identity import UID_PROJECTION
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber
@@ -106,7 +106,8 @@ class Teaching:
         if read is None:
             return Lesson(reader, round(left))
         try:
-            uid = Uid(read.number.value) if read.number.projection == UID_PROJECTION else None
+            whole = project(read.number, UID_PROJECTION)
+            uid = Uid(whole.value) if whole else None
         except BadCardNumber:
             uid = None
         if uid is None:

@@ -8,13 +8,14 @@ goes no further. To add a kind: one file with a `build` function, one line in KI
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.cards.encodings import check_encoding, decode
-from gateway.cards.identity import card_key
+from gateway.cards.identity import TECHNOLOGIES, card_key
 from gateway.errors import BadCardNumber, BadRecord, FatalError
 
 ROLES = ("student", "staff", "contact", "visitor")
@@ -150,10 +151,17 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CardReader:
-    """Turns what a source prints in its card column into a card key at once."""
+    """Turns what a source prints in its card column into a card key at once.
+
+    Attributes:
+        technology: of the cards, as for a reader (cards.identity.TECHNOLOGIES); empty leaves it to the encoding.
+        pattern: regular expression for the whole cell; its first group, when it has one, is the number.
+    """
 
     site_key: bytes
     encoding: str
+    technology: str = ""
+    pattern: str = ""
 
     def claim(self, text: str) -> CardClaim:
         """Read one printed card number.
@@ -161,8 +169,13 @@ class CardReader:
         Raises:
             BadRecord: not a number in this encoding, or one that can never identify a card.
         """
+        if self.pattern:
+            found = re.fullmatch(self.pattern, text.strip())
+            if not found:
+                raise BadRecord("This card number does not have the form of card_pattern.")
+            text = (found[1] or "") if found.re.groups else found[0]
         try:
-            number = decode(text, self.encoding)
+            number = decode(text, self.encoding, self.technology)
         except BadCardNumber as error:
             raise BadRecord(str(error)) from None
         if number.is_random:
@@ -203,7 +216,14 @@ class Options:
             check_encoding(name)
         except BadCardNumber as error:
             self.problem(key, str(error))
-        return CardReader(self.site_key, name)
+        technology = self.text("card_technology", "", ("", *TECHNOLOGIES))
+        pattern = self.text("card_pattern", "")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            self.problem("card_pattern", f"is not a regular expression ({error})")
+            pattern = ""
+        return CardReader(self.site_key, name, technology, pattern)
 
     def table(self, key: str) -> dict[str, str]:
         self.asked.add(key)

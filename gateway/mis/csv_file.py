@@ -6,6 +6,9 @@ its line and the others are used.
 
     columns = { person_key = "Student ID", card = "Card", given_name = "First", family_name = "Last", groups = "Form" }
 
+`card_encoding` says how the card column prints its numbers (cards.encodings), facility and card number such as
+"123-45678" among them; `card_technology = "125khz"` that they are no UIDs, `card_pattern` what of a cell is the number.
+
 `role`, `groups`, `card` and `stable_id` are optional; a column that is not named is looked for under its usual names.
 """
 

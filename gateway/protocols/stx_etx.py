@@ -7,14 +7,17 @@ The checksum is the exclusive or of the five bytes. Upper and lower case both oc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.cards.iso14443 import bcc
+from gateway.protocols.shapes import Shape, shape_of
 
 _STX, _ETX = 0x02, 0x03
 _LINE_ENDS = frozenset(b"\r\n")
 _HEX = frozenset(b"0123456789ABCDEFabcdef")
 _DIGITS = 12
+_SAMPLE_BYTES = 64
+OUTSIDE = "bytes outside of a frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Dropped:
 
     why: str
     length: int
+    shape: Shape = field(default=Shape(), compare=False)
 
 
 class StxEtxParser:
@@ -43,6 +47,8 @@ class StxEtxParser:
         self._digits = bytearray()
         self._inside = False
         self._length = 0
+        self._spoilt = ""
+        self._sample = bytearray()
 
     @property
     def waiting(self) -> bool:
@@ -52,11 +58,14 @@ class StxEtxParser:
         events: list[Tag | Dropped] = []
         for byte in data:
             if byte == _STX:
-                events += self._drop("frame cut short" if self._inside else "bytes outside of a frame")
+                events += self._drop("frame cut short" if self._inside else OUTSIDE)
                 self._inside = True
                 self._length = 1
+                self._sample.append(byte)
                 continue
             self._length += 1
+            if len(self._sample) < _SAMPLE_BYTES:
+                self._sample.append(byte)
             if not self._inside:
                 continue
             if byte == _ETX:
@@ -69,26 +78,37 @@ class StxEtxParser:
         return events
 
     def idle(self) -> list[Tag | Dropped]:
-        return self._drop("frame cut short" if self._inside else "bytes outside of a frame")
+        return self._drop("frame cut short" if self._inside else OUTSIDE)
+
+    def spoil(self, why: str) -> None:
+        """Say that bytes of the frame under way were lost; the next STX starts anew."""
+        self._spoilt = why
+        self._inside = False
+        self._length = max(self._length, 1)
+
+    def undate(self) -> None:
+        """Frames have an end of their own; silences do not matter."""
 
     def reset(self) -> None:
+        self._spoilt = ""
+        self._sample.clear()
         self._digits.clear()
         self._inside = False
         self._length = 0
 
     def _drop(self, why: str) -> list[Tag | Dropped]:
-        length = self._length
+        length, why, shape = self._length, self._spoilt or why, shape_of(bytes(self._sample))
         self.reset()
-        return [Dropped(why, length)] if length else []
+        return [Dropped(why, length, shape)] if length else []
 
     def _end(self) -> Tag | Dropped:
-        digits, length = self._digits.decode("ascii"), self._length
+        digits, length, shape = self._digits.decode("ascii"), self._length, shape_of(bytes(self._sample))
         self.reset()
         if len(digits) != _DIGITS:
-            return Dropped("wrong length", length)
+            return Dropped("wrong length", length, shape)
         raw = bytes.fromhex(digits)
         if bcc(raw[:5]) != raw[5]:
-            return Dropped("wrong checksum", length)
+            return Dropped("wrong checksum", length, shape)
         return Tag(raw[0], raw[1:5])
 
 

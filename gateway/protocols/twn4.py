@@ -8,19 +8,30 @@ Integers are little-endian. The reader needs a firmware of the Simple Protocol k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from gateway.errors import BadMessage
 
 SEARCH_TAG = b"050010\r"  # answer at most 16 bytes of ID
 GET_VERSION = b"0004FF\r"
-# LF none; HF MIFARE only: a search for one kind ends sooner.
-SET_TAG_TYPES_ISO14443A = b"05020000000001000000\r"
 RED, GREEN, YELLOW = 0x01, 0x02, 0x04
 LED_INIT = b"041007\r"
 
 _ISO14443A = 0x80
 _MAX_TEXT = 600
+# The reader's own numbers of kinds; the low five bits are their place in the masks of SetTagTypes.
+HID_PROX = 0x49
+TAG_TYPES = {
+    "iso14443a": _ISO14443A,
+    "iso15693": 0x82,
+    "legic": 0x83,
+    "iclass": 0x84,
+    "felica": 0x85,
+    "em4100": 0x40,
+    "hid-prox": HID_PROX,
+}
+_LOW_FREQUENCY, _HIGH_FREQUENCY = 0x40, 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,12 @@ class FoundTag:
 
     Attributes:
         tag_type: the reader's own number of a kind; 0x80 is ISO 14443 type A.
+        bits: how many bits of the number count; the first one is the top bit of its first byte.
     """
 
     tag_type: int
     number: bytes
+    bits: int = field(default=0, compare=False)
 
     @property
     def is_iso14443a(self) -> bool:
@@ -93,7 +106,17 @@ def parse_search(reply: bytes) -> FoundTag | None:
     # found | tag type | bits | bytes | ID
     if len(results) < 5 or len(results) != 4 + results[3] or (results[2] + 7) // 8 != results[3]:
         raise BadMessage("The reply to a search has a wrong length.")
-    return FoundTag(results[1], results[4:])
+    return FoundTag(results[1], results[4:], results[2])
+
+
+def set_tag_types(kinds: Iterable[str]) -> bytes:
+    """Build the request to search for these kinds of TAG_TYPES only: a search for one kind ends sooner."""
+    masks = {_LOW_FREQUENCY: 0, _HIGH_FREQUENCY: 0}
+    for kind in kinds:
+        number = TAG_TYPES[kind]
+        masks[number & 0xE0] |= 1 << (number & 0x1F)
+    low, high = (masks[band].to_bytes(4, "little") for band in (_LOW_FREQUENCY, _HIGH_FREQUENCY))
+    return _text(b"\x05\x02" + low + high)
 
 
 def beep(hertz: int, on_ms: int, volume: int = 100) -> bytes:

@@ -7,8 +7,9 @@ contract test.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -96,6 +97,9 @@ class Vitals:
     Attributes:
         state: `starting`, `ready`, `degraded`, `offline` or `faulty`.
         detail: one sentence for the technician.
+        dropped: frames that were no number, or that lost a part of theirs; they count as errors too.
+        refused: presentations of cards whose number is in another form than the settings say.
+        proposal: what the technician may try, from what was dropped or refused last; without any number.
     """
 
     state: str = "starting"
@@ -107,6 +111,9 @@ class Vitals:
     errors: int = 0
     resets: int = 0
     reopens: int = 0
+    dropped: int = 0
+    refused: int = 0
+    proposal: str = ""
     last_read_ns: int = 0
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -190,7 +197,7 @@ class SharingReader(Reader, Protocol):
 class Transports(Protocol):
     """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
 
-    The results keep the Protocol classes of transports.spi, serial, reset_line, irq_line and input_events.
+    The results keep the Protocol classes of transports.spi, serial, reset_line, irq_line, gpio_edges and input_events.
     """
 
     def now_ns(self) -> int:
@@ -199,11 +206,13 @@ class Transports(Protocol):
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
 
-    def serial(self, port: str, baud: int) -> Any: ...
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> Any: ...
 
     def reset_line(self, gpio: int) -> Any: ...
 
     def irq_line(self, gpio: int) -> Any: ...
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> Any: ...
 
     def input_device(self, port: str) -> Any: ...
 
@@ -246,6 +255,7 @@ DRIVERS: dict[str, Driver] = {
     "osdp": Driver("gateway.readers.osdp"),
     "wedge": Driver("gateway.readers.wedge"),
     "pcsc": Driver("gateway.readers.pcsc"),
+    "wiegand": Driver("gateway.readers.wiegand"),
 }
 
 
@@ -256,7 +266,7 @@ def parse_options(driver: str, table: Mapping[str, Any], problem: Callable[[str,
         problem: called with key and message for each key that is unknown or of a wrong type.
 
     Returns:
-        The driver's Options, with defaults in place of the refused keys.
+        The driver's Options, with defaults in place of the refused keys; None when those cannot stand alone.
     """
     options = importlib.import_module(DRIVERS[driver].module).Options
     known = {item.name: item for item in fields(options)}
@@ -279,7 +289,10 @@ def parse_options(driver: str, table: Mapping[str, Any], problem: Callable[[str,
         for text in error.problems:
             key, _, message = text.partition(": ")
             problem(key, message)
+    with contextlib.suppress(ConfigError):
         return options()
+    # A driver with settings that are required.
+    return None
 
 
 _WORDS: dict[type, str] = {

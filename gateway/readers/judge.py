@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.access.rules import Reason
 from gateway.cards.encodings import decode
-from gateway.cards.identity import CardNumber
+from gateway.cards.identity import KINDS, CardNumber
 from gateway.cards.iso14443 import UNKNOWN_TYPE
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber
@@ -28,10 +28,16 @@ def judge_uid(reader: str, raw: bytes, kind: str, seen_ns: int) -> CardRead | Ca
     return judge_number(reader, number, kind, seen_ns)
 
 
-def judge_text(reader: str, text: str, encoding: str, seen_ns: int) -> CardRead | CardRefused:
-    """Judge a printed number."""
+def judge_text(reader: str, text: str, encoding: str, seen_ns: int, *, technology: str = "") -> CardRead | CardRefused:
+    """Judge a printed number.
+
+    Args:
+        technology: of the cards, one of cards.identity.TECHNOLOGIES; empty leaves it to the encoding.
+    """
     try:
-        number = decode(text, encoding)
+        number = decode(text, encoding, technology)
     except BadCardNumber as error:
         return CardRefused(reader, Reason.CARD_FORMAT, str(error), seen_ns)
-    return judge_number(reader, number, UNKNOWN_TYPE, seen_ns)
+    # A name of KINDS says what the card is; the others say how a number was printed.
+    kind = number.projection if number.projection in KINDS else UNKNOWN_TYPE
+    return judge_number(reader, number, kind, seen_ns)

@@ -1,6 +1,6 @@
-"""OSDP readers on an RS-485 line, through libosdp (extra `osdp`); one reader a line.
+"""OSDP readers on an RS-485 line, through libosdp (extra `osdp`); several readers may share a line.
 
-    numbers          Wiegand 26, 34 and 58 bits, or 32, 56 and 80 bits of UID; other lengths are refused with a reason
+    numbers          words of 20 to 128 bits (cards.wiegand); parity of 26, 34 and 58 bits is checked
     Secure Channel   yes, with the reader's key from a file; without one the line is open to anybody who taps the wires
     card gone        never said
     LED, buzzer      yes
@@ -8,9 +8,10 @@
     inputs           told as notices; they are neither door contact nor exit button of a point
     keypad           counted only: what is typed may be a PIN, and no log, journal or recording may hold one
 
-After ReaderOffline the line is opened anew with a fresh control panel, which takes a third of a second. A recording
-holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with a session key of its own, so
-they could neither be masked nor played again.
+Readers of one port need different addresses and the same baud; each has a key of its own. One that is silent is called
+once a second and keeps the line for 30 ms then. After ReaderOffline a reader gets a fresh control panel, which takes a
+third of a second. A recording holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with
+a session key of its own, so they could neither be masked nor played again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.access.rules import Reason
+from gateway.cards.identity import TECHNOLOGIES
 from gateway.cards.iso14443 import UNKNOWN_TYPE
 from gateway.cards.wiegand import number_of
 from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers.base import CardRefused, ReaderEvent, ReaderNotice, Transports, Vitals
 from gateway.readers.judge import judge_number
+from gateway.readers.osdp_line import line_of
 from gateway.readers.osdp_panel import REFRESH_SECONDS, LibosdpPanel
 from gateway.readers.serial_base import option_problems
 
@@ -42,20 +45,26 @@ class Options:
     """Settings of an osdp reader.
 
     Attributes:
-        address: of the reader on its line, 0 to 126.
+        address: of the reader on its line, 0 to 126; readers of one port have different ones.
         scbk_file: file with the reader's Secure Channel base key, 32 hex digits; empty for a plain line.
         bit_order: `lsb` when the reader sends the UID's last byte first.
+        technology: of the cards: `iso14443a`, `125khz`, or one of `em4100`, `iso15693`, `iclass`, `felica`, `legic`,
+            `other`. Left empty, words with parity are never taken for random UIDs of phones, words of 32 bits are, and
+            40 or 64 bits are bare words.
     """
 
     baud: int = 9600
     address: int = 0
     scbk_file: str = ""
     bit_order: str = "msb"
+    technology: str = ""
 
     def __post_init__(self) -> None:
         problems = option_problems(self, {"address": (0, 126)})
         if self.bit_order not in {"msb", "lsb"}:
             problems.append("bit_order: must be msb or lsb")
+        if self.technology and self.technology not in TECHNOLOGIES:
+            problems.append(f"technology: must be one of {', '.join(TECHNOLOGIES)}")
         if problems:
             raise ConfigError(problems)
 
@@ -170,9 +179,10 @@ class OsdpReader:
         if self._options.bit_order == "lsb" and not bits % 8:
             word = int.from_bytes(word.to_bytes(bits // 8, "big"), "little")
         try:
-            number = number_of(word, bits)
+            number = number_of(word, bits, self._options.technology)
         except BadCardNumber as error:
             self.vitals.errors += 1
+            self.vitals.refused += 1
             return CardRefused(self.name, Reason.CARD_FORMAT, str(error), now_ns)
         return judge_number(self.name, number, UNKNOWN_TYPE, now_ns)
 
@@ -194,6 +204,6 @@ class OsdpReader:
 
 def make(name: str, port: str, options: Options, transports: Transports) -> OsdpReader:
     panel = transports.library(
-        lambda wires: LibosdpPanel(wires.serial(port, options.baud), options.address, options.scbk_file, wires.now_ns)
+        lambda wires: LibosdpPanel(line_of(wires, port, options.baud), options.address, options.scbk_file, wires.now_ns)
     )
     return OsdpReader(name, panel, options, transports.now_ns)

@@ -1,9 +1,10 @@
 """libosdp fenced in: one control panel with one peripheral device, whose methods return what JSON can hold.
 
 It runs on the bus thread, since libosdp's own thread dies silently with the first serial error; its channel never
-raises and gives one piece a turn, since libosdp reads until nothing comes; silence is measured here, since a lost
-reader would rest for 300 s by its rules; and nothing is asked that the reader has not said it can do, since one refused
-command (NAK) counts for libosdp as a lost reader. What keys were pressed ends in this file: they may be a PIN.
+raises; it works when the line gives it a turn (osdp_line.py), since several readers may share the wires; silence is
+measured here, since a lost reader would rest for 300 s by its rules; and nothing is asked that the reader has not said
+it can do, since one refused command (NAK) counts for libosdp as a lost reader. What keys were pressed ends in this
+file: they may be a PIN.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from gateway.errors import ConfigError, MissingExtra, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.transports.serial import SerialTransport
+from gateway.readers.osdp_line import OsdpLine
 
 REFRESH_SECONDS = 0.002
 _START_SECONDS = 1.65
@@ -26,55 +27,31 @@ _SILENCE_NS = 1_500_000_000
 _KEY_BYTES = 16
 _TENTHS = 10  # libosdp counts LED and buzzer times in 100 ms
 _LONGEST = 512
-_REPLY = 0x80  # in a reply's address byte
+_EVENTS_KEPT = 256
+# How often a silent reader is called beside others, and how long one that has answered may take to come up.
+_CALL_NS, _HANDSHAKE_NS = 1_000_000_000, 1_650_000_000
 
 
 class _Channel:
-    """What libosdp reads and writes; an exception in here would end it, so it keeps the error instead.
+    """What libosdp reads and writes; an exception in here would end it, so it keeps the error instead."""
 
-    Attributes:
-        heard_ns: when something last came that looks like the head of this reader's reply; noise does not.
-    """
-
-    def __init__(self, transport: SerialTransport, address: int, now_ns: Callable[[], int]) -> None:
+    def __init__(self, write: Callable[[bytes], None]) -> None:
         self.id = 0
         self.error: ReaderOffline | None = None
-        self.heard_ns = now_ns()
-        self.has_heard = False
-        self._transport = transport
-        self._now_ns = now_ns
-        self._head = bytes([0x53, address | _REPLY])
-        self._last = b""
+        self._write = write
         self._rest = b""
-        self._may_read = True
 
-    def begin_turn(self) -> None:
-        self._may_read = True
+    def take(self, frame: bytes) -> None:
+        # What is more than a few frames is old; libosdp's own buffer would flow over and say so on the console.
+        self._rest = (self._rest + frame)[-_LONGEST:]
 
     def read(self, max_bytes: int) -> bytes:
-        if not self._may_read:
-            return b""
-        self._may_read = False
-        try:
-            arrived = self._transport.read(0)
-        except ReaderOffline as error:
-            self.error = error
-            return b""
-        self._listen(arrived)
-        # What is more than a few frames is noise; libosdp's own buffer would flow over and say so on the console.
-        waiting = (self._rest + arrived)[-_LONGEST:]
-        data, self._rest = waiting[:max_bytes], waiting[max_bytes:]
+        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return data
-
-    def _listen(self, arrived: bytes) -> None:
-        if self._head in self._last + arrived:
-            self.heard_ns = self._now_ns()
-            self.has_heard = True
-        self._last = arrived[-1:] or self._last
 
     def write(self, data: bytes) -> int:
         try:
-            self._transport.write(data)
+            self._write(data)
         except ReaderOffline as error:
             self.error = error
         return len(data)
@@ -84,7 +61,7 @@ class _Channel:
 
 
 class LibosdpPanel:
-    """One control panel on one line.
+    """The control panel of one reader on a line.
 
     Args:
         key_file: file with the Secure Channel base key, 32 hex digits; empty for a plain line.
@@ -92,44 +69,82 @@ class LibosdpPanel:
 
     def __init__(
         self,
-        transport: SerialTransport,
+        line: OsdpLine,
         address: int,
         key_file: str,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._transport = transport
-        self._address = address
+        self.address = address
+        self.is_called = False
+        self._line = line
         self._key_file = key_file
         self._now_ns = now_ns
-        self._channel = _Channel(transport, address, now_ns)
+        self._channel = _Channel(self._ask)
         self._library: Any = None
         self._panel: Any = None
-        self._arrived: deque[dict[str, Any]] = deque()
+        self._key_bytes: bytes | None = None
+        self._arrived: deque[dict[str, Any]] = deque(maxlen=_EVENTS_KEPT)
         self._late = 0
+        self._heard_ns = 0
+        self._has_heard = False
+        self._begun_ns = 0
+        self._opening = 0
 
     def open(self) -> None:
-        """Open the line and wait until the reader is up, and drop the cards it has kept; at most 1.9 s.
+        """Bring the reader up and drop the cards it has kept; at most 1.9 s.
+
+        A reader that was silent before is called while the others on its line work: then this returns at once, and
+        succeeds when the reader has answered meanwhile.
 
         Raises:
             ReaderOffline: the port is gone, the reader is silent, or it has another key.
             ConfigError: the key file holds no key.
             MissingExtra: libosdp is not installed.
         """
-        self.close()
-        library = self._import()
-        key = self._key()
-        self._transport.open()
-        self._library = library
-        self._channel = _Channel(self._transport, self._address, self._now_ns)
-        self._arrived.clear()
-        flags = [library.LibFlag.EnforceSecure] if key else []
-        device = library.PDInfo(self._address, self._channel, scbk=key, flags=flags)
-        self._panel = library.ControlPanel([device], log_level=library.LogLevel.Emergency)
-        self._panel.set_event_handler(self._on_event)
-        self._wait_until_up(secure=key is not None)
-        self._drop_late_cards()
+        self._library = self._import()
+        self._key_bytes = self._key()
+        was_called = self._line.calls(self)
+        if not was_called:
+            self.close()
+        self._line.enter(self)
+        if not was_called:
+            self._restart()
+        # Once after each opening of the port the others wait, so that all of them are up together.
+        waits = self._opening != self._line.openings or not self._line.has_others(self)
+        self._opening = self._line.openings
+        try:
+            self._wait_until_up(_START_SECONDS if waits else 0.0)
+        except ReaderOffline:
+            self._leave()
+            raise
+        if was_called:
+            self._late, kept = self._without_cards()
+            self._arrived = kept
+        else:
+            self._drop_late_cards()
+        self.is_called = False
+        self._heard_ns = self._now_ns()
         # Its status is not asked for: peripherals built on libosdp answer the question with zeros, which would end an
         # alarm that goes on. What changes is told by the reader itself, also after a lost line.
+
+    def _restart(self) -> None:
+        library = self._library
+        self._channel = _Channel(self._ask)
+        self._has_heard = False
+        self._begun_ns = self._now_ns()
+        flags = [library.LibFlag.EnforceSecure] if self._key_bytes else []
+        device = library.PDInfo(self.address, self._channel, scbk=self._key_bytes, flags=flags)
+        self._panel = library.ControlPanel([device], log_level=library.LogLevel.Emergency)
+        self._panel.set_event_handler(self._on_event)
+
+    def _ask(self, question: bytes) -> None:
+        self._line.write(self, question)
+
+    def take(self, frame: bytes) -> None:
+        """Take one answer of this reader from the line."""
+        self._heard_ns = self._now_ns()
+        self._has_heard = True
+        self._channel.take(frame)
 
     @staticmethod
     def _import() -> Any:
@@ -152,37 +167,49 @@ class LibosdpPanel:
             raise ConfigError([f"scbk_file: {self._key_file} must hold 32 hex digits"])
         return key
 
-    def _wait_until_up(self, *, secure: bool) -> None:
-        context, end = self._panel.ctx, time.monotonic() + _START_SECONDS
-        while not (context.sc_status() if secure else context.status()) & 1:
-            self._refresh()
+    @property
+    def _is_up(self) -> bool:
+        context = self._panel.ctx
+        return bool((context.sc_status() if self._key_bytes else context.status()) & 1)
+
+    def _wait_until_up(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._is_up:
+            self._line.pump()
             if time.monotonic() > end:
-                port = self._transport.port
-                if secure and self._channel.has_heard:
+                port = f"{self._line.port}, address {self.address}"
+                if self._key_bytes and self._has_heard:
                     raise ReaderOffline(
                         f"The OSDP reader on {port} opens no Secure Channel; check the key in scbk_file."
                     )
                 raise ReaderOffline(f"No OSDP reader answers on {port}; check address, baud and the two wires.")
             time.sleep(REFRESH_SECONDS)
-        self._channel.heard_ns = self._now_ns()
 
     def _drop_late_cards(self) -> None:
         # Whoever held them to the reader while the line was down may be gone: a late tap must not open a door.
         end = time.monotonic() + _LATE_SECONDS
         while time.monotonic() < end:
-            self._refresh()
+            self._line.pump()
             time.sleep(REFRESH_SECONDS)
-        kept = [event for event in self._arrived if event["event"] != self._library.Event.CardRead]
-        self._late = len(self._arrived) - len(kept)
-        self._arrived = deque(kept)
+        self._late, self._arrived = self._without_cards()
 
-    def _refresh(self) -> None:
-        if self._panel is None:
-            raise ReaderOffline(f"{self._transport.port} is not open.")
-        self._channel.begin_turn()
+    def _without_cards(self) -> tuple[int, deque[dict[str, Any]]]:
+        others = (event for event in self._arrived if event["event"] != self._library.Event.CardRead)
+        kept = deque(others, maxlen=_EVENTS_KEPT)
+        return len(self._arrived) - len(kept), kept
+
+    def refresh(self) -> None:
+        """Let libosdp work; the line calls this when it is this reader's turn."""
+        if self.is_called and not self._is_up and self._now_ns() - self._begun_ns > self._patience_ns():
+            # libosdp would rest for minutes; a new panel asks at once.
+            self._restart()
         self._panel.ctx.refresh()
         if self._channel.error:
-            raise self._channel.error
+            error, self._channel.error = self._channel.error, None
+            raise error
+
+    def _patience_ns(self) -> int:
+        return _HANDSHAKE_NS if self._has_heard else _CALL_NS
 
     def turn(self) -> list[dict[str, Any]]:
         """Let libosdp work, and return what the reader has told since, oldest first.
@@ -194,9 +221,11 @@ class LibosdpPanel:
         Raises:
             ReaderOffline: the port is gone, or the reader has been silent for 1.5 s.
         """
-        self._refresh()
-        if self._now_ns() - self._channel.heard_ns > _SILENCE_NS:
-            raise ReaderOffline(f"The OSDP reader on {self._transport.port} has stopped answering.")
+        if self._panel is None or self.is_called:
+            raise ReaderOffline(f"{self._line.port} is not open.")
+        self._line.pump()
+        if self._now_ns() - self._heard_ns > _SILENCE_NS:
+            raise ReaderOffline(f"The OSDP reader on {self._line.port}, address {self.address}, has stopped answering.")
         told: list[dict[str, Any]] = [{"kind": "late", "count": self._late}] if self._late else []
         self._late = 0
         while self._arrived:
@@ -279,5 +308,16 @@ class LibosdpPanel:
         return any(self._panel.ctx.check_capability(0, capability))
 
     def close(self) -> None:
-        self._panel = None
-        self._transport.close()
+        self._leave()
+        if not self.is_called:
+            self._panel = None
+
+    def _leave(self) -> None:
+        """Leave the line; beside others it goes on being called, with a new panel."""
+        if self._panel is None:
+            return
+        was_called = self.is_called
+        self.is_called = self._line.has_others(self)
+        self._line.leave(self)
+        if self.is_called and not was_called:
+            self._restart()

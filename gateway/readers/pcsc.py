@@ -1,6 +1,7 @@
 """Desk readers behind PC/SC (extra `pcsc`): ACR122U, ACR1252U, OMNIKEY 5x2x and others.
 
-    UIDs             4, 7 and 10 bytes, by the pseudo APDU FF CA 00 00 00 (PC/SC part 3, section 3.2.2.1.3)
+    numbers          UIDs of 4, 7 and 10 bytes, by the pseudo APDU FF CA 00 00 00 (PC/SC part 3, section 3.2.2.1.3);
+                     others when `technology` names them
     card gone        yes
     LED, buzzer      no
 
@@ -16,15 +17,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.access.rules import Reason
+from gateway.cards.identity import KINDS, identify
 from gateway.cards.iso14443 import UNKNOWN_TYPE
-from gateway.errors import ConfigError, ReaderOffline
+from gateway.cards.uid import UID_LENGTHS
+from gateway.errors import BadCardNumber, ConfigError, ReaderOffline
 from gateway.points.actions import Signal
-from gateway.readers.base import CardGone, CardRefused, ReaderEvent, Transports, Vitals
+from gateway.readers.base import CardGone, CardRead, CardRefused, ReaderEvent, Transports, Vitals
 from gateway.readers.judge import judge_uid
 from gateway.readers.pcsc_watch import PcscWatch
 
 _WAIT_MS = 50
 _OK = b"\x90\x00"
+_ISO15693_HEAD = 0xE0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,21 @@ class Options:
 
     Attributes:
         rearm_ms: how long a card must be away before it counts again.
+        technology: what cards with numbers of another length than UIDs are: iso15693, iclass, felica, legic or
+            em4100. Left empty, those are refused.
     """
 
     rearm_ms: float = 300.0
+    technology: str = ""
 
     def __post_init__(self) -> None:
+        problems = []
         if not 20 <= self.rearm_ms <= 10_000:
-            raise ConfigError(["rearm_ms: must be from 20 to 10000"])
+            problems.append("rearm_ms: must be from 20 to 10000")
+        if self.technology and self.technology not in KINDS:
+            problems.append(f"technology: must be one of {', '.join(KINDS)}")
+        if problems:
+            raise ConfigError(problems)
 
 
 class Watch(Protocol):
@@ -63,6 +75,7 @@ class PcscReader:
         self.pause_seconds = 0.0
         self._watch = watch
         self._rearm_ns = int(options.rearm_ms * 1e6)
+        self._technology = options.technology
         self._now_ns = now_ns
         self._card: bytes | None = None
         self._left_ns = 0
@@ -119,7 +132,18 @@ class PcscReader:
         if not uid:
             detail = "The card gives no UID through PC/SC; it may be a contact card or an ISO 15693 tag."
             return [*events, CardRefused(self.name, Reason.CARD_FORMAT, detail, now_ns)]
+        if self._technology and len(uid) not in UID_LENGTHS:
+            return [*events, self._other(uid, now_ns)]
         return [*events, judge_uid(self.name, uid, UNKNOWN_TYPE, now_ns)]
+
+    def _other(self, raw: bytes, now_ns: int) -> ReaderEvent:
+        if self._technology == "iso15693" and raw[0] != _ISO15693_HEAD == raw[-1]:
+            raw = raw[::-1]  # some makers give the last byte first
+        try:
+            number = identify(raw, self._technology)
+        except BadCardNumber as error:
+            return CardRefused(self.name, Reason.CARD_FORMAT, str(error), now_ns)
+        return CardRead(self.name, number, self._technology, now_ns)
 
     def signal(self, signal: Signal) -> bool:  # noqa: ARG002  # no two makers agree on how
         return False

@@ -13,22 +13,24 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gateway.cards.encodings import check_encoding
-from gateway.errors import BadCardNumber, ConfigError
-from gateway.protocols.line import KNOWN_BANNERS, Banner, Line, LineEvent, LineForm, LineParser
+from gateway.errors import ConfigError
+from gateway.protocols.line import KNOWN_BANNERS, Banner, Dropped, Line, LineEvent, LineForm, LineParser, frame_bytes
 from gateway.readers.base import CardRefused, ReaderEvent, Transports
-from gateway.readers.judge import judge_text
-from gateway.readers.serial_base import TalkingReader, option_problems
+from gateway.readers.serial_base import TalkingReader, framing_of, option_problems
+from gateway.readers.text_form import TextForm, TextOptions
 from gateway.transports.serial import SerialTransport
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Settings of a serial-line reader.
+class Options(TextOptions):
+    """Settings of a serial-line reader, beside those of text_form.TextOptions.
 
     Attributes:
-        encoding: how the reader prints a card number, a name or chain of cards.encodings.
-        pattern: regular expression for the text between prefix and suffix; its first group is the number.
+        parity: `none`, `even` or `odd`; a byte with a wrong one spoils its line.
+        data_bits: 7 or 8; stop_bits 1 or 2.
+        start: bytes before every line, such as `STX`, `:` or `0x02`; a line without them is dropped.
+        end: bytes that end a line in place of CR or LF, such as `ETX`, `NUL` or `CR LF ETX`. With neither start nor
+            end, text between STX and ETX is taken as well.
         banner: regular expression for what the reader prints when it starts.
         idle_gap_ms: silence that ends a line or spoils a partial one.
         ends_by_silence: the reader sends no CR or LF.
@@ -36,10 +38,11 @@ class Options:
     """
 
     baud: int = 9600
-    encoding: str = "hex-msb"
-    prefix: str = ""
-    suffix: str = ""
-    pattern: str = ""
+    parity: str = "none"
+    data_bits: int = 8
+    stop_bits: int = 1
+    start: str = ""
+    end: str = ""
     banner: str = KNOWN_BANNERS
     idle_gap_ms: float = 60.0
     ends_by_silence: bool = False
@@ -48,18 +51,30 @@ class Options:
 
     def __post_init__(self) -> None:
         bounds = {"idle_gap_ms": (5.0, 2000.0), "repeat_ms": (0.0, 60_000.0), "max_bytes": (4.0, 512.0)}
-        problems = option_problems(self, bounds)
-        try:
-            check_encoding(self.encoding)
-        except BadCardNumber as error:
-            problems.append(f"encoding: {error}")
-        for key in ("pattern", "banner"):
+        problems = option_problems(self, bounds) + self.text_problems()
+        for key in ("start", "end"):
             try:
-                re.compile(getattr(self, key))
-            except re.error as error:
-                problems.append(f"{key}: is not a regular expression ({error})")
+                frame_bytes(getattr(self, key))
+            except ValueError as error:
+                problems.append(f"{key}: names no bytes ({error}); write such as STX, CR LF or 0x02")
+        try:
+            re.compile(self.banner)
+        except re.error as error:
+            problems.append(f"banner: is not a regular expression ({error})")
         if problems:
             raise ConfigError(problems)
+
+    def form(self) -> LineForm:
+        return LineForm(
+            self.prefix,
+            self.suffix,
+            self.pattern,
+            self.banner,
+            self.ends_by_silence,
+            self.max_bytes,
+            frame_bytes(self.start),
+            frame_bytes(self.end),
+        )
 
 
 class SerialLineReader(TalkingReader[LineEvent]):
@@ -68,25 +83,25 @@ class SerialLineReader(TalkingReader[LineEvent]):
     def __init__(
         self, name: str, transport: SerialTransport, options: Options, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        form = LineForm(
-            options.prefix, options.suffix, options.pattern, options.banner, options.ends_by_silence, options.max_bytes
-        )
-        super().__init__(name, transport, LineParser(form), options.idle_gap_ms, options.repeat_ms, now_ns)
-        self._encoding = options.encoding
+        super().__init__(name, transport, LineParser(options.form()), options.idle_gap_ms, options.repeat_ms, now_ns)
+        self._form = TextForm(options)
 
     def _judge(self, frame: LineEvent, now_ns: int) -> Iterable[ReaderEvent]:
         if isinstance(frame, Line):
             if self._is_repeat(frame.text, now_ns):
                 return
-            event = judge_text(self.name, frame.text, self._encoding, now_ns)
-            self.vitals.errors += isinstance(event, CardRefused)
+            event = self._form.judge(self.name, frame.text, now_ns)
+            if isinstance(event, CardRefused):
+                self._refuse(event)
             yield event
         elif isinstance(frame, Banner):
             self.vitals.resets += 1
             self.vitals.detail = "The reader has restarted; check its supply when this repeats."
-        else:
-            self._drop(frame.why, frame.length)
+        elif isinstance(frame, Dropped):
+            self._drop(frame.why, frame.length, frame.shape)
 
 
 def make(name: str, port: str, options: Options, transports: Transports) -> SerialLineReader:
-    return SerialLineReader(name, transports.serial(port, options.baud), options, transports.now_ns)
+    return SerialLineReader(
+        name, transports.serial(port, options.baud, framing_of(options)), options, transports.now_ns
+    )

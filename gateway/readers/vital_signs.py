@@ -10,6 +10,9 @@ from gateway.readers.base import Vitals
 _RETRIES_PER_TAP = 0.3
 _ERRORS_PER_TAP = 0.05
 _ENOUGH_TAPS = 10
+_OTHER_FORM_PER_TAP = 0.2
+TAPS_LOST = "taps lost"
+"""The counter of lines that the kernel has dropped parts of; each was somebody's tap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +47,31 @@ def score(vitals: Vitals, since: Vitals | None = None) -> Score:
         )
     if reopens := grown("reopens"):
         signs.append((min(15 * reopens, 45), "its port comes and goes: look at plug and cable"))
-    taps = grown("presentations")
+    taps, refused, dropped = grown("presentations"), grown("refused"), grown("dropped")
+    signs += _unread(taps - refused, refused, dropped, vitals.proposal)
+    if lost := vitals.counters.get(TAPS_LOST, 0) - (since.counters.get(TAPS_LOST, 0) if since else 0):
+        signs.append((min(10 * lost, 40), f"{lost} taps were lost while the gateway was busy: look at its memory card"))
+    if vitals.state == "degraded":
+        signs.append((30, vitals.detail))
     if taps >= _ENOUGH_TAPS:
         retries, errors = grown("retries") / taps, grown("errors") / taps
         if retries > _RETRIES_PER_TAP:
             signs.append(
                 (min(int(30 * retries), 40), "cards need several attempts: metal behind it, or a weak antenna")
             )
-        if errors > _ERRORS_PER_TAP:
+        if errors > _ERRORS_PER_TAP and taps > refused:
             signs.append((min(int(200 * errors), 50), "numbers arrive damaged: long wires, noise, or a wrong setting"))
+        if taps > refused > _OTHER_FORM_PER_TAP * taps:
+            signs.append((15, "many cards are of another form than its settings say, and whole: no noise"))
     if not signs:
         return Score(100, "")
     return Score(max(100 - sum(points for points, _ in signs), 5), max(signs)[1])
+
+
+def _unread(read: int, refused: int, dropped: int, proposal: str) -> list[tuple[int, str]]:
+    """Judge a reader that hears something and has never read a card."""
+    if read > 0 or not (refused or dropped):
+        return []
+    if refused >= dropped:
+        return [(60, f"its cards arrive whole, in another form than its settings say: {proposal}")]
+    return [(80, "nothing that it sends is a number" + (f"; try {proposal}" if proposal else ""))]

@@ -72,10 +72,17 @@ class AskedDevice(PtyEnd):
 
 
 class Twn4Device(AskedDevice):
-    """TWN4 with Simple Protocol firmware; `shown` collects its LED and beep requests."""
+    """TWN4 with Simple Protocol firmware; `shown` collects its LED and beep requests.
+
+    Attributes:
+        tag_type: the reader's own number of the kind of its cards.
+        bits: how many bits their numbers have; 0 for whole bytes.
+    """
 
     def __init__(self) -> None:
         self._text = bytearray()
+        self._searched = bytes(8)
+        self.tag_type, self.bits = 0x80, 0
         super().__init__()
 
     def answers(self, data: bytes) -> Iterable[bytes]:
@@ -95,7 +102,10 @@ class Twn4Device(AskedDevice):
             case b"\x00\x04":
                 text = b"TWN4/B1.08/CCS3.17"
                 return bytes([0, len(text)]) + text
-            case b"\x05\x02" | b"\x04\x10":
+            case b"\x05\x02":
+                self._searched = request[2:]
+                return b"\x00"
+            case b"\x04\x10":
                 return b"\x00"
             case b"\x04\x07" | b"\x04\x11" | b"\x04\x12" | b"\x04\x14":
                 self.shown.append(request.hex())
@@ -104,10 +114,11 @@ class Twn4Device(AskedDevice):
                 return b"\x01"
 
     def _search(self) -> bytes:
-        if not self._cards:
+        mask = int.from_bytes(self._searched[4:] if self.tag_type & 0x80 else self._searched[:4], "little")
+        if not self._cards or not mask >> (self.tag_type & 0x1F) & 1:
             return b"\x00\x00"
         uid = self._cards[0][1]
-        return bytes([0, 1, 0x80, len(uid) * 8, len(uid)]) + uid
+        return bytes([0, 1, self.tag_type, self.bits or len(uid) * 8, len(uid)]) + uid
 
 
 class Pn532Device(AskedDevice):

@@ -15,6 +15,7 @@ from gateway.simulator.chips_rc522 import Mfrc522Chip
 from gateway.simulator.clocks import Clock, RealClock
 from gateway.simulator.iso14443_cards import Field
 from gateway.simulator.line_readers import LineReader, PtyEnd
+from gateway.simulator.wiegand_reader import WiegandWires
 from gateway.transports.memory import MemoryKeyboard, MemorySpi
 from gateway.transports.serial import SerialPort
 
@@ -22,8 +23,8 @@ from gateway.transports.serial import SerialPort
 class _PluggedPort(SerialPort):
     """A serial port whose device path may change while it is unplugged, as behind /dev/serial/by-id."""
 
-    def __init__(self, name: str, line: PtyEnd, baud: int) -> None:
-        super().__init__(name, baud)
+    def __init__(self, name: str, line: PtyEnd, baud: int, framing: str = "8N1") -> None:
+        super().__init__(name, baud, framing)
         self._line = line
 
     def open(self) -> None:
@@ -82,6 +83,7 @@ class SimulatedTransports:
         self._chips: dict[str, Mfrc522Chip] = {}
         self._ends: dict[str, PtyEnd] = {}
         self._keyboards: dict[str, MemoryKeyboard] = {}
+        self._wiegand: dict[tuple[str, int, int], WiegandWires] = {}
         self._reset_pins: list[tuple[int, str]] = []
         self._irq_pins: list[tuple[int, str]] = []
 
@@ -93,12 +95,19 @@ class SimulatedTransports:
         wire.set_speed(speed_hz)
         return wire
 
-    def serial(self, port: str, baud: int) -> SerialPort:
-        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialPort:
+        return _PluggedPort(port, self._ends.get(port) or self.line(port), baud, framing)
 
     def attach(self, port: str, device: PtyEnd) -> None:
         """Put a device of asked_readers at a port, in place of a line reader."""
         self._ends[port] = device
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> WiegandWires:
+        return self.wiegand(port, *gpios)
+
+    def wiegand(self, port: str, d0: int, d1: int) -> WiegandWires:
+        """Return the wiegand reader at two pins."""
+        return self._wiegand.setdefault((port, d0, d1), WiegandWires(port, d0, d1))
 
     def input_device(self, port: str) -> MemoryKeyboard:
         return self.keyboard(port)

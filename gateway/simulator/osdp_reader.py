@@ -17,14 +17,14 @@ _REFRESH_SECONDS = 0.002
 
 
 class _FarChannel:
-    def __init__(self, end: PtyEnd) -> None:
+    def __init__(self, end: OsdpDevice) -> None:
         self.id = 0
         self._end = end
         self._rest = b""
 
     def read(self, max_bytes: int) -> bytes:
         try:
-            self._rest += self._end.received()
+            self._rest += self._end.hear()
         except OSError:
             return b""
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
@@ -32,7 +32,7 @@ class _FarChannel:
 
     def write(self, data: bytes) -> int:
         try:
-            self._end.send(data)
+            self._end.say(data)
         except OSError:
             return len(data)
         return len(data)
@@ -41,10 +41,40 @@ class _FarChannel:
         self._rest = b""
 
 
+class OsdpWires(PtyEnd):
+    """The two wires of a line with several devices: each hears the panel and all the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._heard: dict[object, bytes] = {}
+
+    def join(self, device: object) -> None:
+        self._heard[device] = b""
+
+    def hear(self, device: object) -> bytes:
+        """Return what has been said since this device listened last."""
+        with self._lock:
+            self._spread(self.received())
+            data, self._heard[device] = self._heard[device], b""
+            return data
+
+    def say(self, device: object, data: bytes) -> None:
+        with self._lock:
+            self.send(data)
+            self._spread(data, device)
+
+    def _spread(self, data: bytes, speaker: object = None) -> None:
+        for device in self._heard:
+            if device is not speaker:
+                self._heard[device] += data
+
+
 class OsdpDevice(PtyEnd):
     """One peripheral device.
 
     Args:
+        wires: what it shares with others; None gives it a line of its own.
         key: its Secure Channel base key, None for a plain reader.
         inputs: how many contacts can be wired to it; it refuses what it has not (NAK).
         has_lamp: False for a reader with neither LED nor buzzer.
@@ -54,10 +84,21 @@ class OsdpDevice(PtyEnd):
         mute: True for a reader that hangs.
     """
 
-    def __init__(self, address: int = 0, key: bytes | None = None, inputs: int = 0, *, has_lamp: bool = True) -> None:
+    def __init__(
+        self,
+        address: int = 0,
+        key: bytes | None = None,
+        inputs: int = 0,
+        *,
+        has_lamp: bool = True,
+        wires: OsdpWires | None = None,
+    ) -> None:
         import osdp  # noqa: PLC0415  # an extra
 
         super().__init__()
+        self._wires = wires
+        if wires is not None:
+            wires.join(self)
         self.mute = False
         self.shown: list[dict[str, Any]] = []
         self._library = osdp
@@ -80,12 +121,21 @@ class OsdpDevice(PtyEnd):
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def hear(self) -> bytes:
+        return self._wires.hear(self) if self._wires else self.received()
+
+    def say(self, data: bytes) -> None:
+        if self._wires:
+            self._wires.say(self, data)
+        else:
+            self.send(data)
+
     def _serve(self) -> None:
         while not self._stop.is_set():
             if self.mute:
                 # A hung reader hears nothing; it must not answer old questions later.
                 with contextlib.suppress(OSError):
-                    self.received()
+                    self.hear()
             else:
                 with self._lock:
                     self._device.ctx.refresh()

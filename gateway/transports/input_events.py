@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import struct
+import time
 from typing import Protocol
 
 from gateway.errors import ReaderOffline
@@ -15,6 +16,8 @@ EVIOCGRAB = 0x40044590
 # struct input_event on a 64-bit and on a 32-bit kernel ABI: time, type, code, value.
 EVENT = struct.Struct("@llHHi")
 _EVENTS = 64
+# A key comes each 8 ms or so; a line that is under way at the opening ends with a silence.
+_LISTEN_SECONDS, _SILENCE_SECONDS, _LONGEST_SECONDS = 0.03, 0.1, 1.0
 
 InputEvent = tuple[int, int, int]
 """Type, code and value of linux/input.h."""
@@ -56,15 +59,22 @@ class InputDevice:
         try:
             self._fd = os.open(self.port, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             fcntl.ioctl(self._fd, EVIOCGRAB, 1)
-            # What was typed before nobody can date.
-            with contextlib.suppress(BlockingIOError):
-                while os.read(self._fd, EVENT.size * _EVENTS):
-                    pass
+            self._let_end()
         except OSError as error:
             self.close()
             raise ReaderOffline(
                 f"{self.port} cannot be taken ({error.strerror}); check the name, the group input and other programs."
             ) from None
+
+    def _let_end(self) -> None:
+        """Drop what was typed before, which nobody can date, and the rest of a line that is under way."""
+        end = time.monotonic() + _LONGEST_SECONDS
+        pause = _LISTEN_SECONDS
+        while select.select([self._fd], [], [], pause)[0] and time.monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(self._fd, EVENT.size * _EVENTS):
+                    return
+            pause = _SILENCE_SECONDS
 
     def read(self, timeout_seconds: float) -> list[InputEvent]:
         if self._fd < 0:

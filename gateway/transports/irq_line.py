@@ -6,10 +6,12 @@ Offsets of the header's controller are BCM numbers on every Raspberry Pi. linux/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from gateway.errors import ReaderOffline
@@ -54,6 +56,64 @@ class IrqLine(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def open_chip(name: str, what: str) -> Iterator[int]:
+    """Open a GPIO controller for a moment.
+
+    Args:
+        name: its label or the path of its device; empty for the one of a Raspberry Pi's header.
+        what: the pins that it is opened for, for the error's sentence.
+
+    Raises:
+        ReaderOffline: there is no such controller, or it may not be used.
+    """
+    why = f"there is no GPIO controller {name}" if name else "there is no GPIO controller of a header"
+    paths = [name] if name.startswith("/") else [f"/dev/gpiochip{number}" for number in range(_CONTROLLERS)]
+    for path in paths:
+        try:
+            chip = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            why = str(error.strerror)
+            continue
+        try:
+            label = b"" if name.startswith("/") else _label_of(chip)
+        except OSError as error:
+            why = str(error.strerror)
+            os.close(chip)
+            continue
+        if name.startswith("/") or (label == name.encode() if name else label.startswith(_HEADER)):
+            try:
+                yield chip
+            finally:
+                os.close(chip)
+            return
+        os.close(chip)
+    raise ReaderOffline(f"{what} cannot be watched ({why}).")
+
+
+def _label_of(chip: int) -> bytes:
+    info = bytearray(_CHIP_INFO.size)
+    fcntl.ioctl(chip, GPIO_GET_CHIPINFO, info)
+    label: bytes = _CHIP_INFO.unpack(info)[1]
+    return label.rstrip(b"\0")
+
+
+def request_lines(chip: int, offsets: Sequence[int], flags: int, consumer: bytes, events_kept: int) -> int:
+    """Take lines of an open controller with one request; returns the descriptor that their events come from.
+
+    Raises:
+        OSError: another program has one of them, or there is none of that number.
+    """
+    packed = struct.pack(f"={len(offsets)}I", *offsets)
+    request = bytearray(_REQUEST.pack(packed, consumer, flags, len(offsets), events_kept, -1))
+    fcntl.ioctl(chip, GPIO_V2_GET_LINE, request)
+    fd: int = _REQUEST.unpack(request)[-1]
+    os.set_blocking(fd, False)
+    return fd
+
+
 class GpioIrqLine:
     """An interrupt pin by its BCM number, pulled up."""
 
@@ -64,39 +124,13 @@ class GpioIrqLine:
 
     def open(self) -> None:
         self.close()
-        why = "there is no GPIO controller of a header"
-        for number in range(_CONTROLLERS):
+        what = f"GPIO {self._gpio}"
+        with open_chip("", what) as chip:
             try:
-                chip = os.open(f"/dev/gpiochip{number}", os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
+                flags = FLAG_INPUT | FLAG_EDGE_FALLING | FLAG_BIAS_PULL_UP
+                self._fd = request_lines(chip, (self._gpio,), flags, b"tapgate irq", _EVENTS_KEPT)
             except OSError as error:
-                why = str(error.strerror)
-                continue
-            try:
-                if self._is_header(chip):
-                    self._take(chip)
-                    return
-            except OSError as error:
-                why = str(error.strerror)
-            finally:
-                os.close(chip)
-        raise ReaderOffline(f"GPIO {self._gpio} cannot be watched ({why}).")
-
-    @staticmethod
-    def _is_header(chip: int) -> bool:
-        info = bytearray(_CHIP_INFO.size)
-        fcntl.ioctl(chip, GPIO_GET_CHIPINFO, info)
-        label: bytes = _CHIP_INFO.unpack(info)[1]
-        return label.startswith(_HEADER)
-
-    def _take(self, chip: int) -> None:
-        flags = FLAG_INPUT | FLAG_EDGE_FALLING | FLAG_BIAS_PULL_UP
-        offsets = struct.pack("=I", self._gpio)
-        request = bytearray(_REQUEST.pack(offsets, b"tapgate irq", flags, 1, _EVENTS_KEPT, -1))
-        fcntl.ioctl(chip, GPIO_V2_GET_LINE, request)
-        self._fd = _REQUEST.unpack(request)[-1]
-        os.set_blocking(self._fd, False)
+                raise ReaderOffline(f"{what} cannot be watched ({error.strerror}).") from None
         self._poll.register(self._fd, select.POLLIN)
 
     def drain(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from gateway.transports.gpio_edges import GpioEdgeLines
 from gateway.transports.input_events import InputDevice
 from gateway.transports.irq_line import GpioIrqLine
 from gateway.transports.reset_line import GpioResetLine
@@ -22,8 +23,8 @@ class RealTransports:
     def spi(self, port: str, speed_hz: int) -> SpiDevice:
         return SpiDevice(port, speed_hz)
 
-    def serial(self, port: str, baud: int) -> SerialPort:
-        return SerialPort(port, baud)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialPort:
+        return SerialPort(port, baud, framing)
 
     def input_device(self, port: str) -> InputDevice:
         return InputDevice(port)
@@ -33,6 +34,9 @@ class RealTransports:
 
     def reset_line(self, gpio: int) -> GpioResetLine:
         return GpioResetLine(gpio)
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> GpioEdgeLines:
+        return GpioEdgeLines(port, gpios)
 
     def irq_line(self, gpio: int) -> GpioIrqLine:
         return GpioIrqLine(gpio)

@@ -21,11 +21,12 @@ from __future__ import annotations
 import array
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from gateway.errors import FatalError, ReaderOffline
+from gateway.transports.gpio_edges import EdgeLines
 from gateway.transports.input_events import InputEvent, InputTransport
 from gateway.transports.irq_line import IrqLine
 from gateway.transports.reset_line import ResetLine
@@ -41,11 +42,13 @@ class Wires(Protocol):
 
     def spi(self, port: str, speed_hz: int) -> SpiTransport: ...
 
-    def serial(self, port: str, baud: int) -> SerialTransport: ...
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> SerialTransport: ...
 
     def reset_line(self, gpio: int) -> ResetLine: ...
 
     def irq_line(self, gpio: int) -> IrqLine: ...
+
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines: ...
 
     def input_device(self, port: str) -> InputTransport: ...
 
@@ -90,6 +93,10 @@ class Recorder:
     def reset_line(self, gpio: int) -> ResetLine:
         return self._wires.reset_line(gpio)
 
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines:
+        # Its driver is not recorded; see readers.masking.
+        return self._wires.edge_lines(port, gpios)
+
     def irq_line(self, gpio: int) -> _RecordedIrq:
         return _RecordedIrq(self._wires.irq_line(gpio), self)
 
@@ -100,8 +107,8 @@ class Recorder:
         # Its own wires stay unrecorded: what it says on them may be encrypted, and is never the same twice.
         return _RecordedCalls(make(self._wires), self)
 
-    def serial(self, port: str, baud: int) -> _RecordedSerial:
-        return _RecordedSerial(self._wires.serial(port, baud), self)
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> _RecordedSerial:
+        return _RecordedSerial(self._wires.serial(port, baud, framing), self)
 
 
 class _Recorded:
@@ -264,6 +271,9 @@ class Replay:
         del gpio
         return _ReplayedIrq(self)
 
+    def edge_lines(self, port: str, gpios: Sequence[int]) -> EdgeLines:
+        raise FatalError(f"There are no recordings of {port}, {len(gpios)} pins.")
+
     def input_device(self, port: str) -> _ReplayedInput:
         return _ReplayedInput(port, self)
 
@@ -271,8 +281,8 @@ class Replay:
         del make
         return _ReplayedCalls(self)
 
-    def serial(self, port: str, baud: int) -> _ReplayedSerial:
-        del baud
+    def serial(self, port: str, baud: int, framing: str = "8N1") -> _ReplayedSerial:
+        del baud, framing
         return _ReplayedSerial(port, self)
 
 

@@ -107,3 +107,86 @@ def test_every_single_form_and_a_sound_chain_are_known(chain: str) -> None:
 def test_a_number_spoilt_by_a_spreadsheet_is_explained() -> None:
     with pytest.raises(BadCardNumber, match="spreadsheet"):
         decode("4.77E+08", "dec-msb")
+
+
+@pytest.mark.parametrize(
+    ("printed", "encoding", "projection", "raw"),
+    [
+        ("1E00A9C3F7", "em4100", "em4100", "1E00A9C3F7"),
+        ("F7C3A9001E", "hex-lsb|em4100", "em4100", "1E00A9C3F7"),
+        ("1E00A9C3F783", "bcc-appended|em4100", "em4100", "1E00A9C3F7"),
+        ("128860144631", "dec-msb|em4100", "em4100", "1E00A9C3F7"),
+        ("E00401501A2B3C4D", "iso15693", "iso15693", "E00401501A2B3C4D"),
+        ("4D3C2B1A500104E0", "hex-lsb|iso15693", "iso15693", "E00401501A2B3C4D"),
+        ("F8FF12E0014E7A03", "iclass", "iclass", "F8FF12E0014E7A03"),
+        ("01:2E:4C:D7:7A:1B:9F:02", "felica", "felica", "012E4CD77A1B9F02"),
+        ("00A1B2C3D4", "legic", "legic", "00A1B2C3D4"),
+        ("00112233445566778899AABBCCDDEEFF", "other", "other", "00112233445566778899AABBCCDDEEFF"),
+        ("0812345678", "w36", "w36", "0812345678"),
+        ("112233445501", "sum-appended|em4100", "em4100", "1122334455"),  # a line of Inditag firmware
+        ("0004A1B2C3D4E5F6", "unpad|hex-msb", "uid", "04A1B2C3D4E5F6"),
+        ("00000000DEADBEEF", "unpad|hex-msb", "uid", "DEADBEEF"),
+        ("000000DEADBEEF", "unpad|hex-msb", "uid", "DEADBEEF"),
+        ("00F6E5D4C3B2A104", "unpad|hex-lsb", "uid", "04A1B2C3D4E5F6"),
+        ("0000001E00A9C3F7", "unpad|em4100", "em4100", "1E00A9C3F7"),
+    ],
+)
+def test_numbers_that_are_no_uid_have_a_projection_of_their_own(
+    printed: str, encoding: str, projection: str, raw: str
+) -> None:
+    check_encoding(encoding)
+    number = decode(printed, encoding)
+    assert (number.projection, number.value.hex().upper()) == (projection, raw)
+    assert not number.is_random or projection == "uid"
+
+
+@pytest.mark.parametrize(
+    ("printed", "encoding"),
+    [
+        ("00A9C3F7", "em4100"),
+        ("1E00A9C3F7", "iso15693"),
+        ("4D3C2B1A500104E0", "iso15693"),  # last byte first
+        ("00112233445566778899AABBCCDDEEFF00", "other"),
+        ("2345,8012345", "w35"),
+        ("12345,1", "w35"),
+        ("112233445502", "sum-appended|em4100"),
+        ("123456789ABCDEF012", "unpad|hex-msb"),
+        ("2345801234", "w35"),  # nobody can know where the company code ends
+    ],
+)
+def test_a_number_that_its_kind_cannot_have_is_refused(printed: str, encoding: str) -> None:
+    with pytest.raises(BadCardNumber):
+        decode(printed, encoding)
+
+
+@pytest.mark.parametrize(
+    "chain", ["em4100|hex-msb", "8h10d|em4100", "unpad", "w19", "w129", "w36|em4100", "hex-msb|unpad"]
+)
+def test_chains_of_kinds_that_make_no_sense_are_refused(chain: str) -> None:
+    with pytest.raises(BadCardNumber):
+        check_encoding(chain)
+
+
+def test_every_batch_of_printed_fobs_can_be_used() -> None:
+    for top in range(256):
+        for encoding, text in (("8h10d", f"{(top << 24) + 0x123456:010d}"), ("w34", f"{top << 8:05d},11072")):
+            assert not decode(text, encoding).is_random
+
+
+def test_rules_for_uids_hold_where_the_reader_says_that_it_reads_them() -> None:
+    assert decode("0140123456", "dec-msb").is_random
+    assert not decode("0140123456", "dec-msb", "125khz").is_random
+    assert decode("0140123456", "8h10d", "iso14443a").is_random
+    with pytest.raises(BadCardNumber, match="cascade tag"):
+        decode("88A1B2C3", "hex-msb")
+    assert decode("88A1B2C3", "hex-msb", "125khz").value == bytes.fromhex("88A1B2C3")
+    assert decode("1E00A9C3F7", "hex-msb", "125khz").projection == "em4100"
+
+
+def test_a_tag_of_five_bytes_meets_rosters_that_keep_what_is_printed_on_it() -> None:
+    number = decode("0801161DD6", "em4100")  # Nitgen: 3+5 digits 022,07638
+    assert project(number, "uid") == decode("0018226646", "8h10d")
+    assert project(number, W26) == decode("022,07638", "w26")
+    assert project(number, LOW_24) == decode("01449430", "6h8d")
+    assert project(number, "iso15693") is None
+    assert project(decode("E00401501A2B3C4D", "iso15693"), "uid") is None

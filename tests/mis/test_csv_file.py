@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cards.encodings import decode
 from gateway.cards.identity import CardNumber, card_key
 from gateway.cards.uid import Uid
+from gateway.cards.wiegand import FORMATS, number_of
 from gateway.errors import FatalError, SourceRefused
 from gateway.mis.base import Complete, Connector, FeedItem, Notice, Options, Record, Unreadable, build_connector
 
@@ -133,3 +135,44 @@ def test_settings_that_no_csv_source_has_are_named(tmp_path: Path) -> None:
 def test_a_kind_that_does_not_exist_is_fatal(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="csv"):
         build_connector("fax", Options({}, tmp_path, SITE_KEY, lambda _key, _why: None))
+
+
+def _key(number: CardNumber) -> str:
+    return card_key(SITE_KEY, number).hex()
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "number"),
+    [
+        # Words as the reader at the door sends them.
+        ("123-45678", {"card_encoding": "w26"}, number_of(FORMATS["h10301"].word(123, 45678), 26)),
+        ("2345-801234", {"card_encoding": "w35"}, number_of(FORMATS["corporate-1000-35"].word(2345, 801234), 35)),
+        ("1234/456789", {"card_encoding": "w37"}, number_of(FORMATS["h10304"].word(1234, 456789), 37)),
+        ("0801234567", {"card_encoding": "h10302"}, number_of(FORMATS["h10302"].word(0, 801234567), 37)),
+        ("1E00A9C3F7", {"card_encoding": "em4100"}, decode("1E00A9C3F7", "em4100")),
+        ("E00401501A2B3C4D", {"card_encoding": "iso15693"}, decode("E00401501A2B3C4D", "iso15693")),
+        # Fobs whose top byte is that of random or cut UIDs.
+        ("0140123456", {"card_encoding": "8h10d"}, decode("0140123456", "8h10d")),
+        ("140123456", {"card_encoding": "dec-msb", "card_technology": "125khz"}, decode("0140123456", "8h10d")),
+        ("2290000000", {"card_encoding": "8h10d"}, decode("2290000000", "8h10d")),
+        ("Card 04711 (DEADBEEF)", {"card_pattern": r".*\(([0-9A-F]+)\)"}, decode("DEADBEEF", "hex-msb")),
+    ],
+)
+def test_a_school_can_import_what_its_readers_read(
+    tmp_path: Path, cell: str, options: dict[str, object], number: CardNumber
+) -> None:
+    (record,) = _records(_read(tmp_path, HEADER + f'1,Ada,Archer,7B,"{cell}"\n', **options))
+    assert [claim.key for claim in record.cards or ()] == [_key(number)]
+
+
+def test_a_random_uid_and_a_cell_of_another_form_are_faults_of_their_row(tmp_path: Path) -> None:
+    rows = HEADER + "1,Ada,Archer,7B,08A1B2C3\n2,Ben,Baker,7B,x\n"
+    assert _faults(_read(tmp_path, rows)) == [("line 2", "1"), ("line 3", "2")]
+    assert _faults(_read(tmp_path, rows, card_pattern="([0-9A-F]{14})")) == [("line 2", "1"), ("line 3", "2")]
+
+
+def test_settings_of_the_card_column_that_cannot_be_are_named(tmp_path: Path) -> None:
+    problems: list[str] = []
+    values = {"path": "x", "card_encoding": "w37|hex-msb", "card_technology": "nfc", "card_pattern": "("}
+    build_connector("csv", Options(values, tmp_path, SITE_KEY, lambda key, _why: problems.append(key)))
+    assert problems == ["card_encoding", "card_technology", "card_pattern"]

@@ -74,6 +74,18 @@ TARGETS = {
         b"<",
         lambda event: type(event).__name__ == "Line",
     ),
+    "line between STX and ETX": Target(
+        lambda: LineParser(LineForm(start=b"\x02", end=b"\x03", max_bytes=32)),
+        _number.map(lambda text: b"\x02" + text + b"\r\n\x03"),
+        b"\x02",
+        lambda event: type(event).__name__ == "Line",
+    ),
+    "line that ends in NUL": Target(
+        lambda: LineParser(LineForm(end=b"\x00", max_bytes=32)),
+        _number.map(lambda text: text + b"\x00"),
+        b"",
+        lambda event: type(event).__name__ == "Line",
+    ),
 }
 
 

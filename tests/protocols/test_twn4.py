@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadMessage
-from gateway.protocols.twn4 import FoundTag, Replies, beep, led, led_blink, parse_search
+from gateway.protocols.twn4 import FoundTag, Replies, beep, led, led_blink, parse_search, set_tag_types
 
 
 def test_published_requests() -> None:
@@ -53,3 +53,8 @@ def test_any_bytes_are_a_reply_or_refused_and_the_buffer_is_bounded(data: bytes,
         with contextlib.suppress(BadMessage):
             replies.feed(data[place : place + step])
     assert len(replies._text) <= 600
+
+
+def test_the_search_is_for_the_kinds_that_are_set() -> None:
+    assert set_tag_types(["iso14443a"]) == b"05020000000001000000\r"
+    assert set_tag_types(["iso14443a", "iso15693", "em4100", "hid-prox"]) == b"05020102000005000000\r"

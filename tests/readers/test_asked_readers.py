@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -203,3 +206,60 @@ def test_a_twn4_with_other_firmware_is_offline_with_the_reason_and_no_fault_of_t
         bench.reader.open()
     assert bench.reader.vitals.state == "offline"
     bench.close()
+
+
+# Elatec's example for ISO 15693, and invented numbers of the other kinds.
+@pytest.mark.parametrize(
+    ("technology", "tag_type", "raw", "bits", "number"),
+    [
+        ("iso15693", 0x82, "E00700001F8831FF", 0, ("iso15693", "E00700001F8831FF")),
+        ("legic", 0x83, "A1B2C3D4", 0, ("legic", "A1B2C3D4")),
+        ("iclass", 0x84, "F8FF12E0014E7A03", 0, ("iclass", "F8FF12E0014E7A03")),
+        ("felica", 0x85, "012E4CD77A1B9F02", 0, ("felica", "012E4CD77A1B9F02")),
+        ("em4100", 0x40, "1E00A9C3F7", 0, ("em4100", "1E00A9C3F7")),
+        ("hid-prox", 0x49, "808001C0", 26, ("w26", "010003")),
+    ],
+)
+def test_a_twn4_reads_the_kinds_that_it_is_set_to(
+    technology: str, tag_type: int, raw: str, bits: int, number: tuple[str, str]
+) -> None:
+    for technologies in ([technology, "iso14443a"], ["iso14443a"]):
+        device = Twn4Device()
+        device.tag_type, device.bits = tag_type, bits
+        bench = AskedBench("twn4", device, technologies=technologies)
+        bench.reader.open()
+        bench.enter(bytes.fromhex(raw))
+        reads = [(event.number.projection, event.number.value.hex().upper()) for event in bench.run(150)]
+        assert reads == ([number] if technology in technologies else [])
+        bench.close()
+
+
+def test_a_twn4_that_is_set_to_an_unknown_kind_is_refused() -> None:
+    for technologies in ([], ["mifare"]):
+        with pytest.raises(ConfigError, match="technologies"):
+            twn4.Options(technologies=technologies)
+
+
+def test_a_reader_whose_answers_another_program_takes_is_lost_with_that_reason() -> None:
+    device = Twn4Device()
+    bench = AskedBench("twn4", device)
+    bench.reader.open()
+    other = os.open(device.path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    bench.enter(FOUR)
+    stop = threading.Event()
+
+    def take() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.read(other, 1)
+
+    thief = threading.Thread(target=take)
+    thief.start()
+    try:
+        with pytest.raises(ReaderOffline, match="Another program"):
+            bench.run(3000)
+    finally:
+        stop.set()
+        thief.join()
+        os.close(other)
+        bench.close()

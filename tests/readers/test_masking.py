@@ -311,7 +311,7 @@ def test_what_an_osdp_reader_tells_with_words_of_every_length_and_no_key() -> No
     story.run(0.8)
     device.mute = True
     story.ends_offline()
-    assert sum(isinstance(event, CardRead) for event in story.events) == 5
+    assert sum(isinstance(event, CardRead) for event in story.events) == 6
     assert any(isinstance(event, ReaderNotice) for event in story.events)
     check(story, FOUR, SEVEN, NASTY, OTHER[:3])
     assert "90210" not in story.out.getvalue(), "not even the raw recording holds what was typed"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.access.rules import Reason
-from gateway.cards.encodings import W26
+from gateway.cards.encodings import W26, decode
+from gateway.cards.wiegand import FORMATS
 from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers.base import CardRead, CardRefused, ReaderEvent, ReaderNotice
@@ -97,14 +98,33 @@ def test_a_plain_line_works_and_says_that_it_is_plain() -> None:
     bench.close()
 
 
-def test_a_word_of_unknown_length_is_refused_with_a_reason() -> None:
+def test_words_of_hid_cards_are_numbers_and_damaged_ones_are_refused() -> None:
     bench = OsdpBench()
     bench.reader.open()
-    bench.device._report(b"\x12\x34\x56\x78\x90", 37)
-    [event] = bench.run(400)
-    assert isinstance(event, CardRefused)
-    assert event.reason == Reason.CARD_FORMAT
+    word = FORMATS["h10304"].word(1234, 45678)
+    bench.device._report((word << 3).to_bytes(5, "big"), 37)
+    bench.device._report(bytes.fromhex("E00401501A2B3C4D"), 64)
+    bench.device._report(b"\x00\x00\x00\x00", 26)
+    first, second, third = bench.run(600)
+    assert first.number == decode("1234-45678", "w37")
+    assert (second.number.projection, len(second.number.value)) == ("w64", 8)
+    assert isinstance(third, CardRefused)
+    assert third.reason == Reason.CARD_FORMAT
     bench.close()
+
+
+def test_a_reader_of_vicinity_cards_may_say_so_and_only_a_reader_of_mifare_cards_refuses_phones() -> None:
+    for technology, data, projection in (
+        ("iso15693", "E00401501A2B3C4D", "iso15693"),
+        ("125khz", "085A1B2C", "uid"),
+        ("iso14443a", "085A1B2C", None),
+    ):
+        bench = OsdpBench(technology=technology)
+        bench.reader.open()
+        bench.device.tap(bytes.fromhex(data))
+        [event] = bench.run(400)
+        assert (event.number.projection if isinstance(event, CardRead) else None) == projection
+        bench.close()
 
 
 def test_a_reader_that_sends_the_last_byte_first_is_turned_round() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.access.rules import Reason
 from gateway.errors import MissingExtra, ReaderOffline
-from gateway.readers.base import CardRefused, ReaderEvent
-from gateway.readers.pcsc import Options, make
+from gateway.readers.base import CardRead, CardRefused, ReaderEvent
+from gateway.readers.pcsc import Options, PcscReader, make
 from gateway.transports.real import RealTransports
 from tests.readers.contract import FOUR, HeldUpContract, ReaderContract, taps
 
@@ -229,3 +229,38 @@ def test_without_pyscard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "smartcard", None)
     with pytest.raises(MissingExtra, match=r"tapgate\[pcsc\]"):
         make("desk", "", Options(), RealTransports()).open()
+
+
+@pytest.mark.parametrize(
+    ("technology", "raw", "number"),
+    [
+        ("felica", "012E4CD77A1B9F02", "012E4CD77A1B9F02"),
+        ("iso15693", "4D3C2B1A500104E0", "E00401501A2B3C4D"),
+        ("iso15693", "E00401501A2B3C4D", "E00401501A2B3C4D"),
+        ("felica", "DEADBEEF", "DEADBEEF"),
+        ("", "012E4CD77A1B9F02", None),
+    ],
+)
+def test_numbers_that_are_no_uids_are_read_when_their_kind_is_named(
+    technology: str, raw: str, number: str | None
+) -> None:
+    class OneCard:
+        def open(self) -> str:
+            return "ACR1252"
+
+        def take(self, wait_ms: int) -> list[dict[str, object]]:
+            del wait_ms
+            return [{"what": "answer", "data": raw + "9000"}]
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    reader = PcscReader("desk", OneCard(), Options(technology=technology))
+    reader.open()
+    [event] = reader.poll()
+    if number is None:
+        assert isinstance(event, CardRefused)
+        return
+    assert isinstance(event, CardRead)
+    assert event.number.value.hex().upper() == number
+    assert event.number.projection == (technology if len(raw) == 16 else "uid")

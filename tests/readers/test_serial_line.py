@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -146,3 +147,74 @@ def test_wrong_options_are_named_together() -> None:
     with pytest.raises(ConfigError) as caught:
         Options(baud=9601, encoding="hex-middle", pattern="(")
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["baud", "encoding", "pattern"]
+
+
+def test_half_a_line_before_a_stall_and_the_rest_after_it_are_no_number(make_bench) -> None:
+    # The owner waits for a slow memory card between the two halves of "04A1B2C3 D4E5F6": no silence was heard.
+    bench = make_bench(idle_gap_ms=20)
+    bench.line.send(b"04A1B2C3")
+    assert bench.reader.poll() == []
+    bench.line.send(b"D4E5F6\rDEADBEEF\r")
+    bench.reader._last_poll_ns -= 100_000_000
+    [read] = bench.run(150)
+    assert read.number.value == FOUR
+    assert bench.reader.vitals.counters == {"the gateway was busy": 1}
+
+
+def test_lines_that_end_by_silence_are_not_joined_by_a_stall(make_bench) -> None:
+    bench = make_bench(ends_by_silence=True, encoding="number", digits="any")
+    bench.line.send(b"4711")
+    bench.reader._last_poll_ns -= 100_000_000
+    assert bench.run(200) == []
+    assert bench.reader.vitals.counters == {"the gateway was busy": 1}
+    bench.line.send(b"4711")
+    [read] = bench.run(250)
+    assert read.number.value == b"4711"
+
+
+def test_the_end_of_a_line_that_began_in_a_long_stall_is_no_number(bench: LineBench) -> None:
+    bench.reader._last_poll_ns -= 2_000_000_000
+    bench.line.send(b"04A1B2")
+    assert bench.reader.poll() == []
+    bench.line.send(b"DEADBEEF\rDEADBEEF\r")
+    [read] = bench.run(150)
+    assert read.number.value == FOUR
+    assert bench.reader.vitals.counters == {"stale": 2}
+
+
+def test_a_line_that_is_under_way_when_the_port_is_opened_is_no_number() -> None:
+    bench = LineBench()
+    rest = threading.Thread(target=bench.line.send_split, args=([b"%c" % byte for byte in b"DEADBEEF\r" * 3], 0.002))
+    rest.start()
+    bench.reader.open()
+    rest.join()
+    assert bench.run(100) == []
+    bench.enter(FOUR)
+    assert len(bench.run(100)) == 1
+    bench.close()
+
+
+def test_frames_by_name_and_text_between_stx_and_etx(make_bench) -> None:
+    for options, raw in (
+        ({"start": "STX", "end": "ETX"}, b"\x02DEADBEEF\r\n\x03"),
+        ({"start": ":"}, b":DEADBEEF\r\n"),
+        ({"end": "NUL"}, b"DEADBEEF\x00"),
+        ({}, b"\x02DEADBEEF\r\n\x03"),
+    ):
+        bench = make_bench(**options)
+        bench.line.send(raw * 2)
+        assert [event.number.value for event in bench.run(150)] == [FOUR, FOUR]
+        assert bench.reader.vitals.errors == 0
+
+
+def test_refused_cards_are_told_apart_from_noise(bench: LineBench) -> None:
+    bench.line.send(b"1E00A9C3F7\r\n")
+    [refused] = bench.run(100)
+    assert isinstance(refused, CardRefused)
+    assert "em4100" in refused.detail
+    assert (bench.reader.vitals.refused, bench.reader.vitals.errors) == (1, 0)
+    bench.line.send(bytes.fromhex("F88000E69E7806FE"))
+    assert bench.run(200) == []
+    assert (bench.reader.vitals.refused, bench.reader.vitals.dropped) == (1, 1)
+    [drop] = bench.reader.take_drops()
+    assert "wrong baud" in drop

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.cards.encodings import project
 from gateway.protocols.stx_etx import encode
 from gateway.readers.base import CardRead
 from tests.readers.contract import FOUR, OTHER, HeldUpContract, ReaderContract
@@ -14,8 +15,8 @@ from tests.readers.test_serial_line import LineBench
 
 
 class StxBench(LineBench):
-    def __init__(self) -> None:
-        super().__init__("stx-etx")
+    def __init__(self, number: str = "four-bytes") -> None:
+        super().__init__("stx-etx", number=number)
 
     def enter(self, uid: bytes) -> None:
         self.line.send(encode(0x01, uid))
@@ -63,10 +64,32 @@ def test_a_reader_that_repeats_while_a_tag_rests_gives_one_tap(bench: StxBench) 
     assert len(bench.run(100)) == 1
 
 
-def test_a_tag_is_known_by_the_four_bytes_printed_on_it(bench: StxBench) -> None:
+def test_a_tag_keeps_all_its_five_bytes_unless_told_otherwise() -> None:
     # Seeed 125 kHz module: 62 E3 08 6C ED, checksum 08
-    bench.line.send(b"\x0262E3086CED08\x03")
-    [read] = bench.run(100)
-    assert isinstance(read, CardRead)
-    assert read.number.value == bytes.fromhex("E3086CED")
-    assert read.card_type == "em4100"
+    for number, raw in (("em4100", "62E3086CED"), ("four-bytes", "E3086CED")):
+        bench = StxBench(number)
+        bench.reader.open()
+        bench.line.send(b"\x0262E3086CED08\x03")
+        [read] = bench.run(100)
+        assert isinstance(read, CardRead)
+        assert read.number.value == bytes.fromhex(raw)
+        assert read.card_type == "em4100"
+        bench.close()
+
+
+def test_two_tags_that_print_one_number_are_two_tags() -> None:
+    bench = StxBench("em4100")
+    bench.reader.open()
+    bench.line.send(encode(0x01, FOUR) + encode(0x02, FOUR))
+    first, second = bench.run(100)
+    assert first.number != second.number
+    assert project(first.number, "uid") == project(second.number, "uid")
+    bench.close()
+
+
+def test_tags_whose_printed_number_looks_like_a_phones_are_no_phones(bench: StxBench) -> None:
+    for first in (0x08, 0x88):
+        bench.enter(bytes([first, 1, 2, 3]))
+        [read] = bench.run(100)
+        assert isinstance(read, CardRead)
+        assert not read.number.is_random

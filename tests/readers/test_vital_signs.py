@@ -36,3 +36,25 @@ def test_old_troubles_do_not_count_for_the_time_since() -> None:
     now = replace(before, presentations=500, polls=200_000)
     assert score(before).points < 100
     assert score(now, before) == Score(100, "")
+
+
+@pytest.mark.parametrize(
+    ("signs", "word"),
+    [
+        ({"dropped": 12, "errors": 12, "proposal": "another baud"}, "another baud"),
+        ({"presentations": 12, "refused": 12, "proposal": 'encoding = "em4100"'}, "em4100"),
+        ({"presentations": 1, "refused": 1, "proposal": "em4100"}, "whole"),
+        ({"presentations": 40, "refused": 20}, "no noise"),
+        ({"presentations": 40, "counters": {"taps lost": 2}}, "2 taps were lost"),
+        ({"presentations": 40, "state": "degraded", "detail": "Another program reads it."}, "Another program"),
+    ],
+)
+def test_a_reader_that_hears_without_reading_is_not_good_and_says_why(signs: dict[str, object], word: str) -> None:
+    judged = score(replace(Vitals(state="ready"), **signs))
+    assert judged.points < 100
+    assert word in judged.advice
+    assert "noise, or" not in judged.advice
+
+
+def test_a_reader_that_reads_may_have_dropped_something_once() -> None:
+    assert score(replace(GOOD, dropped=1, errors=1, refused=2)) == Score(100, "")

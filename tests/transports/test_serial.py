@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import termios
 import time
 import tty
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ import pytest
 import serial
 
 from gateway.errors import ReaderOffline
+from gateway.readers.serial_base import framing_of
+from gateway.readers.serial_line import Options as SerialLineOptions
 from gateway.transports.memory import MemorySerial
-from gateway.transports.serial import SerialPort
+from gateway.transports.port_watch import PortWatch
+from gateway.transports.serial import FRAMINGS, SerialPort
 
 
 class Line:
@@ -129,3 +133,44 @@ def test_joined_memory_ends_carry_bytes_both_ways_and_can_be_unplugged() -> None
     near.plug()
     near.open()
     assert near.read(0) == b""
+
+
+def test_damage_reads_as_a_byte_that_no_number_holds() -> None:
+    far, near = pty.openpty()
+    tty.setraw(near)
+    port = SerialPort(os.ttyname(near), 9600)
+    port.open()
+    flags = termios.tcgetattr(near)[0]
+    assert flags & termios.INPCK
+    assert not flags & (termios.IGNPAR | termios.PARMRK | termios.IGNBRK | termios.BRKINT)
+    port.close()
+    os.close(far)
+    os.close(near)
+
+
+def test_bytes_that_ran_over_the_edge_of_a_buffer_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    overruns = iter([(0, 0), (0, 0), (1, 0), (1, 2), (1, 2)])
+    monkeypatch.setattr(PortWatch, "_count_overruns", lambda _watch: next(overruns))
+    far, near = pty.openpty()
+    tty.setraw(near)
+    port = SerialPort(os.ttyname(near), 9600)
+    port.open()
+    losses = []
+    for _ in range(4):
+        os.write(far, b"DEADBEEF\r")
+        assert port.read(1)
+        losses.append(port.losses)
+    assert losses == [0, 1, 2, 2]
+    assert port.intruder == ""
+    port.close()
+    os.close(far)
+    os.close(near)
+
+
+def test_each_framing_is_what_the_settings_say() -> None:
+    made = []
+    for parity, data_bits, stop_bits in (("none", 8, 1), ("even", 7, 1), ("odd", 8, 2)):
+        options = SerialLineOptions(parity=parity, data_bits=data_bits, stop_bits=stop_bits)
+        made.append(framing_of(options))
+    assert made == ["8N1", "7E1", "8O2"]
+    assert set(made) <= set(FRAMINGS)

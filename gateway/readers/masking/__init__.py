@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from gateway.errors import ReaderOffline
+from gateway.protocols.key_layouts import LAYOUTS
 from gateway.protocols.wedge import WedgeParser
 from gateway.readers.base import CardRead, ReaderEvent, Vitals, make_reader, parse_options
 from gateway.readers.masking.frames import FRAME_MASKS
@@ -52,7 +54,8 @@ def mask(records: Sequence[Record], uids: Iterable[bytes]) -> list[Record]:
 
 
 def _wires(records: Sequence[Record]) -> list[bytes]:
-    keys = WedgeParser()
+    settings = records[0][3]
+    keys = WedgeParser(str(settings.get("layout", "us"))) if settings.get("layout", "us") in LAYOUTS else WedgeParser()
     told = [record[3] for record in records if record[0] == "c"]
     data = [item["data"] for items in told if isinstance(items, list) for item in items if "data" in item]
     return [
@@ -93,7 +96,8 @@ def _shape(records: Sequence[Record]) -> list[object]:
     except ReplayDiverged as error:
         raise CannotMask(f"The recording cannot be played: {error}") from None
     numbers: list[object] = []
-    shape: list[object] = [vitals]
+    # What it proposes hangs on the number that was refused.
+    shape: list[object] = [replace(vitals, proposal="")]
     for event in events:
         said: list[object] = [type(event), event.seen_ns, getattr(event, "reason", ""), getattr(event, "state", "")]
         if isinstance(event, CardRead):

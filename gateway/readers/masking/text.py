@@ -12,14 +12,14 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.cards.encodings import CT_TRUNCATED, NUMBER, decode, encode
+from gateway.cards.encodings import CT_TRUNCATED, LOSSY_PROJECTIONS, NUMBER, decode, encode
 from gateway.cards.identity import UID_PROJECTION
 from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber, BadMessage
 from gateway.protocols import stx_etx, twn4
 from gateway.protocols.line import Banner, Line, LineForm, LineParser
-from gateway.protocols.wedge import EV_KEY, WedgeParser, keys_of
-from gateway.readers.base import CardRefused
+from gateway.protocols.wedge import EV_KEY, EV_SYN, LOST, SPOILT, SYN_DROPPED, keys_of
+from gateway.readers.base import CardRead, CardRefused
 from gateway.readers.judge import judge_text
 from gateway.readers.masking.numbers import CannotMask, Fakes, invented, telling_parts
 from gateway.readers.masking.windows import Window, asked_windows, put_back, talking_windows
@@ -28,6 +28,7 @@ from gateway.transports.trace import Record
 _HEX = re.compile(rb"[0-9A-Fa-f]")
 _NO_TEXT = re.compile(rb"[^\t-\r\x20-\x7e\x02\x03]")
 _LINE_ENDS = re.compile(rb"([\r\n]+)")
+_NO_KEY = 0x2FF  # the last code that the kernel has; no key has it
 _TRIES = 2000
 _DECIMAL = ("dec-", "8h10d", "6h8d", "2h3d", "w26", "w34", "ct-truncated", "number")
 
@@ -39,8 +40,8 @@ class LineMask:
         real: the numbers that were replaced.
     """
 
-    def __init__(self, form: LineForm, encoding: str) -> None:
-        self._form, self._encoding = form, encoding
+    def __init__(self, form: LineForm, encoding: str, technology: str = "") -> None:
+        self._form, self._encoding, self._technology = form, encoding, technology
         self._made: dict[str, str] = {}
         self.real: set[bytes] = set()
 
@@ -88,9 +89,9 @@ class LineMask:
 
     def _twin(self, text: str) -> str:
         """Return a text that the driver judges the same, with another number in it."""
-        wanted = judge_text("", text, self._encoding, 0)
+        wanted = self._judge(text)
         try:
-            number = decode(text, self._encoding)
+            number = decode(text, self._encoding, self._technology)
         except BadCardNumber:
             return self._wiped_twin(text)
         self.real.add(number.value)
@@ -101,13 +102,16 @@ class LineMask:
             made = _in_places(text, drawn)
             if made is None or made == text:
                 continue
-            judged = judge_text("", made, self._encoding, 0)
+            judged = self._judge(made)
             same_reason = not isinstance(judged, CardRefused) or judged == wanted
             if type(judged) is not type(wanted) or not same_reason:
                 continue
-            if not any(part in decode(made, self._encoding).value for part in parts):
+            if not any(part in decode(made, self._encoding, self._technology).value for part in parts):
                 return made
         raise CannotMask(f"Numbers in the form {self._encoding!r} cannot be replaced.")
+
+    def _judge(self, text: str) -> CardRead | CardRefused:
+        return judge_text("", text, self._encoding, 0, technology=self._technology)
 
     def _digits(self, text: str) -> str:
         letters = string.digits if self._encoding.startswith(_DECIMAL) else string.hexdigits[:16]
@@ -116,6 +120,8 @@ class LineMask:
     def _draw(self, projection: str, value: bytes) -> str:
         if projection == NUMBER:
             return "".join(secrets.choice(string.digits) for _ in value)
+        if projection not in (UID_PROJECTION, *LOSSY_PROJECTIONS):
+            return secrets.token_hex(len(value))
         raw = (
             invented(value)
             if projection == UID_PROJECTION
@@ -127,10 +133,10 @@ class LineMask:
             return ""
 
     def _wiped_twin(self, text: str) -> str:
-        wanted = judge_text("", text, self._encoding, 0)
+        wanted = self._judge(text)
         for filler in (b"0", b"9", b"F", b"Z"):
             made = wipe(text.encode("ascii"), filler).decode("ascii")
-            if judge_text("", made, self._encoding, 0) == wanted:
+            if self._judge(made) == wanted:
                 return made
         raise CannotMask("The recording holds a number that was not read; it cannot be replaced.")
 
@@ -164,10 +170,7 @@ def _in_places(text: str, made: str) -> str | None:
 
 def mask_lines(records: Sequence[Record], options: Any) -> tuple[list[Record], set[bytes]]:
     """Mask a recording of serial-line; returns the real numbers too."""
-    form = LineForm(
-        options.prefix, options.suffix, options.pattern, options.banner, options.ends_by_silence, options.max_bytes
-    )
-    masked, mask = list(records), LineMask(form, options.encoding)
+    masked, mask = list(records), LineMask(options.form(), options.whole_encoding, options.technology)
     for window in talking_windows(records, int(options.idle_gap_ms * 1e6)):
         put_back(masked, window, mask.window(window))
     return masked, mask.real
@@ -175,8 +178,8 @@ def mask_lines(records: Sequence[Record], options: Any) -> tuple[list[Record], s
 
 def mask_keys(records: Sequence[Record], options: Any) -> tuple[list[Record], set[bytes]]:
     """Mask a recording of wedge: key events become those that type the masked text; scan codes and releases go."""
-    mask = LineMask(LineForm(options.prefix, options.suffix, banner="", ends_by_silence=True), options.encoding)
-    keys = WedgeParser()
+    mask = LineMask(options.form(), options.whole_encoding, options.technology)
+    keys = options.keys()
 
     def typed(place: int, record: Record) -> bytes:
         if place and records[place - 1][0] == "o":
@@ -187,16 +190,18 @@ def mask_keys(records: Sequence[Record], options: Any) -> tuple[list[Record], se
     for window in talking_windows(records, int(options.idle_gap_ms * 1e6), typed):
         text = mask.window(window)
         for place, length in window.places:
-            masked[place] = ["k", [list(event) for letter in text[:length] for event in _press(letter)]]
+            masked[place] = ["k", [list(event) for letter in text[:length] for event in _press(letter, options)]]
             text = text[length:]
     return masked, mask.real
 
 
-def _press(letter: int) -> list[tuple[int, int, int]]:
-    if letter == 0:
-        return [(EV_KEY, 59, 1)]  # F1, which no number has
+def _press(letter: int, options: Any) -> list[tuple[int, int, int]]:
+    if letter == LOST[0]:
+        return [(EV_SYN, SYN_DROPPED, 0)]
+    if letter == SPOILT[0]:
+        return [(EV_KEY, _NO_KEY, 1)]
     typed = [] if letter in b"\r\n" else [chr(letter)]
-    strokes = keys_of("".join(typed))
+    strokes = keys_of("".join(typed), options.layout)
     # keys_of ends with Enter, which only a line end means.
     return [(EV_KEY, code, value) for code, value in (strokes if not typed else strokes[:-2])]
 
@@ -206,7 +211,7 @@ def mask_tags(records: Sequence[Record], options: Any) -> tuple[list[Record], se
     masked, fakes = list(records), Fakes()
     for window in talking_windows(records, int(options.idle_gap_ms * 1e6)):
         put_back(masked, window, b"".join(_tag(part, fakes) for part in _frames(bytes(window.data))))
-    return masked, {real[1:] for real in fakes.real}
+    return masked, {real[1:] for real in fakes.real} | set(fakes.real)
 
 
 def _frames(data: bytes) -> list[bytes]:

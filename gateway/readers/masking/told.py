@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.cards.wiegand import number_of, word_of
+from gateway.cards.wiegand import number_of, word_with
 from gateway.errors import BadCardNumber
 from gateway.readers.masking.numbers import Fakes
 from gateway.transports.trace import Record
@@ -41,16 +41,15 @@ def _word(data: bytes, bits: int, bit_order: str, fakes: Fakes) -> bytes:
     shift = max(len(data) * 8 - bits, 0)
     word = int.from_bytes(data, "big") >> shift
     try:
-        number = number_of(word, bits).value
+        read = number_of(word, bits)
     except BadCardNumber:
-        # Zeros have a wrong parity, and another length has no form whatever it holds.
+        # Zeros have a wrong parity, and a length that is no number is none whatever it holds.
         return bytes(len(data))
+    number = read.value
     turned = bit_order == "lsb" and not bits % 8
     made = fakes.of(number[::-1] if turned else number)
     made = made[::-1] if turned else made
-    if bits == len(made) * 8:
-        return made
-    return (word_of(made)[0] << shift).to_bytes(len(data), "big")
+    return (word_with(made, bits, read.projection) << shift).to_bytes(len(data), "big")
 
 
 def mask_pcsc(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:

@@ -50,12 +50,12 @@ def talking_windows(
     """
     windows: list[Window] = []
     current: Window | None = None
-    last_byte_ns = last_poll_ns = before_ns = 0
+    quiet_ns = last_poll_ns = before_ns = 0
     arrived: tuple[int, bytes] | None = None
     for place, record in enumerate(records):
         match record[0]:
             case "o" | "e":
-                current, arrived, last_poll_ns = None, None, 0
+                current, arrived, last_poll_ns, quiet_ns = None, None, 0, 0
             case "r" if typed is None:
                 arrived = (place, bytes.fromhex(record[1]))
             case "k" if typed is not None:
@@ -68,17 +68,17 @@ def talking_windows(
                 now_ns, (where, data), arrived = record[1], arrived, None
                 stale = bool(data) and before_ns - last_poll_ns > STALE_NS
                 last_poll_ns = now_ns
-                if stale or now_ns - last_byte_ns > idle_gap_ns:
+                quiet_ns += now_ns - before_ns
+                if stale or quiet_ns > idle_gap_ns:
                     current = None
                 if data:
                     if current is None:
                         current = Window(stale=stale)
                         windows.append(current)
                     current.add(where, data)
+                    quiet_ns = 0
                     if stale:
                         current = None
-                    else:
-                        last_byte_ns = now_ns
             case _:
                 pass
     return windows
