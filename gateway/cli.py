@@ -27,6 +27,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
+    "guard": Verb("gateway.commands.guard", "drive each door to its state without a daemon; the unit runs it"),
     "hub": Verb("gateway.commands.hub", "run the hub daemon"),
     "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),

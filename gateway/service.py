@@ -35,6 +35,11 @@ def sd_notify(text: str) -> bool:
     return True
 
 
+def is_supervised() -> bool:
+    """Return whether a service manager started this process, and so will start it again."""
+    return "NOTIFY_SOCKET" in os.environ
+
+
 class Beats:
     """The loops that must go on, each with its deadline in seconds."""
 

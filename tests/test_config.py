@@ -49,6 +49,8 @@ kind = "lane"
 id = "front-door"
 kind = "door"
 strike_gpio = 17
+lock = "fail-secure"
+egress = "mechanical"
 unlock_seconds = 5
 contact_gpio = 27
 rex_gpio = 22
@@ -115,8 +117,8 @@ def test_every_error_is_named_with_line_key_and_remedy_in_one_run(tmp_path: Path
         f"/gateway.toml:17: reader.0.driver: must be one of {', '.join(DRIVERS)}",
         "/gateway.toml:20: reader.0.point: there is no [[point]] with id 'lane-9'",
         "/gateway.toml:26: reader.1.baud: must be a whole number, got a text",
-        "/gateway.toml:38: point.1.unlock_secs: is not known here; did you mean 'unlock_seconds'?",
-        "/gateway.toml:40: point.1.rex_gpio: GPIO 17 is already strike_gpio of point 'front-door'",
+        "/gateway.toml:40: point.1.unlock_secs: is not known here; did you mean 'unlock_seconds'?",
+        "/gateway.toml:42: point.1.rex_gpio: GPIO 17 is already strike_gpio of point 'front-door'",
     ]
 
 

@@ -44,7 +44,11 @@ class TapRow:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """A snapshot of one gateway; ages and intervals in seconds, None for never or unknown."""
+    """A snapshot of one gateway; ages and intervals in seconds, None for never or unknown.
+
+    Attributes:
+        faults: what could not start, as part and sentence.
+    """
 
     gateway: str
     site: str
@@ -76,6 +80,7 @@ class GatewayView:
     hanging: tuple[str, ...]
     granted: int
     denied: int
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,18 @@ def _readers(view: GatewayView) -> Verdict | None:
         return None
     names = ", ".join(row.name for row in gone)
     return Verdict(BAD, f"{len(gone)} of {len(view.readers)} readers do not answer: {names}.", gone[0].detail)
+
+
+def _site_key(view: GatewayView) -> Verdict | None:
+    why = dict(view.faults).get("site key")
+    return Verdict(BAD, "No site key: every tap is denied.", why) if why else None
+
+
+def _fault(view: GatewayView) -> Verdict | None:
+    if not view.faults:
+        return None
+    parts = ", ".join(part for part, _ in view.faults)
+    return Verdict(WARN, f"Started without: {parts}.", view.faults[0][1])
 
 
 def _roster_missing(view: GatewayView) -> Verdict | None:
@@ -156,8 +173,10 @@ _WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _hanging,
     _journal,
     _readers,
+    _site_key,
     _roster_missing,
     _output,
+    _fault,
     _link,
     _hub_lost,
     _roster_fault,

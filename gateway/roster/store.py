@@ -32,14 +32,16 @@ class RosterStore:
 
     def load(self) -> Snapshot | None:
         """Put the newest good generation on disk in force; None when there is none, with `fault` saying why."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # A folder that cannot be made may still hold a roster; one that is not there has none.
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
         for name in (CURRENT, PREVIOUS):
             path = self._directory / name
-            if not path.exists():
-                continue
             try:
+                if not path.exists():
+                    continue
                 self.current = Snapshot.open(path, self.trust, self.site)
-            except BadRoster as error:
+            except (BadRoster, OSError) as error:
                 self.fault = str(error)
                 log.warning("roster file %s is not used: %s", name, error)
                 continue

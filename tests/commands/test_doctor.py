@@ -26,6 +26,8 @@ reset_gpio = 25
 id = "lane-1"
 kind = "door"
 strike_gpio = 0
+lock = "fail-secure"
+egress = "mechanical"
 """
 
 
