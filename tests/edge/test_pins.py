@@ -74,7 +74,8 @@ def test_pins_of_their_own_are_fine(tmp_path: Path) -> None:
         (
             (
                 LANE_1,
-                'irq_gpio = 24\n[[point]]\nid = "d"\nkind = "door"\nstrike_gpio = 24\nlock = "fail-safe"\negress = "breakglass"\n',
+                'irq_gpio = 24\n[[point]]\nid = "d"\nkind = "door"\nstrike_gpio = 24\n',
+                'lock = "fail-safe"\negress = "breakglass"\n',
             ),
             "reader.0.irq_gpio: GPIO 24 is already strike_gpio of point 'd'",
         ),
