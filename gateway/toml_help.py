@@ -26,10 +26,11 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
 _BLOCK = re.compile(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'')
 _BARE_VALUE = re.compile(r"[A-Za-z0-9_\-\"']+\s*=\s*(?P<value>[A-Za-z/~.][^\s#,\]}]*)")
 _WORDS = frozenset({"true", "false", "inf", "nan"})
+_OTHER_FORM = "this section was written in another form above; write all of its kind as [[...]]"
 # What tomllib says, and what to do about it.
 _REMEDIES = (
     ("Cannot declare", "this section stands twice; join the two, or write [[...]] for each where there are several"),
-    ("Cannot mutate immutable", "this section was written in another form above; write all of its kind as [[...]]"),
+    ("Cannot mutate immutable", _OTHER_FORM),
     ("Cannot overwrite", "this key stands twice in its section; remove one"),
     ("Unescaped '\\'", "a backslash in a text is written \\\\, or put the text in single quotes"),
     ("Illegal character '\\n'", "a text is not closed; its second quote is missing"),
@@ -76,6 +77,10 @@ def explain(text: str, line: int, complaint: str) -> list[tuple[int, str]]:
     ]
     if found:
         return found
+    lines = plain.splitlines()
+    if complaint.startswith("Cannot overwrite") and lines[line - 1 : line] and lines[line - 1].lstrip().startswith("["):
+        # The same words are said of a key that stands twice.
+        return [(line, f"{_OTHER_FORM} (TOML: {complaint})")]
     remedy = next((remedy for start, remedy in _REMEDIES if start in complaint), None)
     return [(line, f"{remedy} (TOML: {complaint})" if remedy else complaint)]
 

@@ -44,6 +44,7 @@ from gateway.edge.startup import (
     make_trust,
     note_old_doors,
     open_journal,
+    require_link_files,
     write_guard,
 )
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
@@ -273,6 +274,7 @@ class Gateway:
         if settings.hub is None or not isinstance(self.journal, Journal):
             return
         try:
+            require_link_files(settings.hub)
             relay = Relay(
                 self.journal,
                 settings.hub,
@@ -287,7 +289,7 @@ class Gateway:
             if not isinstance(error, TapgateError):
                 log.exception("the way to the hub cannot be built")
             why = str(error) if isinstance(error, TapgateError) else f"{type(error).__name__}: {error}"
-            self.faults.note(HUB_LINK, f"{why} Mend the file that [hub] names; it is tried again, taps are kept here.")
+            self.faults.note(HUB_LINK, f"{why} It is tried again; taps are kept here.")
             return
         topics = GatewayTopics(settings.site, settings.id)
         self.roster_sync = RosterSync(self.roster, relay, topics.reported, self._on_roster)

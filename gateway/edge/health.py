@@ -172,8 +172,8 @@ def _clock(view: GatewayView) -> Verdict | None:
 _WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _hanging,
     _journal,
-    _readers,
     _site_key,
+    _readers,
     _roster_missing,
     _output,
     _fault,

@@ -16,10 +16,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.config import GatewaySettings, PointSettings, ReaderSettings, read_site_key
+from gateway.config import BrokerSettings, GatewaySettings, PointSettings, ReaderSettings, read_site_key
 from gateway.edge.absent import AbsentJournal, AbsentReader
 from gateway.edge.checkpoints import load_gateway_key
-from gateway.errors import ConfigError, JournalLocked, TapgateError
+from gateway.errors import ConfigError, FatalError, JournalLocked, TapgateError
 from gateway.journal.journal import Journal
 from gateway.outputs.guard import GuardedDoor, guard_files, write_guard_file
 from gateway.points.lock import Egress, Lock, LockKind, Situation
@@ -71,7 +71,7 @@ def note_old_doors(settings: GatewaySettings, faults: StartFaults) -> None:
     for number, point in enumerate(settings.points):
         problems = [text for key in ("lock", "egress") for text in settings.file.problems_at(f"point.{number}.{key}")]
         if problems:
-            faults.note(f"door {point.id}", " ".join(problems) + "; until then it is driven as a fail-secure strike")
+            faults.note(f"door {point.id}", "; ".join([*problems, "until then it is driven as a fail-secure strike"]))
 
 
 def find_site_key(settings: GatewaySettings, faults: StartFaults) -> bytes | None:
@@ -125,6 +125,34 @@ def open_journal(settings: GatewaySettings, faults: StartFaults) -> Journal | Ab
         return AbsentJournal(folder, sentence)
     faults.clear(JOURNAL)
     return journal
+
+
+def check_link_files(broker: BrokerSettings) -> list[str]:
+    """Return one sentence for each file of the hub link that is not there, cannot be read, or is empty."""
+    named = (
+        ("ca_file", broker.ca_file),
+        ("cert_file", broker.cert_file),
+        ("key_file", broker.key_file),
+        ("password_file", broker.password_file),
+    )
+    sentences = []
+    for key, path in named:
+        if path is None:
+            continue
+        try:
+            with path.open("rb") as file:
+                why = "" if file.read(1) else "is empty"
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+        if why:
+            sentences.append(f"{key} {path} {why}; put the file there, readable for the daemon's user.")
+    return sentences
+
+
+def require_link_files(broker: BrokerSettings) -> None:
+    """Raise FatalError when a file of the hub link is missing; without this its message would not name the file."""
+    if missing := check_link_files(broker):
+        raise FatalError(" ".join(missing))
 
 
 def find_gateway_key(settings: GatewaySettings, faults: StartFaults) -> Ed25519PrivateKey | None:

@@ -38,7 +38,7 @@ class RosterStore:
         for name in (CURRENT, PREVIOUS):
             path = self._directory / name
             try:
-                if not path.exists():
+                if not os.path.lexists(path):
                     continue
                 self.current = Snapshot.open(path, self.trust, self.site)
             except (BadRoster, OSError) as error:
