@@ -120,7 +120,7 @@ def open_journal(settings: GatewaySettings, faults: StartFaults) -> Journal | Ab
         if not isinstance(error, OSError | TapgateError):
             log.exception("the journal cannot be opened")
         why = str(error) if isinstance(error, TapgateError) else f"{folder} cannot be used ({error})."
-        sentence = f"{why} Doors open, lanes do not serve, nothing is recorded; it is tried again."
+        sentence = f"{why} Doors open, lanes do not serve, nothing is recorded; mend it, it is tried again."
         faults.note(JOURNAL, sentence)
         return AbsentJournal(folder, sentence)
     faults.clear(JOURNAL)
@@ -199,15 +199,15 @@ def write_guard(settings: GatewaySettings, faults: StartFaults) -> None:
     ]
     kept, failures = False, []
     for path in guard_files(settings.state_dir):
-        if not doors and not path.exists():
-            continue
         try:
+            if not doors and not path.exists():
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             write_guard_file(path, doors)
             kept = True
         except OSError as error:
             failures.append(f"{path} cannot be written ({error.strerror})")
-    if failures and not kept:
+    if failures and doors and not kept:
         faults.note(
             DOOR_GUARD, f"{'; '.join(failures)}; after a crash the doors stay as they were. Make the folder writable."
         )
