@@ -28,17 +28,30 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
     "guard": Verb("gateway.commands.guard", "drive each door to its state without a daemon; the unit runs it"),
-    "hub": Verb("gateway.commands.hub", "run the hub daemon"),
-    "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source"),
+    "web": Verb("gateway.commands.web", "serve the gateway's pages, in a process of their own"),
+    "install": Verb("gateway.commands.install", "put units and system files in their places, as root"),
+    "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),
+    "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source; list and retire sources"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
     "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
     "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),
-    "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and say what mends what"),
+    "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and tell you how to fix each problem"),
     "journal": Verb("gateway.commands.journal", "list, verify or export a journal"),
     "card": Verb("gateway.commands.card", "learn from a few taps how the MIS writes card numbers"),
     "readers": Verb("gateway.commands.readers", "list the drivers, or try a configured reader"),
     "schema": Verb("gateway.commands.schema", "print the JSON Schema, AsyncAPI or OpenAPI description"),
     "wiring": Verb("gateway.commands.wiring", "check a wiring profile and write its firmware lines"),
+}
+
+
+# What is imported only where an extra is installed, and that extra.
+_EXTRAS = {
+    "alembic": "hub",
+    "charset_normalizer": "hub",
+    "iotcore": "demo",
+    "pika": "amqp",
+    "psycopg": "postgres",
+    "sqlalchemy": "hub",
 }
 
 
@@ -57,9 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     verb = next((word for word in words if not word.startswith("-")), None)
-    parsed = _parser(verb).parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
+        parsed = _parser(verb).parse_args(words)
         code: int = importlib.import_module(VERBS[parsed.verb].module).run(parsed)
     except ConfigError as error:
         for problem in error.problems:
@@ -67,6 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_USAGE
     except TapgateError as error:
         print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(
+            f"`tapgate {verb}` needs the package {error.name!r}, which is missing; install tapgate with the extra "
+            f"{extra!r} (README, Install).",
+            file=sys.stderr,
+        )
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_GOOD

@@ -10,6 +10,7 @@ through `SettingsFile.problem`, so that every error of a file comes out in one r
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import string
 import zoneinfo
@@ -23,6 +24,10 @@ from urllib.parse import urlsplit
 from gateway.errors import ConfigError
 from gateway.settings_file import SettingsFile, Table
 from gateway.toml_help import odd_character, read_marked_text
+
+PLAIN_MQTT = (
+    "is not encrypted and leaves this machine; use mqtts:// with the files that `tapgate hub init` and `issue` make"
+)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SITE_KEY_BYTES = 32
@@ -92,11 +97,16 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds."""
+    """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds.
+
+    Attributes:
+        names: host names under which the pages may be asked for, besides addresses and localhost.
+    """
 
     host: str
     port: int
     till_token_file: Path | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,8 @@ class SiteSettings:
 
     Attributes:
         register_times: local times at which a register opens, turns to late or closes, in order.
+        gateways: those that the broker vouches for without a certificate of this hub.
+        trust_unenrolled: whether every gateway that the broker lets in is taken in; for a trial on one machine.
     """
 
     id: str
@@ -154,14 +166,23 @@ class SiteSettings:
     rules: tuple[RuleSettings, ...] = ()
     holidays: tuple[tuple[date, date], ...] = ()
     register_times: tuple[time, ...] = ()
+    gateways: tuple[str, ...] = ()
+    trust_unenrolled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
+    """One hub.
+
+    Attributes:
+        address: the name or address at which gateways reach the broker; stands in the bundles that are issued.
+    """
+
     file: SettingsFile
     state_dir: Path
     database: str
     broker: BrokerSettings
+    address: str | None
     ingest: str
     amqp_url: str | None
     worker: str
@@ -170,7 +191,16 @@ class HubSettings:
     sites: tuple[SiteSettings, ...]
 
 
-def _check_id(value: str) -> str | None:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host names this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_id(value: str) -> str | None:
+    """Return what is wrong with an id of a site, gateway, reader or point; None when it is good."""
     return None if _ID.fullmatch(value) else "must be letters, digits, - and _ only, at most 63 of them"
 
 
@@ -248,17 +278,22 @@ def _web(file: SettingsFile, port: int) -> WebSettings | None:
         host=table.take("host", str, "127.0.0.1"),
         port=table.take("port", int, port, _between(0, 65535)),
         till_token_file=_path(table, "till_token_file", None),
+        names=tuple(table.take("names", list, [], _texts)),
     )
     table.finish()
     return settings
 
 
+def _texts(value: list[Any]) -> str | None:
+    return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
+
+
 def _reader(table: Table, drivers: tuple[str, ...]) -> ReaderSettings:
     return ReaderSettings(
-        id=table.take("id", str, check=_check_id),
+        id=table.take("id", str, check=check_id),
         driver=table.take("driver", str, check=_one_of(drivers)),
         port=table.take("port", str),
-        point=table.take("point", str, check=_check_id),
+        point=table.take("point", str, check=check_id),
         options=table.rest(),
         place=table.place,
     )
@@ -266,7 +301,7 @@ def _reader(table: Table, drivers: tuple[str, ...]) -> ReaderSettings:
 
 def _point(table: Table) -> PointSettings:
     settings = PointSettings(
-        id=table.take("id", str, check=_check_id),
+        id=table.take("id", str, check=check_id),
         kind=table.take("kind", str, check=_one_of(POINT_KINDS)),
         strike_gpio=table.take("strike_gpio", int, None, _check_gpio),
         strike_active_low=table.take("strike_active_low", bool, False),
@@ -348,8 +383,8 @@ def load_gateway(path: Path, drivers: tuple[str, ...]) -> GatewaySettings:
     _check_points(file, readers, points)
     settings = GatewaySettings(
         file=file,
-        id=table.take("id", str, check=_check_id),
-        site=table.take("site", str, check=_check_id),
+        id=table.take("id", str, check=check_id),
+        site=table.take("site", str, check=check_id),
         state_dir=_need_path(table, "state_dir", "/var/lib/tapgate"),
         timezone=_zone(table),
         site_key_file=_need_path(table, "site_key_file"),
@@ -372,7 +407,7 @@ def load_gateway(path: Path, drivers: tuple[str, ...]) -> GatewaySettings:
 def _site(file: SettingsFile, item: Table) -> SiteSettings:
     sources = []
     for source in file.tables("site.source", item.values, item.place):
-        name = source.take("name", str, check=_check_id)
+        name = source.take("name", str, check=check_id)
         kind = source.take("kind", str, check=_one_of(SOURCE_KINDS))
         sources.append(SourceSettings(name, kind, source.rest(), source.place))
     rules = [_rule(rule) for rule in file.tables("site.rule", item.values, item.place)]
@@ -381,9 +416,13 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         first = holiday.take("first_day", date)
         holidays.append((first, holiday.take("last_day", date, first)))
         holiday.finish()
-    for key in ("source", "rule", "holiday"):
+    gateways = []
+    for gateway in file.tables("site.gateway", item.values, item.place):
+        gateways.append(gateway.take("id", str, check=check_id))
+        gateway.finish()
+    for key in ("source", "rule", "holiday", "gateway"):
         item.take(key, list, [])
-    site_id = item.take("id", str, check=_check_id)
+    site_id = item.take("id", str, check=check_id)
     site = SiteSettings(
         id=site_id,
         name=item.take("name", str, site_id),
@@ -393,6 +432,8 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         rules=tuple(rules),
         holidays=tuple(holidays),
         register_times=_register_times(item),
+        gateways=tuple(gateways),
+        trust_unenrolled=item.take("trust_unenrolled", bool, False),
     )
     item.finish()
     return site
@@ -407,14 +448,11 @@ def _register_times(item: Table) -> tuple[time, ...]:
 
 
 def _rule(table: Table) -> RuleSettings:
-    def texts(value: list[Any]) -> str | None:
-        return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
-
     rule = RuleSettings(
         point=table.take("point", str),
         name=table.take("name", str),
-        groups=tuple(table.take("groups", list, [], texts)),
-        windows=tuple(table.take("windows", list, [], texts)),
+        groups=tuple(table.take("groups", list, [], _texts)),
+        windows=tuple(table.take("windows", list, [], _texts)),
         on_holidays=table.take("on_holidays", bool, False),
         place=table.place,
     )
@@ -432,15 +470,20 @@ def load_hub(path: Path) -> HubSettings:
     _check_sections(file, ("hub", "web", "site"))
     table = file.table("hub") or Table(file, "hub", {})
     sites = [_site(file, item) for item in file.tables("site")]
+    state_dir = _need_path(table, "state_dir", "/var/lib/tapgate-hub")
+    # Beside hub.toml the service may not write; a key that an earlier release made there is still the key.
+    beside = path.parent / "hub.key"
     settings = HubSettings(
         file=file,
-        state_dir=_need_path(table, "state_dir", "/var/lib/tapgate-hub"),
+        state_dir=state_dir,
         database=table.take("database", str, "sqlite:///hub.db"),
         broker=_broker(table, "broker"),
+        address=table.take("address", str, None),
         ingest=table.take("ingest", str, "mqtt-share", _one_of(("mqtt-share", "amqp-quorum"))),
         amqp_url=table.take("amqp_url", str, None),
-        worker=table.take("worker", str, "hub-0", _check_id),
-        signing_key_file=_need_path(table, "signing_key_file", "hub.key"),
+        worker=table.take("worker", str, "hub-0", check_id),
+        signing_key_file=_path(table, "signing_key_file", None)
+        or (beside if beside.exists() else state_dir / "hub.key"),
         web=_web(file, 8081),
         sites=tuple(sites),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.config import GatewaySettings, load_gateway, load_hub, read_site_key
+from gateway.config import GatewaySettings, is_loopback, load_gateway, load_hub, read_site_key
 from gateway.edge.options import reader_options
 from gateway.errors import ConfigError
 from gateway.readers.base import DRIVERS
@@ -258,6 +258,16 @@ def test_a_wrong_site_key_is_refused_without_being_repeated(tmp_path: Path, cont
         read_site_key(path)
     assert "64 hex digits" in str(caught.value)
     assert not content or content not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.9.9.9"])
+def test_this_machine_is_named_by_loopback_addresses(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "hub.school.lan", "::", "", "localhost.evil.example"])
+def test_no_other_name_means_this_machine(host: str) -> None:
+    assert not is_loopback(host)
 
 
 def test_check_config_exits_0_for_a_good_file_and_2_for_a_bad_one(

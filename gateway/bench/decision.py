@@ -24,6 +24,7 @@ from gateway.bench.roster import CARDS, sample_cards
 from gateway.cards.identity import CardNumber, card_key
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
+from gateway.errors import FatalError
 from gateway.outputs.simulated import SimulatedStrike
 from gateway.readers.base import DRIVERS, CardRead
 from gateway.roster.file import RosterContent, build, rule_for_everyone
@@ -131,10 +132,19 @@ def _taps(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:
     return list(stats.output_us)
 
 
+def _address(gateway: Gateway) -> str:
+    """Return where the pages listen; their process needs a second or two to start."""
+    deadline = time.monotonic() + 30
+    while gateway.desk is None or gateway.desk.address is None:
+        if time.monotonic() > deadline:
+            raise FatalError("The pages did not start within 30 s.")
+        time.sleep(0.05)
+    return gateway.desk.address
+
+
 def _busy(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:
-    assert gateway.web is not None
     load = subprocess.Popen(
-        [sys.executable, "-c", _LOAD, gateway.web.server.address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", _LOAD, _address(gateway)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         assert load.stdout is not None

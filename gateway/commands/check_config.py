@@ -9,7 +9,7 @@ import argparse
 import tomllib
 from pathlib import Path
 
-from gateway.config import load_gateway, load_hub, read_site_key
+from gateway.config import load_gateway, read_site_key
 from gateway.edge.options import reader_options
 from gateway.readers.base import DRIVERS
 from gateway.toml_help import read_marked_text
@@ -24,12 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check the file; the errors come out as one ConfigError."""
     path: Path = arguments.file
     if _is_hub(path):
-        hub = load_hub(path)
-        hub.file.finish()
-        for site in hub.sites:
-            read_site_key(site.site_key_file)
-        print(f"{path}: good; {len(hub.sites)} sites.")
-        return 0
+        return _check_hub(path)
     settings = load_gateway(path, tuple(DRIVERS))
     reader_options(settings)
     settings.file.finish()
@@ -38,6 +33,19 @@ def run(arguments: argparse.Namespace) -> int:
     read_site_key(settings.site_key_file)
     print(f"{path}: good; {len(settings.readers)} readers at {len(settings.points)} points.")
     return 1 if settings.file.warnings else 0
+
+
+def _check_hub(path: Path) -> int:
+    # Only a hub has the packages that its own settings need.
+    from gateway.hub.settings import read_settings
+
+    hub = read_settings(path)
+    for site in hub.sites:
+        read_site_key(site.site_key_file)
+    for warning in hub.file.warnings:
+        print(f"warning: {warning}")
+    print(f"{path}: good; {len(hub.sites)} sites, {sum(len(site.sources) for site in hub.sites)} sources.")
+    return 1 if hub.file.warnings else 0
 
 
 def _is_hub(path: Path) -> bool:

@@ -1,4 +1,8 @@
-"""`tapgate mis check|preview|sync`: try a source, see what a sync would do, do it; with the hub stopped or running."""
+"""`tapgate mis check|preview|sync|list|retire`: try a source, see what a sync would do, do it; hub stopped or running.
+
+check and preview read hub.toml as it is now and write nothing. Run by root, every action works as the owner of the
+hub's state folder.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +13,98 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gateway.commands.hub import CONFIG
+from gateway.config import HubSettings
 from gateway.errors import ConfigError, SourceRefused, SourceUnreachable
 from gateway.hub.directory.cards import by_hand
-from gateway.hub.directory.sites import Source, connect, list_sources
-from gateway.hub.settings import prepare_store, read_settings
+from gateway.hub.directory.sites import Source, connect, list_sources, removed_owners, source_of
+from gateway.hub.settings import look_at_store, prepare_store, read_settings
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.run import Report, preview, sync
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
+_ACTIONS = {
+    "check": "try the source; nothing is written",
+    "preview": "what a sync would change; nothing is written",
+    "sync": "read the source and apply what the guard lets through",
+    "list": "the sources, and those that hub.toml no longer names but that still have people",
+    "retire": "let the people of a source go that hub.toml no longer names; held until --approve",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("check", "preview", "sync"))
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="hub.toml")
-    parser.add_argument("--site", required=True, metavar="ID")
-    parser.add_argument("--source", required=True, metavar="NAME")
-    parser.add_argument("--approve", metavar="HASH", help="sync: apply the held plan of this hash too")
+    words = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
+    parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
+    parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
+    parser.add_argument("--site", metavar="ID", help="needed for all but list")
+    parser.add_argument("--source", metavar="NAME", help="needed for all but list")
+    parser.add_argument("--approve", metavar="HASH", help="sync, retire: apply the held plan of this hash too")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action on one source."""
     settings = read_settings(arguments.config)
-    store = prepare_store(settings)
+    if arguments.action != "list":
+        for word in ("site", "source"):
+            if getattr(arguments, word) is None:
+                raise ConfigError([f"mis:0: --{word}: is needed for {arguments.action}."])
+    match arguments.action:
+        case "list":
+            return _list(settings, as_json=arguments.json)
+        case "check" | "preview":
+            with look_at_store(settings) as store:
+                return _look(store, settings, arguments)
+        case _:
+            store = prepare_store(settings)
+            try:
+                return _apply(store, settings, arguments)
+            finally:
+                store.close()
+
+
+def _look(store: Store, settings: HubSettings, arguments: argparse.Namespace) -> int:
+    base = settings.file.path.parent
+    with store.read() as connection:
+        source = source_of(settings, connection, arguments.site, arguments.source)
+    if source is None:
+        raise _unknown(arguments, [f"{site.id}/{item.name}" for site in settings.sites for item in site.sources])
+    if arguments.action == "check":
+        return _check(source, base, arguments.json)
     try:
-        source = _find(store, arguments)
-        base = settings.file.path.parent
-        if arguments.action == "check":
-            return _check(source, base, arguments.json)
-        try:
-            if arguments.action == "preview":
-                report = preview(store, source, base)
-            else:
-                report = sync(store, source, base, arguments.approve, by_hand(_who()))
-        except (SourceRefused, SourceUnreachable) as error:
-            failure = error.failure if isinstance(error, SourceRefused) else "unreachable"
-            return _fail(failure, str(error), arguments.json)
-        _print(report, source, arguments)
-        clean = report.feed.complete and not (report.held or report.plan.conflicts or report.feed.unreadable)
-        return GOOD if clean else FINDINGS
-    finally:
-        store.close()
+        named = [item.name for site in settings.sites if site.id == source.site for item in site.sources]
+        report = preview(store, source, base, named)
+    except (SourceRefused, SourceUnreachable) as error:
+        return _fail(error, arguments.json)
+    return _print(report, source, arguments)
+
+
+def _apply(store: Store, settings: HubSettings, arguments: argparse.Namespace) -> int:
+    retire = arguments.action == "retire"
+    with store.read() as connection:
+        found = list_sources(connection, arguments.site, arguments.source, removed=retire)
+        known = [source.label for source in list_sources(connection, removed=retire)]
+    if not found:
+        raise _unknown(arguments, known)
+    try:
+        report = sync(store, found[0], settings.file.path.parent, arguments.approve, by_hand(_who()))
+    except (SourceRefused, SourceUnreachable) as error:
+        return _fail(error, arguments.json)
+    return _print(report, found[0], arguments)
+
+
+def _list(settings: HubSettings, *, as_json: bool) -> int:
+    with look_at_store(settings) as store, store.read() as connection:
+        left = {site.id: dict(removed_owners(connection, site.id)) for site in settings.sites}
+        gone = {name: list_sources(connection, name, removed=True) for name in left}
+    rows = [(site.id, item.name, True, 0) for site in settings.sites for item in site.sources]
+    rows += [(site, item.name, False, left[site].get(item.name, 0)) for site, items in gone.items() for item in items]
+    for site, name, configured, people in rows:
+        print(f"{site}/{name}" if configured else f"{site}/{name}: not in hub.toml any more; {people} people left")
+    if as_json:
+        keys = ("site", "source", "configured", "people_left")
+        _print_json({"sources": [dict(zip(keys, row, strict=True)) for row in rows]})
+    return FINDINGS if any(people for *_, people in rows) else GOOD
 
 
 def _who() -> str:
@@ -60,16 +115,12 @@ def _who() -> str:
         return f"uid {os.getuid()}"
 
 
-def _find(store: Store, arguments: argparse.Namespace) -> Source:
-    with store.read() as connection:
-        found = list_sources(connection, arguments.site, arguments.source)
-        known = [source.label for source in list_sources(connection)]
-    if not found:
-        known_text = ", ".join(known) or "none"
-        raise ConfigError(
-            [f"{arguments.config}:0: site.source: there is no {arguments.site}/{arguments.source}; known: {known_text}"]
-        )
-    return found[0]
+def _unknown(arguments: argparse.Namespace, known: list[str]) -> ConfigError:
+    what = "removed source" if arguments.action == "retire" else "source"
+    hint = "; take its section out of hub.toml first" if arguments.action == "retire" else ""
+    place = f"{arguments.site}/{arguments.source}"
+    names = ", ".join(known) or "none"
+    return ConfigError([f"{arguments.config}:0: site.source: there is no {what} {place}{hint}; known: {names}"])
 
 
 def _check(source: Source, base: Path, as_json: bool) -> int:
@@ -80,14 +131,15 @@ def _check(source: Source, base: Path, as_json: bool) -> int:
     return GOOD if result.ok else FAILED
 
 
-def _fail(failure: str, detail: str, as_json: bool) -> int:
-    print(f"{failure}: {detail}")
+def _fail(error: SourceRefused | SourceUnreachable, as_json: bool) -> int:
+    failure = error.failure if isinstance(error, SourceRefused) else "unreachable"
+    print(f"{failure}: {error}")
     if as_json:
-        _print_json({"ok": False, "failure": failure, "detail": detail})
+        _print_json({"ok": False, "failure": failure, "detail": str(error)})
     return FAILED
 
 
-def _print(report: Report, source: Source, arguments: argparse.Namespace) -> None:
+def _print(report: Report, source: Source, arguments: argparse.Namespace) -> int:
     for item in report.feed.unreadable:
         print(f"{item.place}: {item.why}")
     for conflict in report.plan.conflicts:
@@ -106,12 +158,15 @@ def _print(report: Report, source: Source, arguments: argparse.Namespace) -> Non
     if report.approval_missed:
         print(f"The plan {arguments.approve} is not the one that is held now; look at the new one first.")
     if report.held:
+        verb = "retire" if source.is_removed else "sync"
         print(
-            f"To apply what is held: tapgate mis sync --config {arguments.config} --site {source.site} "
+            f"To apply what is held: tapgate mis {verb} --config {arguments.config} --site {source.site} "
             f"--source {source.name} --approve {report.verdict.plan}"
         )
     if arguments.json:
         _print_json(found)
+    clean = report.feed.complete and not (report.held or report.plan.conflicts or report.feed.unreadable)
+    return GOOD if clean else FINDINGS
 
 
 def _print_json(value: dict[str, Any]) -> None:

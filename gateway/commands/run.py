@@ -14,12 +14,18 @@ from gateway.transports.real import RealTransports
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own words."""
+    parser.add_argument(
+        "--pages",
+        choices=("child", "elsewhere"),
+        default="child",
+        help="serve the pages in a child of this process, or leave them to tapgate-web.service",
+    )
     parser.add_argument("--config", type=Path, default=Path("/etc/tapgate/gateway.toml"), help="the gateway.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
     gateway = Gateway(load_gateway(arguments.config, tuple(DRIVERS)), RealTransports())
-    gateway.start()
+    gateway.start(pages=arguments.pages)
     run_service(gateway.beats, gateway.stop, gateway.status_line)
     return 0

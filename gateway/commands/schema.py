@@ -101,7 +101,7 @@ def open_api() -> dict[str, Any]:
         raise RuntimeError("only described, never asked")
 
     site = build_status_site(Requests(nothing, nothing, lambda _name: False, list), "gateway", Broadcaster())
-    mount_lanes(site.app, Lanes([], LaneSource("gateway", "", nothing, lambda _seq, _n: [], nothing, nothing)), None)
+    mount_lanes(site.app, Lanes([], LaneSource("gateway", "", nothing, lambda _seq, _n: [], nothing, nothing)), nothing)
     return site.app.openapi()
 
 

@@ -17,6 +17,7 @@ from gateway.config import EGRESS_WAYS, LOCK_KINDS
 from gateway.errors import ConfigError
 from gateway.points.lock import Egress, Lock, LockKind, Situation
 from gateway.settings_file import SettingsFile, Table
+from gateway.share import shipped
 from gateway.transports.header import I2C_LINES, SPI_LINES, SPI_SELECTS
 
 EXIT_GOOD = 0
@@ -259,9 +260,7 @@ def _plan_rest(file: SettingsFile, board: Board, plan: Plan) -> None:
 
 def profiles_folder() -> Path:
     """Return the folder of the profiles that ship with the product, installed or in a checkout."""
-    here = Path(__file__).parent.parent
-    installed = here / "_share" / "firmware_config" / "profiles"
-    return installed if installed.is_dir() else here.parent / "firmware_config" / "profiles"
+    return shipped("firmware_config") / "profiles"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

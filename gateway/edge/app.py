@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from gateway import __version__
 from gateway.access.event import Event, decode_event
@@ -26,6 +26,7 @@ from gateway.edge.checkpoints import Checkpoints
 from gateway.edge.clock import Clock
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
+from gateway.edge.panel.desk import Daemon, Desk
 from gateway.edge.points_loop import DoorWiring, PointsLoop
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
@@ -48,6 +49,7 @@ from gateway.edge.startup import (
     write_guard,
 )
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
+from gateway.edge.teaching import Watch
 from gateway.errors import FatalError, RetryError, TapgateError
 from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
@@ -60,9 +62,6 @@ from gateway.points.lane import Lane
 from gateway.readers.base import DRIVERS, Reader, Transports
 from gateway.roster.store import RosterStore
 from gateway.service import Beats, is_supervised
-
-if TYPE_CHECKING:
-    from gateway.edge.web.face import WebFace
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +94,6 @@ class Gateway:
         self._pins: GpioPins | None = None
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
-        self.on_show: list[Callable[[Show], None]] = []
-        self._changed = threading.Event()
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
         self.seats = {item.id: Seat(_make_point(item)) for item in settings.points}
@@ -121,15 +118,19 @@ class Gateway:
         self.roster_sync: RosterSync | None = None
         self._make_link()
         self._mend_at = time.monotonic() + _MEND_SECONDS
-        self.web: WebFace | None = None
+        self.desk: Desk | None = None
         try:
             self._restore_kiosks()
         except Exception:
             log.exception("who was signed in at the kiosks is not known")
         self.journal.subscribe(self._on_record)
 
-    def start(self) -> None:
-        """Start the readers, then the way to the hub, then the pages."""
+    def start(self, *, pages: Literal["child", "elsewhere"] = "child") -> None:
+        """Start the readers, then the way to the hub, then what the pages need.
+
+        Args:
+            pages: whether their process is a child of this one or is started by a service manager.
+        """
         self.recorder.record("system", system={"what": "started", "software": __version__})
         self.points.start()
         for bus in self.buses:
@@ -137,7 +138,7 @@ class Gateway:
         self._keeper.start()
         self._start_link()
         if self.settings.web is not None:
-            self._start_web(self.settings.web)
+            self._start_pages(self.settings.web, pages)
 
     def _start_link(self) -> None:
         if self.relay and self.roster_sync:
@@ -145,13 +146,10 @@ class Gateway:
                 self.roster_sync.start()
             self.relay.start()
 
-    def _start_web(self, settings: WebSettings) -> None:
+    def _start_pages(self, settings: WebSettings, pages: Literal["child", "elsewhere"]) -> None:
         try:
-            # Imported here, after the readers run: FastAPI takes most of a second to import.
-            from gateway.edge.web.face import WebFace  # noqa: PLC0415  # see above
-
-            web = WebFace(self, settings)
-            web.start()
+            desk = self._make_desk(settings)
+            desk.start(child=pages == "child")
         except (Exception, SystemExit) as error:
             # A page that nobody can open is no reason to keep a door shut, whatever it failed of.
             if not isinstance(error, FatalError):
@@ -160,12 +158,12 @@ class Gateway:
             self.faults.note("pages", f"The pages are not served: {why}")
             self.recorder.record("system", system={"what": "web_failed", "why": why})
         else:
-            self.web = web
+            self.desk = desk
 
     def stop(self) -> None:
         """Stop everything in the opposite order; what is recorded is durable before the journal closes."""
-        if self.web:
-            self.web.stop()
+        if self.desk:
+            self.desk.stop()
         for bus in self.buses:
             bus.stop()
         self.points.stop()
@@ -180,16 +178,6 @@ class Gateway:
         if self._pins:
             self._pins.close()
         self.journal.close()
-
-    def wait_for_change(self, limit_seconds: float) -> bool:
-        """Wait until something that the pages show has changed."""
-        changed = self._changed.wait(limit_seconds)
-        self._changed.clear()
-        return changed
-
-    def wake(self) -> None:
-        """Let whoever waits for a change look again."""
-        self._changed.set()
 
     def identify(self, reader: str) -> bool:
         """Let a reader blink or beep; False when there is none of that name."""
@@ -315,6 +303,22 @@ class Gateway:
                 log.warning("the journal can be opened again; the daemon ends, so that the service manager starts it")
                 os.kill(os.getpid(), signal.SIGTERM)
 
+    def _make_desk(self, web: WebSettings) -> Desk:
+        daemon = Daemon(
+            epoch=lambda: self.journal.epoch,
+            view=self.view,
+            taps=lambda: tuple(self.taps),
+            hanging=self.beats.overdue,
+            oldest=lambda: self.journal.oldest,
+            after=self.journal.after,
+            identify=self.identify,
+            watch=self._set_watch,
+        )
+        return Desk(self.settings, web, daemon, self.recorder)
+
+    def _set_watch(self, watch: Watch | None) -> None:
+        self.tapline.watch = watch
+
     def _note_reader(self, name: str, state: str, detail: str) -> None:
         self.recorder.record("reader", reader=name, data={"state": state, "detail": detail})
         self._on_change()
@@ -352,15 +356,17 @@ class Gateway:
             self.taps.appendleft(tap_row(seq, event))
         for listener in self.on_tap:
             listener(seq, raw, event)
-        self._changed.set()
+        if self.desk:
+            self.desk.on_record(seq, raw, event)
 
     def _on_change(self) -> None:
         self.points.poke()
-        self._changed.set()
+        if self.desk:
+            self.desk.on_change()
 
     def _show(self, show: Show) -> None:
-        for listener in self.on_show:
-            listener(show)
+        if self.desk:
+            self.desk.on_show(show)
 
     def _restore_kiosks(self) -> None:
         """Bring the kiosks back to who was signed in, from the movements that the journal still holds."""

@@ -25,7 +25,7 @@ from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.schedule import Schedule
-from gateway.hub.web.app import Daemon, build_office, check_host
+from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.web.live import LogFeed
 from gateway.roster.signing import load_or_create_signer
 from gateway.service import Beats
@@ -34,7 +34,6 @@ from gateway.webkit.server import WebServer
 
 log = logging.getLogger(__name__)
 
-ROLES = ("all", "ingest", "web", "sync")
 _LOOP_SECONDS = 60.0
 _STORE_PATIENCE_SECONDS = 60.0
 
@@ -100,12 +99,7 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
         ConfigError, FatalError: the settings cannot be used; the text says what to change.
         StoreUnavailable: the database did not answer for a minute.
     """
-    if settings.web is not None and role in {"all", "web"}:
-        check_host(settings.web.host)
-    if settings.ingest == "amqp-quorum" and settings.amqp_url is None:
-        settings.file.problem("hub.amqp_url", "is missing; the ingest amqp-quorum needs it")
-        settings.file.finish()
-    store = _patient_store(settings)
+    store = _patient_store(settings, follow=role in {"all", "sync"})
     try:
         return _assemble(settings, role, store, on_commit)
     except BaseException:
@@ -153,12 +147,12 @@ def _ingest(
     return AmqpQuorum(url, settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
 
 
-def _patient_store(settings: HubSettings) -> Store:
+def _patient_store(settings: HubSettings, *, follow: bool) -> Store:
     # After a power cut the database may need a while to come back; without it there is nothing to start for.
     deadline = time.monotonic() + _STORE_PATIENCE_SECONDS
     while True:
         try:
-            return prepare_store(settings)
+            return prepare_store(settings, follow=follow)
         except StoreUnavailable as error:
             if time.monotonic() > deadline:
                 raise

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from gateway.errors import FatalError
 from gateway.webkit.events import Broadcaster
+from gateway.webkit.limits import BodyLimits, Limits, guarded_protocol
 
 log = logging.getLogger(__name__)
 _START_SECONDS = 20.0
@@ -21,8 +22,15 @@ _STOP_SECONDS = 5.0
 class WebServer:
     """One listening web face; `port` 0 takes a free one, `address` tells which."""
 
-    def __init__(self, app: FastAPI, host: str, port: int, broadcaster: Broadcaster | None = None) -> None:
-        self._app, self._host, self._port = app, host, port
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        broadcaster: Broadcaster | None = None,
+        limits: Limits = Limits(),  # noqa: B008  # a frozen value
+    ) -> None:
+        self._app, self._host, self._port, self._limits = app, host, port, limits
         self._broadcaster = broadcaster
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -53,7 +61,14 @@ class WebServer:
             ) from None
         self._socket = listener
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+            BodyLimits(self._app, self._limits),
+            http=guarded_protocol(self._limits),
+            h11_max_incomplete_event_size=self._limits.header_bytes,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)

@@ -63,7 +63,7 @@ class Site:
     Args:
         name: what stands beside the brand, such as the gateway's id.
         templates: folder with the face's own templates.
-        hosts: names under which the pages may be asked for besides addresses and localhost.
+        hosts: names under which the pages may be asked for besides addresses and localhost; from the settings only.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Site:
     ) -> None:
         self.name = name
         self.navigation = tuple(navigation)
-        self._hosts = {host.lower() for host in hosts} | {"localhost", "testserver"}
+        self._hosts = {host.lower() for host in hosts} | {"localhost"}
         environment = Environment(
             loader=ChoiceLoader([FileSystemLoader(templates), FileSystemLoader(HERE / "templates")]),
             autoescape=select_autoescape(["html"]),
@@ -150,6 +150,10 @@ class Site:
 
     async def _on_problem(self, request: Request, problem: Exception) -> Response:
         assert isinstance(problem, Problem)
+        return await self.show_problem(request, problem)
+
+    async def show_problem(self, request: Request, problem: Problem) -> Response:
+        """Answer with a page for a browser, with problem details for a program."""
         if wants_page(request):
             context = {"problem": problem}
             full = self._context(request, problem.title, context)

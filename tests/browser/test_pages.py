@@ -13,11 +13,13 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 from gateway.cards.identity import CardNumber
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
+from gateway.edge.web.face import WebFace
 from gateway.outputs.simulated import SimulatedStrike
 from gateway.readers.base import DRIVERS, CardRead
 from gateway.simulator.chips import SimulatedTransports
 from gateway.webkit.events import Broadcaster
 from tests.chromium import MARKS
+from tests.edge.pages import serve_pages
 
 pytestmark = MARKS
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -48,10 +50,16 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     settings = load_gateway(tmp_path / "gateway.toml", tuple(DRIVERS))
     wires = SimulatedTransports()
     gateway = Gateway(settings, wires, strikes={"reception": SimulatedStrike()})
-    gateway.start()
+    gateway.start(pages="elsewhere")
     yield gateway
     gateway.stop()
     wires.close()
+
+
+@pytest.fixture
+def face(gateway: Gateway) -> Iterator[WebFace]:
+    with serve_pages(gateway) as face:
+        yield face
 
 
 @pytest.fixture
@@ -79,11 +87,6 @@ def page(browser: Browser) -> Iterator[Page]:
     assert errors == []
 
 
-def _address(gateway: Gateway) -> str:
-    assert gateway.web is not None
-    return gateway.web.server.address
-
-
 def _tap(gateway: Gateway, tail: str) -> None:
     number = CardNumber("uid", bytes.fromhex("04112233" + tail))
     gateway.tapline.handle(CardRead("reception", number, "ntag", time.monotonic_ns()))
@@ -103,60 +106,60 @@ def _violations(page: Page) -> list[str]:
     return [f"{item['id']}: {item['nodes'][0]['html']}" for item in found["violations"]]
 
 
-def test_a_tap_appears_on_the_open_status_page_by_itself(gateway: Gateway, page: Page) -> None:
-    page.goto(_address(gateway))
+def test_a_tap_appears_on_the_open_status_page_by_itself(gateway: Gateway, face: WebFace, page: Page) -> None:
+    page.goto(face.server.address)
     page.wait_for_selector("text=No tap since the daemon started")
-    _wait_for_listener(gateway.web._pages, page)
+    _wait_for_listener(face.pages, page)
     _tap(gateway, "A1B2C3")
     page.wait_for_selector("#live-taps >> text=...B2C3")
     assert not page.is_visible("text=No tap since the daemon started")
 
 
-def test_the_status_page_is_accessible(gateway: Gateway, page: Page) -> None:
+def test_the_status_page_is_accessible(gateway: Gateway, face: WebFace, page: Page) -> None:
     _tap(gateway, "A1B2C3")
-    page.goto(_address(gateway))
+    page.goto(face.server.address)
     assert _violations(page) == []
 
 
-def test_the_check_of_accessibility_sees_a_picture_without_words(gateway: Gateway, page: Page) -> None:
-    page.goto(_address(gateway))
+def test_the_check_of_accessibility_sees_a_picture_without_words(gateway: Gateway, face: WebFace, page: Page) -> None:
+    page.goto(face.server.address)
     page.evaluate("document.querySelector('main').appendChild(new Image()).src = '/static/icon.svg'")
     assert any(item.startswith("image-alt") for item in _violations(page))
 
 
-def test_a_page_that_hears_nothing_says_that_it_is_stale(gateway: Gateway, page: Page) -> None:
+def test_a_page_that_hears_nothing_says_that_it_is_stale(gateway: Gateway, face: WebFace, page: Page) -> None:
     page.clock.install()
-    page.goto(_address(gateway))
+    page.goto(face.server.address)
     assert not page.is_visible(".stale")
-    gateway.web.server._broadcaster.close()
+    face.server._broadcaster.close()
     page.clock.run_for(20_000)
     page.wait_for_selector(".stale", state="visible")
 
 
-def test_without_scripts_the_page_shows_the_same(gateway: Gateway, browser: Browser) -> None:
+def test_without_scripts_the_page_shows_the_same(gateway: Gateway, face: WebFace, browser: Browser) -> None:
     _tap(gateway, "A1B2C3")
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(_address(gateway))
+    page.goto(face.server.address)
     text = page.inner_text("main")
     context.close()
     for shown in ("No roster: every tap is denied.", "reception", "...B2C3", "roster missing"):
         assert shown in text
 
 
-def test_the_kiosk_shows_the_answer_to_a_tap_and_goes_back(gateway: Gateway, page: Page) -> None:
-    page.goto(f"{_address(gateway)}/kiosk/reception")
+def test_the_kiosk_shows_the_answer_to_a_tap_and_goes_back(gateway: Gateway, face: WebFace, page: Page) -> None:
+    page.goto(f"{face.server.address}/kiosk/reception")
     page.wait_for_selector("text=Hold your card to the reader")
-    _wait_for_listener(gateway.web._screens["reception"], page)
+    _wait_for_listener(face.screens["reception"], page)
     _tap(gateway, "A1B2C3")
     page.wait_for_selector("text=Not accepted")
     assert _violations(page) == []
     page.wait_for_selector("text=Hold your card to the reader")
 
 
-def test_what_the_status_page_weighs_stays_under_60_kb(gateway: Gateway, page: Page) -> None:
+def test_what_the_status_page_weighs_stays_under_60_kb(gateway: Gateway, face: WebFace, page: Page) -> None:
     weights: list[int] = []
     page.on("response", lambda answer: weights.append(int(answer.headers.get("content-length", "0"))))
-    page.goto(_address(gateway))
+    page.goto(face.server.address)
     page.wait_for_selector("main")
     assert 1000 < sum(weights) < 60_000

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -39,8 +39,14 @@ POINTS = (("lane", "lane"), ("front", "door"), ("desk", "kiosk"))
 class _House:
     """A gateway with a lane, a door and a kiosk on simulated wires; may be started again on the same folder."""
 
-    def __init__(self, folder: Path, extra: str = "", points: Sequence[tuple[str, str]] = POINTS) -> None:
-        self.folder, self.extra = folder, extra
+    def __init__(
+        self,
+        folder: Path,
+        extra: str = "",
+        points: Sequence[tuple[str, str]] = POINTS,
+        pages: Literal["child", "elsewhere"] = "child",
+    ) -> None:
+        self.folder, self.extra, self.pages = folder, extra, pages
         (folder / "site.key").write_text(SITE_KEY.hex(), encoding="ascii")
         lines = ['[gateway]\nid = "gw"\nsite = "st-marys"\nstate_dir = "state"\nsite_key_file = "site.key"', extra]
         for number, (name, kind) in enumerate(points):
@@ -64,7 +70,7 @@ class _House:
             }
             content = RosterContent("st-marys", 1, cards, {"*": rule_for_everyone()})
             self.gateway.roster.install(build(content, SIGNER, SITE_KEY))
-        self.gateway.start()
+        self.gateway.start(pages=self.pages)
 
     def stop(self) -> None:
         self.gateway.stop()

@@ -18,7 +18,7 @@ from gateway.config import load_gateway
 from gateway.edge import app, startup
 from gateway.edge.app import Gateway
 from gateway.edge.health import BAD, WARN, verdict
-from gateway.edge.web.face import WebFace
+from gateway.edge.panel.desk import Desk
 from gateway.errors import ConfigError, JournalLocked
 from gateway.journal.journal import Journal
 from gateway.outputs.guard import GuardedDoor, read_guard_file
@@ -318,19 +318,13 @@ def test_a_file_that_does_not_read_or_names_no_site_still_refuses_to_start(house
 def test_a_page_that_cannot_start_never_stops_a_tap(
     house: House, error: BaseException, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(WebFace, when, fail)
+    monkeypatch.setattr(Desk, when, fail)
     with house.running(CONFIG + "[web]\nport = 0\n") as gateway:
         assert house.opens(gateway)
         assert "pages" in dict(gateway.view().faults)
-
-
-def test_a_token_file_that_is_missing_costs_the_pages(house: House) -> None:
-    with house.running(CONFIG + '[web]\nport = 0\ntill_token_file = "till.token"\n') as gateway:
-        assert house.opens(gateway)
-        assert "till.token" in dict(gateway.view().faults).get("pages", "till.token")
 
 
 def test_a_door_of_the_release_before_is_driven_as_before_and_named(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from gateway.edge.web.teach import TeachPage, mount_teach, render_lesson
 from gateway.readers.base import CardRead
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.site import Site
+from tests.edge.pages import serve_pages
 from tests.edge.test_app import POINTS, _House
 
 CARD = Uid(bytes.fromhex("DEADBEEF"))
@@ -139,10 +141,10 @@ def test_a_running_gateway_shows_the_card_and_records_only_its_tail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    house = _House(tmp_path, "[web]\nport = 0", points=POINTS[:2])
-    try:
-        web = house.gateway.web
-        assert web is not None
+    house = _House(tmp_path, "[web]\nport = 0", points=POINTS[:2], pages="elsewhere")
+    with contextlib.ExitStack() as stack:
+        stack.callback(house.stop)
+        web = stack.enter_context(serve_pages(house.gateway))
         client = TestClient(web.site.app, base_url="http://localhost", client=NEAR)
         house.tap("lane", CardNumber.of_uid(CARD))
         client.post("/teach/start", data={"reader": "lane"})
@@ -153,8 +155,6 @@ def test_a_running_gateway_shows_the_card_and_records_only_its_tail(
         assert house.gateway.tapline.watch is None
         assert len(house.events("tap")) == 2
         raw = b"".join(record for _, record in house.gateway.journal.after(0, 1 << 20))
-    finally:
-        house.stop()
     everything = raw.decode("latin-1") + caplog.text
     assert not any(encode(CARD, form) in everything.upper() for form in ("hex-msb", "hex-lsb", "dec-msb", "dec-lsb"))
 
@@ -162,15 +162,15 @@ def test_a_running_gateway_shows_the_card_and_records_only_its_tail(
 def test_a_gateway_with_a_kiosk_has_no_such_page_because_its_browser_stands_in_front_of_everybody(
     tmp_path: Path,
 ) -> None:
-    house = _House(tmp_path, "[web]\nport = 0")
-    try:
-        web = house.gateway.web
-        assert web is not None
+    house = _House(tmp_path, "[web]\nport = 0", pages="elsewhere")
+    with contextlib.ExitStack() as stack:
+        stack.callback(house.stop)
+        web = stack.enter_context(serve_pages(house.gateway))
         client = TestClient(web.site.app, base_url="http://localhost", client=NEAR)
         assert client.get("/teach").status_code == 404
         assert "/teach" not in client.get("/").text
-    finally:
-        house.stop()
+        # Whoever holds the socket cannot open the window either.
+        assert not web._panel.teach("lane", "page")
 
 
 def test_a_watcher_that_fails_costs_no_tap(tmp_path: Path) -> None:

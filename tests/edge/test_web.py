@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from gateway.edge.web.kiosk import mount_kiosks, render_message
 from gateway.edge.web.lane_api import Lanes, LaneSource, mount_lanes
 from gateway.points.actions import Show
 from gateway.webkit.events import Broadcaster
+from gateway.webkit.site import Site
 
 READER = ReaderRow("lane-1", "rc522", "/dev/spidev0.0", "lane-1", "ready", "", "MFRC522 v2.0", 3.0, 7, 0, 0, 97, "")
 VIEW = GatewayView(
@@ -50,6 +52,11 @@ VIEW = GatewayView(
     denied=2,
 )
 TAP = TapRow(9, "2026-11-22T08:31:04.123Z", "lane-1", "lane-1", "E5F6", "denied", "card_lost")
+
+
+def here(site: Site) -> TestClient:
+    """Return a client on the gateway's own machine."""
+    return TestClient(site.app, base_url="http://127.0.0.1", client=("127.0.0.1", 50000))
 
 
 class _Gateway:
@@ -99,9 +106,9 @@ def lanes(gateway: _Gateway) -> Lanes:
 def client(gateway: _Gateway, lanes: Lanes, tmp_path: Path) -> Iterator[TestClient]:
     requests = Requests(lambda: gateway.view, lambda: [TAP], lambda name: name == "lane-1", list)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
-    mount_lanes(site.app, lanes, None)
+    mount_lanes(site.app, lanes, lambda: None)
     mount_kiosks(site, {"reception": Broadcaster()})
-    with TestClient(site.app) as client:
+    with here(site) as client:
         yield client
 
 
@@ -227,8 +234,8 @@ def test_tills_must_show_their_token_when_there_is_one(gateway: _Gateway, lanes:
     token.write_text("a-token-of-this-test\n", encoding="utf-8")
     requests = Requests(lambda: VIEW, list, lambda _name: True, list)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
-    mount_lanes(site.app, lanes, token)
-    client = TestClient(site.app)
+    mount_lanes(site.app, lanes, lambda: hashlib.sha256(token.read_bytes().strip()).hexdigest())
+    client = here(site)
     assert client.get("/v1/lanes/lane-1/events").status_code == 401
     assert client.get("/v1/lanes/lane-1/events", headers={"Authorization": "Bearer wrong"}).status_code == 401
     shown = {"Authorization": "Bearer a-token-of-this-test"}
@@ -238,8 +245,8 @@ def test_tills_must_show_their_token_when_there_is_one(gateway: _Gateway, lanes:
 def test_a_till_beyond_this_machine_needs_a_token_to_be_set(lanes: Lanes) -> None:
     requests = Requests(lambda: VIEW, list, lambda _name: True, list)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
-    mount_lanes(site.app, lanes, None)
-    far = TestClient(site.app, client=("192.168.1.50", 50000))
+    mount_lanes(site.app, lanes, lambda: None)
+    far = TestClient(site.app, base_url="http://127.0.0.1", client=("192.168.1.50", 50000))
     answer = far.get("/v1/lanes/lane-1/events")
     assert answer.status_code == 403
     assert "till_token_file" in answer.json()["detail"]

@@ -16,7 +16,7 @@ from gateway.hub.app import Hub, build
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.fleet.chain import verify_all
 from gateway.hub.ingest.commit import Committer
-from gateway.hub.settings import read_settings
+from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.sync.run import sync
 from gateway.simulator.school import sample_school
@@ -56,6 +56,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     (folder / "hub.toml").write_text(TOML.format(port=1, host="127.0.0.1", extra=""))
     people = folder / "people.csv"
     sample_school(200).write_csv(people)
+    prepare_store(read_settings(folder / "hub.toml")).close()
     hub = build(read_settings(folder / "hub.toml"), "web")
     office = Office(hub, folder)
     hub.start()

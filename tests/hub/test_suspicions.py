@@ -71,7 +71,9 @@ def journaled(tmp_path: Path) -> list[bytes]:
 
 
 def office(store: Store) -> TestClient:
-    return TestClient(build_office(store, Daemon(list, lambda: None, dict), Broadcaster()).app)
+    return TestClient(
+        build_office(store, Daemon(list, lambda: None, dict), Broadcaster()).app, base_url="http://127.0.0.1"
+    )
 
 
 def test_a_copied_card_is_named_on_logbook_gateway_page_and_in_the_figures_by_its_tail_only(

@@ -35,6 +35,10 @@ PYTHONPATH=\${PYTHONPATH:+\$PYTHONPATH:}/opt/tapgate/src:/opt/tapgate/site exec 
 P
 printf '#!/bin/sh\nexec /opt/tapgate/.venv/bin/python -m gateway "$@"\n' >/opt/tapgate/.venv/bin/tapgate
 chmod 755 /opt/tapgate/.venv/bin/*
+# The launcher that `tapgate install` makes.
+mkdir -p /run/launcher/upper /run/launcher/work
+mount -t overlay overlay -o lowerdir=/usr/bin,upperdir=/run/launcher/upper,workdir=/run/launcher/work /usr/bin
+ln -sf /opt/tapgate/.venv/bin/tapgate /usr/bin/tapgate
 for wants in sysinit basic multi-user sockets timers local-fs; do
   [ -d /lib/systemd/system/$wants.target.wants ] && mount -t tmpfs tmpfs /lib/systemd/system/$wants.target.wants
   rm -rf /etc/systemd/system/$wants.target.wants

@@ -22,7 +22,7 @@ DISK = """
 mkdir /run/lab/state; chown tapgate:tapgate /run/lab/state; chmod 700 /run/lab/state
 mount --bind /run/lab/state /var/lib/tapgate
 """
-DOCTOR = "/opt/tapgate/.venv/bin/tapgate doctor"
+DOCTOR = "/usr/bin/tapgate doctor"
 
 
 def _rows(line: str) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ chmod 600 /etc/tapgate/site.key; chgrp root /etc/tapgate/site.key
 install -d -m 700 /var/lib/tapgate/roster; install -m 600 /dev/null /var/lib/tapgate/gateway.key
 systemctl start tapgate; systemctl show tapgate -p ActiveState --value
 until_true status && status
-/opt/tapgate/.venv/bin/tapgate doctor --json
+/usr/bin/tapgate doctor --json
 systemctl stop tapgate
 """
     active, page, doctor = boot(

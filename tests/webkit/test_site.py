@@ -41,7 +41,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def client(site: Site) -> TestClient:
-    return TestClient(site.app)
+    return TestClient(site.app, base_url="http://127.0.0.1")
 
 
 def test_every_answer_carries_the_strict_policy(client: TestClient) -> None:

@@ -33,9 +33,9 @@ class Requests:
     hanging: Callable[[], list[str]]
 
 
-def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster) -> Site:
+def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, hosts: Sequence[str] = ()) -> Site:
     """Build the application with everything but lanes and kiosk."""
-    site = Site("Tapgate gateway", gateway_id, TEMPLATES)
+    site = Site("Tapgate gateway", gateway_id, TEMPLATES, hosts=hosts)
     app = site.app
 
     @app.get("/", include_in_schema=False)

@@ -7,6 +7,8 @@ older than what is kept, a `resync` event says so; nothing is skipped in silence
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import hmac
 import secrets
 import threading
@@ -14,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -31,6 +32,7 @@ API_VERSION = "1.0"
 SESSION_SECONDS = 60
 _REPLAY_PAGE = 500
 _LOCAL = {"127.0.0.1", "::1", "localhost"}
+TillToken = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,10 @@ class Lanes:
                     if found == limit:
                         return
 
+    def page(self, lane: str, after: int) -> list[tuple[int, Event]]:
+        """Return the next recorded taps of a lane, empty when there are no more."""
+        return list(self.recorded(lane, after, _REPLAY_PAGE))
+
     def resume(self, last_id: str) -> tuple[int, str | None]:
         """Read a last event id: the sequence number to go on after, and why a resync is needed, if it is."""
         epoch, _, seq_text = last_id.rpartition("-")
@@ -149,11 +155,15 @@ class Lanes:
             stream.close()
 
 
-def mount_lanes(app: FastAPI, lanes: Lanes, till_token_file: Path | None) -> None:
-    """Add the till's addresses to the application."""
+def mount_lanes(app: FastAPI, lanes: Lanes, till_token: TillToken) -> None:
+    """Add the till's addresses to the application.
+
+    Args:
+        till_token: SHA-256 of the tills' token in hex, None where none is set, empty where its file cannot be read.
+    """
 
     def check(lane: str, request: Request) -> None:
-        _check_till(request, till_token_file)
+        _check_till(request, till_token)
         if lane not in lanes.streams:
             raise Problem(404, "no-lane", "No such lane", f"There is no lane {lane!r} on this gateway.")
 
@@ -216,13 +226,14 @@ async def _stream(lanes: Lanes, lane: str, last_id: str | None) -> AsyncIterator
             # The first beat comes when the live queue is in place: replay now, so that nothing falls between.
             seen = -1
             if last_id:
-                seen, resync = lanes.resume(last_id)
+                seen, resync = await asyncio.to_thread(lanes.resume, last_id)
                 if resync:
                     body = msgspec.json.encode({"from": f"{lanes.source.epoch}-{seen + 1}", "reason": resync}).decode()
                     yield ServerSentEvent(event="resync", raw_data=body)
-                for seq, record in lanes.recorded(lane, seen, 1 << 30):
-                    seen = seq
-                    yield sent(lanes.live(seq, record))
+                while page := await asyncio.to_thread(lanes.page, lane, seen):
+                    for seq, record in page:
+                        seen = seq
+                        yield sent(lanes.live(seq, record))
         if event.name == "tap" and event.id is not None:
             seq = int(event.id.rpartition("-")[2])
             if seq <= seen:
@@ -235,16 +246,16 @@ def _freshness(lanes: Lanes) -> Mapping[str, Any]:
     return {"roster_age_seconds": lanes.source.roster_age_seconds()}
 
 
-def _check_till(request: Request, token_file: Path | None) -> None:
-    if token_file is None:
-        if request.client is None or request.client.host in _LOCAL | {"testclient"}:
+def _check_till(request: Request, till_token: TillToken) -> None:
+    digest = till_token()
+    if digest is None:
+        if request.client is None or request.client.host in _LOCAL:
             return
         detail = "Tills beyond this machine need [web] till_token_file to be set."
         raise Problem(403, "till-token-needed", "Till token needed", detail)
-    try:
-        token = token_file.read_text(encoding="utf-8").strip()
-    except OSError:
-        raise Problem(503, "till-token-missing", "Till token missing", "The till token file cannot be read.") from None
+    if not digest:
+        raise Problem(503, "till-token-missing", "Till token missing", "The till token file cannot be read.")
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-    if not token or scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
+    found = hashlib.sha256(shown.strip().encode()).hexdigest()
+    if scheme.lower() != "bearer" or not hmac.compare_digest(found, digest):
         raise Problem(401, "till-token-wrong", "Till token wrong", "Show the till's token as Authorization: Bearer.")

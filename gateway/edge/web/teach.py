@@ -8,13 +8,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from gateway.edge.teaching import Lesson, Teaching
+from gateway.edge.teaching import Lesson
 from gateway.webkit.events import Broadcaster, Live, sent
 from gateway.webkit.problems import Problem
 from gateway.webkit.site import Site
@@ -23,12 +23,20 @@ from gateway.webkit.site import Site
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 
+class Teaches(Protocol):
+    """Opens and closes the window of teaching (see edge.teaching)."""
+
+    def start(self, reader: str) -> None: ...
+    def stop(self) -> None: ...
+    def lesson(self) -> Lesson: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TeachPage:
     """What the page needs: the readers to choose from, the window, its open pages."""
 
     readers: Sequence[str]
-    teaching: Teaching
+    teaching: Teaches
     pages: Broadcaster
 
 

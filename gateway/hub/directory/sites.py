@@ -1,18 +1,19 @@
-"""Sites and their sources: from hub.toml into the database, and back as something that can be read.
+"""Sites, rules and sources: from hub.toml into the database, and back as something that can be read.
 
-hub.toml creates what is missing and keeps following rows that nobody edited; an edited row is left alone.
+The database follows hub.toml, also where something is taken away; a row that a page edited is left alone. A source that
+hub.toml no longer names is not read any more, and its people stay until somebody carries them over or retires them.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, false, func, insert, or_, select, update
 
 from gateway.access.people import EVERY_POINT
 from gateway.access.schedule import parse_window
@@ -33,13 +34,14 @@ SYNC_OPTIONS = {
     "hold_names_percent",
     "new_cards",
     "every_minutes",
+    "was",
 }
 EVERY_MINUTES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A configured source; `label` is how people name it."""
+    """A source; `label` is how people name it, `id` is 0 while the database does not know it."""
 
     id: int
     site: str
@@ -48,6 +50,7 @@ class Source:
     options: Mapping[str, Any]
     key_file: str
     state: str | None
+    is_removed: bool = False
 
     @property
     def label(self) -> str:
@@ -66,7 +69,13 @@ class Source:
 def check_sources(settings: HubSettings) -> None:
     """Note every problem with the settings of the sources; `settings.file.finish()` raises them."""
     for site in settings.sites:
+        names = [source.name for source in site.sources]
         for source in site.sources:
+            was = source.options.get("was")
+            if was is not None and was in names:
+                settings.file.problem(
+                    f"{source.place}.was", f"source {was!r} stands in this file too; name its old name"
+                )
 
             def problem(key: str, message: str, place: str = source.place) -> None:
                 settings.file.problem(f"{place}.{key}", message)
@@ -88,7 +97,10 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
     for key in sorted(SYNC_OPTIONS & options.keys()):
         value = options[key]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key == "new_cards":
+        if key == "was":
+            if not isinstance(value, str):
+                problem(key, "must be a text in quotes: the name that this source had before")
+        elif key == "new_cards":
             if value not in {"active", "prelinked"}:
                 problem(key, "must be one of active, prelinked")
         elif key == "every_minutes":
@@ -125,76 +137,175 @@ def connect(source: Source, base: Path) -> Connector:
     return connector
 
 
-def register(store: Store, settings: HubSettings) -> None:
-    """Bring the sites and sources of hub.toml into the database."""
+def register(store: Store, settings: HubSettings, *, follow: bool = True) -> None:
+    """Bring the sites and sources of hub.toml into the database.
+
+    Args:
+        follow: False for a process that only needs its sites to exist, such as an ingest worker whose hub.toml may hold
+            no sources: it takes nothing away.
+    """
     with store.write() as connection:
         store.one_at_a_time(connection)
-        for wanted in settings.sites:
-            _register_site(connection, wanted)
-            _register_rules(connection, wanted)
-            for source in wanted.sources:
-                row = {"kind": source.kind, "options": dict(source.options)}
-                table = tables.source
-                found = connection.execute(
-                    select(table.c.id, table.c.edited).where(table.c.site == wanted.id, table.c.name == source.name)
-                ).one_or_none()
-                if found is None:
-                    connection.execute(insert(table).values(site=wanted.id, name=source.name, **row))
-                elif not found.edited:
-                    connection.execute(update(table).where(table.c.id == found.id).values(**row))
+        for site in settings.sites:
+            is_new = _register_site(connection, site)
+            if follow or is_new:
+                _register_rules(connection, site)
+            if follow:
+                _register_sources(connection, site)
 
 
-def _register_site(connection: Connection, wanted: SiteSettings) -> None:
-    table, rule = tables.site, tables.access_rule
+def _register_site(connection: Connection, site: SiteSettings) -> bool:
+    table = tables.site
     row: dict[str, Any] = {
-        "name": wanted.name,
-        "timezone": wanted.timezone.key,
-        "key_file": str(wanted.site_key_file.absolute()),
+        "name": site.name,
+        "timezone": site.timezone.key,
+        "key_file": str(site.site_key_file.absolute()),
     }
-    row |= {"register_times": [f"{clock:%H:%M}" for clock in wanted.register_times]}
-    found = connection.execute(select(table.c.edited).where(table.c.id == wanted.id)).one_or_none()
+    row |= {"register_times": [f"{clock:%H:%M}" for clock in site.register_times]}
+    row |= {"trust_unenrolled": site.trust_unenrolled}
+    found = connection.execute(select(table.c.edited).where(table.c.id == site.id)).one_or_none()
     if found is None:
-        connection.execute(insert(table).values(id=wanted.id, **row))
-        everyone = {"site": wanted.id, "point": EVERY_POINT, "place": 0, "name": "everyone", "groups": []}
-        connection.execute(insert(rule).values(**everyone, schedule="always", windows=[], on_holidays=True))
-        if not wanted.rules:
-            log.warning("site %s has no rules yet: every active card may pass at every point", wanted.id)
-        audit = Audit("hub", wanted.id, now_ms())
-        audit.note("site_create", wanted.id)
-        audit.write(connection)
+        connection.execute(insert(table).values(id=site.id, **row))
+        _note(connection, site.id, "site_create", site.id)
     elif not found.edited:
-        connection.execute(update(table).where(table.c.id == wanted.id).values(**row))
+        connection.execute(update(table).where(table.c.id == site.id).values(**row))
+    return found is None
 
 
-def _register_rules(connection: Connection, wanted: SiteSettings) -> None:
-    """Make the rules and holidays of a site those of hub.toml, when it names any; no page edits them yet."""
+def _register_rules(connection: Connection, site: SiteSettings) -> None:
+    """Make the rules and holidays of a site those of hub.toml; no page edits them yet."""
     rule, holiday = tables.access_rule, tables.holiday
-    if wanted.rules:
-        connection.execute(delete(rule).where(rule.c.site == wanted.id))
-        places: Counter[str] = Counter()
-        for item in wanted.rules:
-            row: dict[str, Any] = {"name": item.name, "groups": list(item.groups), "windows": list(item.windows)}
-            row |= {"schedule": item.name if item.windows else "always", "on_holidays": item.on_holidays}
-            connection.execute(insert(rule).values(site=wanted.id, point=item.point, place=places[item.point], **row))
-            places[item.point] += 1
-    if wanted.holidays:
-        connection.execute(delete(holiday).where(holiday.c.site == wanted.id))
-        rows = [{"site": wanted.id, "first_day": first, "last_day": last} for first, last in wanted.holidays]
-        connection.execute(insert(holiday), rows)
+    rows: list[dict[str, Any]] = []
+    places: Counter[str] = Counter()
+    for item in site.rules:
+        row: dict[str, Any] = {"site": site.id, "point": item.point, "place": places[item.point], "name": item.name}
+        row |= {"groups": list(item.groups), "windows": list(item.windows), "on_holidays": item.on_holidays}
+        rows.append(row | {"schedule": item.name if item.windows else "always"})
+        places[item.point] += 1
+    if not rows:
+        everyone = {"site": site.id, "point": EVERY_POINT, "place": 0, "name": "everyone", "groups": []}
+        rows = [everyone | {"schedule": "always", "windows": [], "on_holidays": True}]
+        log.warning("site %s has no rules: every active card may pass at every point at any time", site.id)
+    _replace(connection, rule, rows, site.id, ("point", "place"))
+    days = [{"site": site.id, "first_day": first, "last_day": last} for first, last in site.holidays]
+    _replace(connection, holiday, days, site.id, ("first_day", "last_day"))
 
 
-def list_sources(connection: Connection, site: str | None = None, name: str | None = None) -> list[Source]:
-    """Return the configured sources, all of them or those of a site or name."""
+def _replace(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], site: str, order: tuple[str, str]
+) -> None:
+    columns = [column for column in table.c if column.name != "id"]
+    held = [dict(row) for row in connection.execute(select(*columns).where(table.c.site == site)).mappings()]
+
+    def key(row: dict[str, Any]) -> tuple[Any, Any]:
+        return row[order[0]], row[order[1]]
+
+    if sorted(held, key=key) == sorted(rows, key=key):
+        return
+    connection.execute(delete(table).where(table.c.site == site))
+    if rows:
+        connection.execute(insert(table), rows)
+    _note(connection, site, f"{table.name}_follow", "hub.toml")
+
+
+def _register_sources(connection: Connection, site: SiteSettings) -> None:
+    table = tables.source
+    columns = (table.c.name, table.c.id, table.c.edited, table.c.removed_ms)
+    known = {row.name: row for row in connection.execute(select(*columns).where(table.c.site == site.id))}
+    for item in site.sources:
+        row: dict[str, Any] = {"kind": item.kind, "options": dict(item.options), "removed_ms": None}
+        was = item.options.get("was")
+        if was in known and _has_nobody(connection, known.get(item.name)):
+            # The row keeps its number, and with it its people, their ids and their cards.
+            kept, empty = known.pop(was), known.pop(item.name, None)
+            _carry_over(connection, kept.id, None if empty is None else empty.id, item.name)
+            known[item.name] = kept
+            _note(connection, site.id, "source_rename", f"{was} to {item.name}")
+        if (found := known.get(item.name)) is None:
+            connection.execute(insert(table).values(site=site.id, name=item.name, **row))
+        elif not found.edited:
+            connection.execute(update(table).where(table.c.id == found.id).values(**row))
+    for name in known.keys() - {item.name for item in site.sources}:
+        if known[name].edited or known[name].removed_ms is not None:
+            continue
+        log.warning("source %s/%s is not in hub.toml any more: it is not read, its people stay", site.id, name)
+        connection.execute(update(table).where(table.c.id == known[name].id).values(removed_ms=now_ms()))
+        _note(connection, site.id, "source_remove", name)
+
+
+def _has_nobody(connection: Connection, source: Any) -> bool:
+    if source is None:
+        return True
+    identity = tables.identity.c
+    return connection.scalar(select(identity.person).where(identity.source == source.id).limit(1)) is None
+
+
+def _carry_over(connection: Connection, kept: int, empty: int | None, name: str) -> None:
+    if empty is not None:
+        # The new name was tried before it was called a new name; its runs are history of the same source.
+        for table in (tables.sync_run, tables.hold):
+            connection.execute(update(table).where(table.c.source == empty).values(source=kept))
+        connection.execute(delete(tables.source).where(tables.source.c.id == empty))
+    connection.execute(update(tables.source).where(tables.source.c.id == kept).values(name=name))
+
+
+def _note(connection: Connection, site: str, operation: str, subject: str) -> None:
+    audit = Audit("hub", site, now_ms())
+    audit.note(operation, subject)
+    audit.write(connection)
+
+
+def list_sources(
+    connection: Connection, site: str | None = None, name: str | None = None, *, removed: bool = False
+) -> list[Source]:
+    """Return the sources that are read, all of them or those of a site or name; with `removed` those that are not."""
     source, owner = tables.source, tables.site
-    wanted = (
-        select(
-            source.c.id, source.c.site, source.c.name, source.c.kind, source.c.options, owner.c.key_file, source.c.state
-        )
-        .join_from(source, owner)
-        .order_by(source.c.site, source.c.name)
-    )
+    columns = (source.c.id, source.c.site, source.c.name, source.c.kind, source.c.options, owner.c.key_file)
+    query = select(*columns, source.c.state, source.c.removed_ms).join_from(source, owner)
+    query = query.where(source.c.removed_ms.is_not(None) if removed else source.c.removed_ms.is_(None))
     if site is not None:
-        wanted = wanted.where(source.c.site == site)
+        query = query.where(source.c.site == site)
     if name is not None:
-        wanted = wanted.where(source.c.name == name)
-    return [Source(*row) for row in connection.execute(wanted)]
+        query = query.where(source.c.name == name)
+    rows = connection.execute(query.order_by(source.c.site, source.c.name))
+    return [Source(*row[:-1], is_removed=row[-1] is not None) for row in rows]
+
+
+def source_of(settings: HubSettings, connection: Connection, site: str, name: str) -> Source | None:
+    """Return a source as hub.toml has it now, with what the database knows of it; None when hub.toml names no such one.
+
+    Nothing is written; the source of a page's edit is returned as edited.
+    """
+    for owner in settings.sites:
+        for item in owner.sources:
+            if (owner.id, item.name) != (site, name):
+                continue
+            key_file = str(owner.site_key_file.absolute())
+            table, was = tables.source, item.options.get("was", name)
+            query = select(table.c.id, table.c.state, table.c.kind, table.c.options, table.c.edited)
+            query = query.where(table.c.site == site, table.c.name.in_((name, was)))
+            # Whoever stands under the old name is carried over.
+            rows = connection.execute(query.order_by(table.c.name != was)).all()
+            if not rows:
+                return Source(0, site, name, item.kind, item.options, key_file, None)
+            kind, options = (rows[0].kind, rows[0].options) if rows[0].edited else (item.kind, item.options)
+            return Source(rows[0].id, site, name, kind, options, key_file, rows[0].state)
+    return None
+
+
+def removed_owners(connection: Connection, site: str, named: Collection[str] | None = None) -> list[tuple[str, int]]:
+    """Return the sources of a site that hub.toml no longer names and that still have active people, with how many.
+
+    Args:
+        named: the sources that hub.toml names now, where the database has not followed it yet.
+    """
+    source, person = tables.source, tables.person
+    gone = or_(source.c.removed_ms.is_not(None), source.c.name.not_in(named) if named is not None else false())
+    query = (
+        select(source.c.name, func.count())
+        .join_from(source, person, person.c.source == source.c.id)
+        .where(source.c.site == site, gone, person.c.active)
+        .group_by(source.c.name)
+        .order_by(source.c.name)
+    )
+    return [(name, count) for name, count in connection.execute(query)]

@@ -11,12 +11,23 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.pool import StaticPool
 
-from gateway.errors import ConfigError, MissingExtra, StoreUnavailable
+from gateway import __version__
+from gateway.errors import ConfigError, FatalError, MissingExtra, StoreUnavailable
+from gateway.hub.store.tables import metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_SECONDS = 10
@@ -27,6 +38,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-65536",
 )
+# What SQLite says of a file that a power cut or a failing card has spoilt (SQLITE_CORRUPT, SQLITE_NOTADB).
+_DAMAGE = ("malformed", "not a database")
 _WRITES = "tapgate_writes"
 _START_LOCK = 0x7A9A7E
 
@@ -72,19 +85,42 @@ class Store:
         if not self.is_sqlite:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_START_LOCK})"))
 
+    def revision(self) -> str | None:
+        """Return the migration that the tables stand at, None for an empty database.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        from alembic.migration import MigrationContext  # noqa: PLC0415  # only migrations need Alembic
+
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
     def migrate(self) -> None:
-        """Bring the tables to the form of this software; safe to call from several processes at once."""
+        """Bring the tables to the form of this software; safe to call from several processes at once.
+
+        Raises:
+            StoreUnavailable: the database does not answer or is damaged.
+            FatalError: a newer release made the tables.
+        """
         # It logs every plug-in it loads, and only this call needs it.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from alembic import command  # noqa: PLC0415  # only migrations need Alembic
         from alembic.config import Config  # noqa: PLC0415  # only migrations need Alembic
+        from alembic.util import CommandError  # noqa: PLC0415  # only migrations need Alembic
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        with self.write() as connection:
-            self.one_at_a_time(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self.write() as connection:
+                self.one_at_a_time(connection)
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except CommandError:
+            raise FatalError(
+                f"The hub's database was made by a newer release of Tapgate (tables {self.revision()!r}, this is "
+                f"{__version__}); install that release again, or restore the backup from before its upgrade."
+            ) from None
 
     def ping(self) -> None:
         """Ask for nothing.
@@ -98,14 +134,30 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 @contextlib.contextmanager
 def as_unavailable() -> Iterator[None]:
-    """Turn the driver's connection errors into StoreUnavailable."""
+    """Turn the driver's connection errors, and the words of a damaged file, into StoreUnavailable."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DatabaseError as error:
         # The driver's own text may quote parameters; its class and first line say enough.
+        words = _first_line(error)
+        if any(word in words for word in _DAMAGE):
+            raise StoreUnavailable(
+                f"The hub's database is damaged ({words}); stop the hub, keep a copy of the file, and restore the "
+                "newest backup. Gateways keep their taps meanwhile."
+            ) from error
+        if isinstance(error, OperationalError):
+            raise StoreUnavailable(f"The hub's database does not answer ({words}).") from error
+        raise
+    except InterfaceError as error:
         raise StoreUnavailable(f"The hub's database does not answer ({_first_line(error)}).") from error
 
 
@@ -113,11 +165,27 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().partition("\n")[0][:200]
 
 
-def open_store(database: str, state_dir: Path) -> Store:
+def newest_revision() -> str:
+    """Return the newest migration that this release has."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  # only migrations need Alembic
+
+    return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
+
+
+def empty_store() -> Store:
+    """Build a database in memory with all tables and no row, to compare a source with before there is a real one."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    _prepare_sqlite(engine)
+    metadata.create_all(engine)
+    return Store(engine)
+
+
+def open_store(database: str, state_dir: Path, *, read_only: bool = False) -> Store:
     """Open the database that `database` names; nothing is created or migrated yet.
 
     Args:
         database: an SQLAlchemy URL; a relative SQLite path is relative to `state_dir`.
+        read_only: SQLite refuses every write and makes no file.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -127,7 +195,10 @@ def open_store(database: str, state_dir: Path) -> Store:
         url = make_url(database)
         if url.get_backend_name() == "sqlite":
             if url.database and url.database != ":memory:":
-                url = url.set(database=str(state_dir / url.database))
+                path = str(state_dir / url.database)
+                url = url.set(database=path)
+                if read_only:
+                    url = url.set(database=f"file:{quote(path)}", query={"mode": "ro", "uri": "true"})
             engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
             _prepare_sqlite(engine)
             return Store(engine)

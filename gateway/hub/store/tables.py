@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -46,9 +47,11 @@ site = Table(
     Column("key_file", Text, nullable=False),
     Column("edited", Boolean, nullable=False, default=False),
     Column("register_times", JSON, nullable=False, server_default="[]"),
+    Column("trust_unenrolled", Boolean, nullable=False, server_default=false()),
 )
 
-# `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml.
+# `state` is the connector's own checkpoint; `edited` rows no longer follow hub.toml. `removed_ms` says since when
+# hub.toml does not name the source any more: it is not read, and its people stay until somebody retires them.
 source = Table(
     "source",
     metadata,
@@ -59,6 +62,7 @@ source = Table(
     Column("options", JSON, nullable=False),
     Column("edited", Boolean, nullable=False, default=False),
     Column("state", Text),
+    Column("removed_ms", BigInteger),
     UniqueConstraint("site", "name"),
 )
 
@@ -132,7 +136,8 @@ holding = Table(
 )
 
 # `live_ms` is the newest live event's time; what comes as backlog never touches it. `acked` and `head` are the
-# gateway's own words from its birth.
+# gateway's own words from its birth. Only with `enrolled_ms` is anything of it taken in, unless its site trusts
+# whatever the broker lets in (`site.trust_unenrolled`).
 gateway = Table(
     "gateway",
     metadata,
@@ -149,6 +154,8 @@ gateway = Table(
     Column("roster", BigInteger),
     Column("seen_ms", BigInteger),
     Column("live_ms", BigInteger),
+    Column("enrolled_ms", BigInteger),
+    Column("certificate_until_ms", BigInteger),
     UniqueConstraint("site", "name"),
 )
 

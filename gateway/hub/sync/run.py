@@ -8,6 +8,7 @@ applied by the next run that is given, or finds approved, exactly that hash.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.errors import RefusedError, RetryError, SourceRefused, TapgateError
+from gateway.errors import RefusedError, RetryError, SourceRefused, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import Audit, in_turn, last_change
 from gateway.hub.directory.matching import match_taps
-from gateway.hub.directory.sites import Source, connect
+from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
@@ -27,7 +28,7 @@ from gateway.hub.sync.guard import Verdict, judge, read_limits
 from gateway.hub.sync.known import load_known, origin_of
 from gateway.hub.sync.operations import Operation, Plan
 from gateway.hub.sync.plan import Feed, gather, make_plan
-from gateway.mis.base import Connector
+from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +85,36 @@ class Overlap(RetryError):
     """Another run of this source is under way."""
 
 
-def preview(store: Store, source: Source, base: Path) -> Report:
+class Unsettled(RetryError):
+    """The directory did not hold still for long enough to apply a plan."""
+
+
+class Retired:
+    """Stands for a source that hub.toml no longer names: it has nobody left, so the guard holds all its people once."""
+
+    capabilities = Capabilities(removes_staff=True)
+
+    def check(self) -> CheckResult:
+        return CheckResult("object_missing", "hub.toml does not name this source any more.")
+
+    def fetch(self, _state: str | None) -> Iterator[FeedItem]:
+        yield Complete(0)
+
+
+def preview(store: Store, source: Source, base: Path, named: Collection[str] | None = None) -> Report:
     """Do everything but apply; nothing is written.
 
+    Args:
+        named: the sources that hub.toml names for this site now.
+
     Raises:
-        SourceUnreachable, SourceRefused: the source cannot be read.
+        SourceUnreachable, SourceRefused: the source cannot be read, or other people stand in its place.
     """
     started_ms = now_ms()
-    connector = connect(source, base)
+    connector = _connector(source, base)
     feed = gather(connector.fetch(source.state))
     with store.read() as connection:
+        _refuse_second_owner(connection, source, named)
         plan, verdict = _compare(connection, source, feed, connector)
     result = "held" if verdict.held else "done" if feed.complete else "incomplete"
     seconds = (now_ms() - started_ms) / 1000
@@ -109,25 +130,43 @@ def sync(store: Store, source: Source, base: Path, approve: str | None = None, a
 
     Raises:
         Overlap: a run of this source is under way.
-        SourceUnreachable, SourceRefused: the source cannot be read; the run is kept as failed.
+        SourceUnreachable, SourceRefused: the source cannot be read, or other people stand in its place.
+        Exception: whatever else went wrong; like the others it is kept as a failed run.
     """
-    with exclusive(store, f"sync-{source.id}") as held:
-        if held is None:
-            raise Overlap(f"A sync of {source.label} is already under way; wait for it to end.")
-        started_ms = now_ms()
-        run = _begin(store, source, started_ms)
-        try:
-            report = _run(store, source, base, run, approve, actor)
-        except TapgateError as error:
-            _fail(store, run, error)
-            raise
-        report.seconds = (now_ms() - started_ms) / 1000
-        _finish(store, source, run, report)
-        return report
+    started_ms = now_ms()
+    try:
+        with exclusive(store, f"sync-{source.id}") as held:
+            return _sync_alone(store, source, base, approve, actor, started_ms, is_alone=held is not None)
+    except (Overlap, StoreUnavailable):
+        raise
+    except Exception as error:
+        _fail(store, source, started_ms, error)
+        raise
+
+
+def _sync_alone(
+    store: Store,
+    source: Source,
+    base: Path,
+    approve: str | None,
+    actor: str | None,
+    started_ms: int,
+    *,
+    is_alone: bool,
+) -> Report:
+    if not is_alone:
+        raise Overlap(f"A sync of {source.label} is already under way; wait for it to end.")
+    run = _begin(store, source, started_ms)
+    report = _run(store, source, base, run, approve, actor)
+    report.seconds = (now_ms() - started_ms) / 1000
+    _finish(store, source, run, report)
+    return report
 
 
 def _run(store: Store, source: Source, base: Path, run: int, approve: str | None, actor: str | None) -> Report:
-    connector = connect(source, base)
+    with store.read() as connection:
+        _refuse_second_owner(connection, source)
+    connector = _connector(source, base)
     feed = gather(connector.fetch(source.state))
     for _ in range(_TRIES):
         with store.read() as connection:
@@ -146,7 +185,31 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
             report.applied = len(operations)
             _keep_hold(connection, source, verdict, approved, actor)
         return report
-    raise Overlap(f"The directory of {source.site} changes faster than it can be compared; try again.")
+    raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")
+
+
+def _connector(source: Source, base: Path) -> Connector:
+    return Retired() if source.is_removed else connect(source, base)
+
+
+def _refuse_second_owner(connection: Connection, source: Source, named: Collection[str] | None = None) -> None:
+    """Refuse the first read of a source while a source that hub.toml dropped still has people.
+
+    Most often the source was renamed; read as a new one it would enter everybody a second time.
+    """
+    owners = removed_owners(connection, source.site, named)
+    person = tables.person.c
+    if not owners or source.is_removed:
+        return
+    if source.id and connection.scalar(select(person.ref).where(person.source == source.id).limit(1)) is not None:
+        return
+    names = " and ".join(f"{name} ({count} people)" for name, count in owners)
+    raise SourceRefused(
+        "owned_by_another",
+        f"hub.toml no longer names the source {names} of {source.site}, whose people are still in the directory. If "
+        f'{source.name} is its new name, write was = "{owners[0][0]}" in its section; else retire the old one first '
+        f"(tapgate mis retire --source {owners[0][0]}).",
+    )
 
 
 def _compare(connection: Connection, source: Source, feed: Feed, connector: Connector) -> tuple[Plan, Verdict]:
@@ -241,12 +304,27 @@ def _begin(store: Store, source: Source, started_ms: int) -> int:
     return int(number)
 
 
-def _fail(store: Store, run: int, error: TapgateError) -> None:
-    word = error.failure if isinstance(error, SourceRefused) else "unreachable"
+def _failure(error: Exception) -> str:
+    match error:
+        case SourceRefused():
+            return f"{error.failure}: {error}"
+        case TapgateError():
+            return f"unreachable: {error}"
+        case OSError():
+            return f"failed: {error.strerror} ({error.filename})"
+        case _:
+            # An unforeseen error may quote a row; its kind is enough here, the log has the rest.
+            return f"failed: {type(error).__name__}"
+
+
+def _fail(store: Store, source: Source, started_ms: int, error: Exception) -> None:
     table = tables.sync_run
-    values = {"result": "failed", "error": f"{word}: {error}", "finished_ms": now_ms()}
+    values = {"result": "failed", "error": _failure(error), "finished_ms": now_ms()}
+    running = update(table).where(table.c.source == source.id, table.c.result == "running")
     with store.write() as connection:
-        connection.execute(update(table).where(table.c.id == run).values(values))
+        if not connection.execute(running.values(values)).rowcount:
+            # It failed before it could begin, for instance at its lock file.
+            connection.execute(insert(table).values(source=source.id, started_ms=started_ms, **values))
 
 
 def _finish(store: Store, source: Source, run: int, report: Report) -> None:

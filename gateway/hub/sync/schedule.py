@@ -69,6 +69,9 @@ class Schedule:
             log.info("%s", error)
         except TapgateError as error:
             log.warning("sync of %s failed: %s The last good data stay in use.", source.label, error)
+        except Exception:
+            # One source that fails in a way nobody foresaw must not keep the others from being read.
+            log.exception("sync of %s failed; the last good data stay in use", source.label)
 
     def _due(self) -> list[Source]:
         run = tables.sync_run

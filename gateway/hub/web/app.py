@@ -6,7 +6,6 @@ proxy with sign-in before it. A page changes nothing but through directory and s
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +18,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gateway import __version__
-from gateway.errors import FatalError, RefusedError, StoreUnavailable
+from gateway.errors import RefusedError, StoreUnavailable
 from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_card_state
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
@@ -60,23 +59,6 @@ class Daemon:
     hanging: Callable[[], list[str]]
     connected: Callable[[], bool | None]
     counts: Callable[[], dict[str, int]]
-
-
-def check_host(host: str) -> None:
-    """Refuse to show people's names to a network without a sign-in.
-
-    Raises:
-        FatalError: the address is not of this machine.
-    """
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
-        raise FatalError(
-            f"The hub's pages have no sign-in yet and serve this machine only, not {host}; "
-            "set web.host to 127.0.0.1 and put a proxy with sign-in before it."
-        )
 
 
 def build_office(store: Store, daemon: Daemon, live: Broadcaster) -> Site:
