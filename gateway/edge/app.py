@@ -292,6 +292,7 @@ class Gateway:
             self.tapline.site_key = site_key
             if self.roster_sync:
                 self.roster_sync.start()
+            self.faults.clear(SITE_KEY)
             self._on_roster()
         if HUB_LINK in self.faults:
             self._make_link()

@@ -81,7 +81,6 @@ def find_site_key(settings: GatewaySettings, faults: StartFaults) -> bytes | Non
     except ConfigError as error:
         faults.note(SITE_KEY, f"{error} Put the site's key there, readable for the daemon; it is looked for again.")
         return None
-    faults.clear(SITE_KEY)
     return key
 
 
