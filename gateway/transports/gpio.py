@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.errors import GpioFault
@@ -22,6 +21,7 @@ from gateway.errors import GpioFault
 # Pi 5; Pi 4; the models before. Sources: the drivers pinctrl-rp1 and pinctrl-bcm2835 of the Raspberry Pi kernel.
 HEADER_LABELS = ("pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835")
 _CONSUMER = "tapgate"
+_PATHS = tuple(f"/dev/gpiochip{number}" for number in range(32))
 
 
 class Header(Protocol):
@@ -132,20 +132,20 @@ class GpiodHeader:
 
     name = "gpiod"
 
-    def __init__(
-        self, gpiod: Any, paths: Callable[[], list[str]] = lambda: sorted(map(str, Path("/dev").glob("gpiochip*")))
-    ) -> None:
+    def __init__(self, gpiod: Any, paths: Sequence[str] = _PATHS) -> None:
         self._gpiod = gpiod
-        self._path = self._find(paths())
+        self._path = self._find(paths)
         self._requests: dict[int, Any] = {}
 
-    def _find(self, paths: list[str]) -> str:
+    def _find(self, paths: Sequence[str]) -> str:
         found: dict[str, str] = {}
         refusals = []
         for path in paths:
             try:
                 with self._gpiod.Chip(path) as chip:
                     found.setdefault(chip.get_info().label, path)
+            except FileNotFoundError:
+                continue
             except OSError as error:
                 refusals.append(f"{path}: {error.strerror}")
         for label in HEADER_LABELS:

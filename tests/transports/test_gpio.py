@@ -37,7 +37,7 @@ class _Chip:
     def __init__(self, controllers: _Controllers, path: str) -> None:
         self._controllers, self._path = controllers, path
         if path not in controllers.labels:
-            raise OSError(errno.ENOENT, "No such file or directory")
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +98,7 @@ def controllers() -> _Controllers:
 
 
 def _header(controllers: _Controllers) -> GpiodHeader:
-    return GpiodHeader(package(controllers), lambda: list(controllers.labels))
+    return GpiodHeader(package(controllers), list(controllers.labels))
 
 
 def test_the_header_s_controller_is_found_by_its_label_whatever_its_number(controllers: _Controllers) -> None:
@@ -171,7 +171,6 @@ def test_where_rpi_gpio_imports_and_does_not_work_gpiod_is_taken(
     monkeypatch.setitem(sys.modules, "RPi", rpi)
     monkeypatch.setitem(sys.modules, "RPi.GPIO", rpi.GPIO)
     monkeypatch.setitem(sys.modules, "gpiod", package(controllers))
-    monkeypatch.setattr("gateway.transports.gpio.Path.glob", lambda *_: iter(controllers.labels))
     assert open_header().name == "gpiod"
     line = GpioResetLine(25)
     line.pulse()
