@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from gateway.config import EGRESS_WAYS, LOCK_KINDS
 from gateway.points.lock import Egress, Lock, LockKind, Situation
 
 LOCKS = [Lock(*parts) for parts in itertools.product(LockKind, Egress, (False, True))]
@@ -37,3 +38,8 @@ def test_one_level_serves_boot_crash_and_stop_so_that_the_guard_need_not_tell_th
 def test_an_active_low_driver_turns_every_level_round(kind: LockKind, egress: Egress) -> None:
     for situation in Situation:
         assert Lock(kind, egress).is_high(situation) is not Lock(kind, egress, active_low=True).is_high(situation)
+
+
+def test_the_configuration_knows_the_same_words() -> None:
+    assert tuple(LockKind) == LOCK_KINDS
+    assert tuple(Egress) == EGRESS_WAYS
