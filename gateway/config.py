@@ -35,6 +35,9 @@ SITE_KEY_BYTES = 32
 LOCK_KINDS = ("fail-secure", "fail-safe")
 EGRESS_WAYS = ("mechanical", "breakglass")
 POINT_KINDS = ("lane", "door", "kiosk")
+# As access.people has them, which this floor does not know; a test compares the two.
+UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
+STALE = ("warn", "staff", "deny")
 SOURCE_KINDS = ("csv", "wonde", "sql", "oneroster", "managebac", "isams")
 
 
@@ -149,6 +152,16 @@ class RuleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PointPolicySettings:
+    """What a point does while it lacks a clock or a fresh roster; `point` is `*` for every point."""
+
+    point: str
+    unset_clock: str
+    stale: str
+    stale_after_hours: int
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One school.
 
@@ -166,6 +179,7 @@ class SiteSettings:
     rules: tuple[RuleSettings, ...] = ()
     holidays: tuple[tuple[date, date], ...] = ()
     register_times: tuple[time, ...] = ()
+    policies: tuple[PointPolicySettings, ...] = ()
     gateways: tuple[str, ...] = ()
     trust_unenrolled: bool = False
 
@@ -420,7 +434,8 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
     for gateway in file.tables("site.gateway", item.values, item.place):
         gateways.append(gateway.take("id", str, check=check_id))
         gateway.finish()
-    for key in ("source", "rule", "holiday", "gateway"):
+    policies = [_policy(policy) for policy in file.tables("site.point", item.values, item.place)]
+    for key in ("source", "rule", "holiday", "gateway", "point"):
         item.take(key, list, [])
     site_id = item.take("id", str, check=check_id)
     site = SiteSettings(
@@ -432,6 +447,7 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         rules=tuple(rules),
         holidays=tuple(holidays),
         register_times=_register_times(item),
+        policies=tuple(policies),
         gateways=tuple(gateways),
         trust_unenrolled=item.take("trust_unenrolled", bool, False),
     )
@@ -445,6 +461,17 @@ def _register_times(item: Table) -> tuple[time, ...]:
         item.problem("register_times", 'must be a list of local times such as ["08:50", "09:20"]')
         return ()
     return tuple(sorted({time.fromisoformat(text) for text in texts}))
+
+
+def _policy(table: Table) -> PointPolicySettings:
+    policy = PointPolicySettings(
+        point=table.take("id", str),
+        unset_clock=table.take("unset_clock", str, UNSET_CLOCK[0], _one_of(UNSET_CLOCK)),
+        stale=table.take("stale", str, STALE[0], _one_of(STALE)),
+        stale_after_hours=table.take("stale_after_hours", int, 14 * 24, _between(1, 8784)),
+    )
+    table.finish()
+    return policy
 
 
 def _rule(table: Table) -> RuleSettings:

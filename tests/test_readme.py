@@ -1,4 +1,4 @@
-"""README's examples are what the software reads, and its commands are what it has."""
+"""The examples in README and the documents of the folders are what the software reads, and their commands exist."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from gateway.readers.base import DRIVERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("systemd", "firmware_config", "gateway", "gateway/mis", "gateway/edge/web", "tests")
+DOCUMENTS = {name: (ROOT / name / "README.md").read_text(encoding="utf-8") for name in FOLDERS}
+ALL = "\n".join([README, *DOCUMENTS.values()])
 
 
 def _examples() -> list[str]:
-    return re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    return re.findall(r"```toml\n(.*?)```", DOCUMENTS["systemd"], re.DOTALL)
 
 
 def test_the_gateway_example_is_a_good_configuration(tmp_path: Path) -> None:
@@ -30,23 +33,27 @@ def test_the_gateway_example_is_a_good_configuration(tmp_path: Path) -> None:
 
 def test_the_hub_example_is_a_good_configuration(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
-    path.write_text(next(text for text in _examples() if "[[site]]" in text), encoding="utf-8")
+    path.write_text(next(text for text in _examples() if "[hub]\nbroker" in text), encoding="utf-8")
     settings = load_hub(path)
     check_sources(settings)
     settings.file.finish()
     assert [rule.point for rule in settings.sites[0].rules] == ["front-door", "*"]
 
 
-def test_every_verb_that_readme_names_exists_and_every_driver_is_listed() -> None:
-    named = set(re.findall(r"`tapgate ([a-z-]+)", README))
+def test_every_verb_that_is_named_exists_and_every_driver_and_verb_is_listed() -> None:
+    named = set(re.findall(r"`tapgate ([a-z][a-z-]+)", ALL))
     assert named <= set(VERBS)
-    assert set(VERBS) - named <= {"hub"}
-    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) >= set(DRIVERS)
+    assert set(VERBS) - named == set()
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", DOCUMENTS["gateway"], re.MULTILINE)) >= set(DRIVERS)
 
 
-def test_every_file_that_readme_names_exists() -> None:
-    for name in re.findall(r"(?<![\w/])(?:systemd|firmware_config|gateway|tests)/[\w./-]+\w", README):
+def test_every_file_that_is_named_exists() -> None:
+    for name in re.findall(r"(?<![\w/.])(?:systemd|firmware_config|gateway|tests|\.github)/[\w./-]+\w", README):
         assert (ROOT / name).exists(), name
+
+
+def test_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) <= 140
 
 
 def test_the_top_level_holds_nothing_but_what_belongs_there() -> None:

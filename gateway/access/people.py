@@ -22,6 +22,8 @@ class CardState(enum.IntEnum):
 
 # The rules under this name hold at every point that has none of its own.
 EVERY_POINT = "*"
+# The group of everybody whose role is staff; a person's role is one of their groups.
+STAFF = "staff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,39 @@ class Rule:
     schedule: Schedule
 
 
+class UnsetClock(enum.StrEnum):
+    """What a point does while nobody has set the clock, so that no hour and no day can be judged."""
+
+    RULES_WITHOUT_HOURS = "rules-without-hours"
+    GRANT = "grant"
+    DENY = "deny"
+
+
+class Stale(enum.StrEnum):
+    """What a point does once the hub has not confirmed the roster for too long."""
+
+    WARN = "warn"
+    STAFF = "staff"
+    DENY = "deny"
+
+
+STALE_AFTER_SECONDS = 14 * 86400.0
+
+
 @dataclass(frozen=True, slots=True)
 class PointRules:
-    """The rules of one point, tried in order; no rule that fits means no access."""
+    """The rules of one point, tried in order; no rule that fits means no access.
+
+    Attributes:
+        unset_clock: which rules count while the clock is unset.
+        stale: who still passes once the roster is older than `stale_after_seconds`.
+    """
 
     rules: tuple[Rule, ...]
     lockdown: bool = False
+    unset_clock: UnsetClock = UnsetClock.RULES_WITHOUT_HOURS
+    stale: Stale = Stale.WARN
+    stale_after_seconds: float = STALE_AFTER_SECONDS
 
 
 class Roster(Protocol):

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.access.people import CardEntry, CardState, PointRules, Roster
+from gateway.access.people import STAFF, CardEntry, CardState, PointRules, Roster, Rule, Stale, UnsetClock
 from gateway.access.schedule import applies
 
 
@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
     ROSTER_MISSING = "roster_missing"
     SITE_KEY_MISSING = "site_key_missing"
     ROSTER_STALE = "roster_stale"
+    CLOCK_UNSET = "clock_unset"
     LIMIT_REACHED = "limit_reached"
     FUNDS = "funds"
 
@@ -60,6 +61,21 @@ class Presentation:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When a decision is made, and what is known of it.
+
+    Attributes:
+        local: the site's local time, or the latest time known to be past when the clock is not trusted.
+        clock_is_set: False while nobody's word stands behind `local`; it is then a lower bound.
+        roster_age_seconds: since the hub last confirmed the roster in force, None where that is not known.
+    """
+
+    local: datetime
+    clock_is_set: bool = True
+    roster_age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to one presentation.
 
@@ -77,26 +93,33 @@ class Decision:
     roster: int | None = None
 
 
-def decide(card: Presentation, roster: Roster | None, point: str, local: datetime) -> Decision:
+def decide(
+    card: Presentation,
+    roster: Roster | None,
+    point: str,
+    moment: Moment,
+    *,
+    no_roster: Reason = Reason.ROSTER_MISSING,
+) -> Decision:
     """Decide one presentation at a point.
 
     Args:
-        local: the site's local time, or the latest time known to be past when the clock is not trusted.
+        no_roster: why there is none, where there is none.
 
     Returns:
-        A denial with `roster_missing` when there is no roster; never raises for a card.
+        A denial with `no_roster` when there is no roster; never raises for a card.
     """
     first = card.keys[0] if card.keys else None
     version = roster.version if roster is not None else None
     if card.refused is not None:
         return Decision(False, card.refused, first, roster=version)
     if roster is None:
-        return Decision(False, Reason.ROSTER_MISSING, first)
+        return Decision(False, no_roster, first)
     key, entry = _find(card.keys, roster)
     if entry is None:
         return Decision(False, Reason.CARD_UNKNOWN, first, roster=version)
     rules = roster.point(point)
-    reason, rule = _judge(entry, rules, roster, local)
+    reason, rule = _judge(entry, rules, roster, moment)
     return Decision(reason is Reason.OK, reason, key, entry.person, rule, version)
 
 
@@ -108,23 +131,59 @@ def _find(keys: tuple[bytes, ...], roster: Roster) -> tuple[bytes | None, CardEn
     return None, None
 
 
-def _judge(entry: CardEntry, rules: PointRules | None, roster: Roster, local: datetime) -> tuple[Reason, str | None]:
-    if entry.state is not CardState.ACTIVE:
-        return _STATE_REASONS[entry.state], None
-    if not entry.person_active:
-        return Reason.PERSON_INACTIVE, None
-    today = local.date()
-    if (entry.valid_from and today < entry.valid_from) or (entry.valid_until and today > entry.valid_until):
-        return Reason.CARD_EXPIRED, None
-    if rules is None:
+def _judge(entry: CardEntry, rules: PointRules | None, roster: Roster, moment: Moment) -> tuple[Reason, str | None]:
+    refusal = _judge_card(entry) or _judge_point(entry, rules, moment)
+    if refusal is not None or rules is None:
+        return refusal or Reason.NO_ACCESS, None
+    mine = [rule for rule in rules.rules if not rule.groups or not rule.groups.isdisjoint(entry.groups)]
+    if not mine:
         return Reason.NO_ACCESS, None
-    if rules.lockdown:
-        return Reason.LOCKDOWN, None
-    allowed = False
-    for rule in rules.rules:
-        if rule.groups and rule.groups.isdisjoint(entry.groups):
-            continue
-        allowed = True
-        if applies(rule.schedule, roster.calendar, local):
+    if not moment.clock_is_set:
+        return _judge_without_clock(mine, rules.unset_clock)
+    for rule in mine:
+        if applies(rule.schedule, roster.calendar, moment.local):
             return Reason.OK, rule.name
-    return (Reason.OUTSIDE_SCHEDULE if allowed else Reason.NO_ACCESS), None
+    return Reason.OUTSIDE_SCHEDULE, None
+
+
+def _judge_card(entry: CardEntry) -> Reason | None:
+    if entry.state is not CardState.ACTIVE:
+        return _STATE_REASONS[entry.state]
+    return None if entry.person_active else Reason.PERSON_INACTIVE
+
+
+def _judge_point(entry: CardEntry, rules: PointRules | None, moment: Moment) -> Reason | None:
+    if rules is None:
+        return Reason.NO_ACCESS
+    if rules.lockdown:
+        return Reason.LOCKDOWN
+    if _is_too_stale(entry, rules, moment):
+        return Reason.ROSTER_STALE
+    return _judge_days(entry, rules, moment)
+
+
+def _is_too_stale(entry: CardEntry, rules: PointRules, moment: Moment) -> bool:
+    age = moment.roster_age_seconds
+    if rules.stale is Stale.WARN or age is None or age <= rules.stale_after_seconds:
+        return False
+    return rules.stale is Stale.DENY or STAFF not in entry.groups
+
+
+def _judge_days(entry: CardEntry, rules: PointRules, moment: Moment) -> Reason | None:
+    today = moment.local.date()
+    if entry.valid_until and today > entry.valid_until:
+        # Without a clock the time is at least this late, so it is over either way.
+        return Reason.CARD_EXPIRED
+    if entry.valid_from and today < entry.valid_from:
+        if moment.clock_is_set:
+            return Reason.CARD_EXPIRED
+        return None if rules.unset_clock is UnsetClock.GRANT else Reason.CLOCK_UNSET
+    return None
+
+
+def _judge_without_clock(mine: list[Rule], policy: UnsetClock) -> tuple[Reason, str | None]:
+    """Judge by the rules of a person while no hour is known, as the point's policy says."""
+    for rule in mine:
+        if policy is UnsetClock.GRANT or (policy is UnsetClock.RULES_WITHOUT_HOURS and not rule.schedule.windows):
+            return Reason.OK, rule.name
+    return Reason.CLOCK_UNSET, None

@@ -12,6 +12,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -71,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit code 0 when nothing was lost or counted twice, 1 otherwise."""
     school = sample_school(arguments.pupils)
+    # A request to stop ends the demo as Ctrl-C does, with everything it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder(arguments.keep))
         broker_url = arguments.broker

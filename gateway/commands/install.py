@@ -40,6 +40,7 @@ ROLES = {
         | {
             "tapgate.service": f"{_UNITS}/tapgate.service",
             "tapgate.slice": f"{_UNITS}/tapgate.slice",
+            "tapgate-web.service": f"{_UNITS}/tapgate-web.service",
             "60-tapgate-readers.rules": "etc/udev/rules.d/60-tapgate-readers.rules",
             "50-tapgate-pcsc.rules": "etc/polkit-1/rules.d/50-tapgate-pcsc.rules",
         },

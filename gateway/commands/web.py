@@ -15,7 +15,7 @@ from gateway.edge.panel.client import Panel
 from gateway.edge.web.face import WebFace
 from gateway.service import Beats, run_service
 
-PANEL = Path("/run/tapgate/panel.sock")
+PANEL = Path("/run/tapgate-panel/panel.sock")
 _LOST_SECONDS = 10.0
 
 

@@ -10,6 +10,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from tinydb import TinyDB
+from tinydb.storages import MemoryStorage
+
 from gateway.access.event import Event
 from gateway.errors import JournalWriteFailed, ReaderOffline
 from gateway.journal.jobs import Ticket
@@ -29,6 +32,8 @@ class AbsentJournal:
     def __init__(self, directory: Path, why: str) -> None:
         self.directory, self._why = directory, why
         self._refused = 0
+        # What is kept in named tables is forgotten with the process.
+        self.tinydb = TinyDB(storage=MemoryStorage)
 
     def append(self, event: Event) -> Ticket:
         del event

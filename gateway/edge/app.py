@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from gateway import __version__
 from gateway.access.event import Event, decode_event
 from gateway.access.people import Roster
+from gateway.access.rules import Moment, Reason
 from gateway.config import GatewaySettings, PointSettings, WebSettings
 from gateway.edge.absent import AbsentJournal, AbsentReader
 from gateway.edge.buses import BusThread, ReaderSignals
@@ -30,6 +32,7 @@ from gateway.edge.panel.desk import Daemon, Desk
 from gateway.edge.points_loop import DoorWiring, PointsLoop
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
+from gateway.edge.roster_age import RosterAge
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.snapshot import take_view, tap_row
 from gateway.edge.startup import (
@@ -86,9 +89,10 @@ class Gateway:
         self._started = time.monotonic()
         site_key = find_site_key(settings, self.faults)
         self.roster = RosterStore(settings.state_dir / "roster", make_trust(settings, site_key), settings.site)
-        if site_key is not None:
-            load_roster(self.roster)
         self.journal = open_journal(settings, self.faults)
+        self.roster_age = RosterAge(self.journal.tinydb.table("roster"), self._best_time)
+        if site_key is not None:
+            load_roster(self.roster, self.roster_age.floor)
         self.clock = Clock(self._known_past())
         self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
         self._pins: GpioPins | None = None
@@ -104,10 +108,11 @@ class Gateway:
             self.seats,
             {item.id: item.point for item in settings.readers},
             self._roster_in_force,
-            lambda: self.clock.now().astimezone(settings.timezone),
+            self._moment,
             self.recorder,
             board,
             self._on_change,
+            no_roster=lambda: Reason.ROSTER_STALE if self.roster.was_put_back else Reason.ROSTER_MISSING,
         )
         self.points = PointsLoop(self.seats, self._claim_contacts(), self.tapline, self.beats)
         self.readers = make_readers(settings, options, transports)
@@ -194,6 +199,19 @@ class Gateway:
     def view(self) -> GatewayView:
         """Take a snapshot of everything that pages and health checks show."""
         return take_view(self)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Return the site's time zone: the hub's word where it has one, else this gateway's settings."""
+        roster = self.roster.current
+        return roster.zone if roster is not None and roster.zone is not None else self.settings.timezone
+
+    def _best_time(self) -> datetime:
+        return self.clock.now()
+
+    def _moment(self) -> Moment:
+        local = self.clock.now().astimezone(self.zone)
+        return Moment(local, self.clock.is_set, self.roster_age.seconds())
 
     def _roster_in_force(self) -> Roster | None:
         return self.roster.current
@@ -288,12 +306,16 @@ class Gateway:
         """Try again what could not start, so that nobody has to restart a gateway whose file is back."""
         if SITE_KEY in self.faults and (site_key := find_site_key(self.settings, self.faults)) is not None:
             self.roster.trust = make_trust(self.settings, site_key)
-            load_roster(self.roster)
+            load_roster(self.roster, self.roster_age.floor)
+            if self.roster.current:
+                self.clock.raise_floor(self.roster.current.created)
             self.tapline.site_key = site_key
             if self.roster_sync:
                 self.roster_sync.start()
+            if self.relay:
+                self.relay.announce()
             self.faults.clear(SITE_KEY)
-            self._on_roster()
+            self._on_change()
         if HUB_LINK in self.faults:
             self._make_link()
             self._start_link()
@@ -335,9 +357,12 @@ class Gateway:
                     self.recorder.record("clock", data=record)
                 if self.roster_sync:
                     self.roster_sync.tick()
+                    if self.roster_sync.is_newest and self.relay and self.relay.status().hub == "ready":
+                        self.roster_age.confirm()
                 if self._checkpoints:
                     self._checkpoints.due()
                 self._refusals.turn()
+                self.tapline.brake.tick()
                 if time.monotonic() >= self._mend_at:
                     self._mend_at = time.monotonic() + _MEND_SECONDS
                     self._mend()
@@ -348,6 +373,7 @@ class Gateway:
     def _on_roster(self) -> None:
         if self.roster.current:
             self.clock.raise_floor(self.roster.current.created)
+            self.roster_age.put_in_force(self.roster.current.version)
         if self.relay:
             self.relay.announce()
         self._on_change()
@@ -374,14 +400,14 @@ class Gateway:
         kiosks = {seat.point.name: seat.point for seat in self.seats.values() if isinstance(seat.point, Kiosk)}
         if not kiosks:
             return
-        today = self.clock.now().astimezone(self.settings.timezone).date()
+        today = self.clock.now().astimezone(self.zone).date()
         for _seq, raw in self.journal.after(max(0, self.journal.head - _RESTORE_EVENTS), _RESTORE_EVENTS):
             event = decode_event(raw)
             if event.kind != "movement" or not isinstance(event.movement, dict) or not isinstance(event.point, str):
                 continue
             if not isinstance(event.person, str):
                 continue
-            local = datetime.fromisoformat(event.at).astimezone(self.settings.timezone)
+            local = datetime.fromisoformat(event.at).astimezone(self.zone)
             if local.date() == today and event.point in kiosks:
                 kiosks[event.point].move(event.person, event.movement["direction"])
 

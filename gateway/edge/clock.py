@@ -134,6 +134,17 @@ class Clock:
             return self._quality
 
     @property
+    def is_set(self) -> bool:
+        """Tell whether hours can be judged: by a time server, a clock chip, or a setting that was made in this boot.
+
+        A clock that loses its time server keeps time within seconds a day, far better than any schedule needs, although
+        the kernel calls it unsynchronised after some hours.
+        """
+        with self._lock:
+            self._look()
+            return self._quality != "free" or self._recorded is not None
+
+    @property
     def error_ms(self) -> int:
         """Return the kernel's bound of the error; means something only with quality `ntp`."""
         with self._lock:

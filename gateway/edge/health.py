@@ -75,6 +75,7 @@ class GatewayView:
     sync_ms: float | None
     disk_free_bytes: int | None
     clock_quality: str
+    clock_is_set: bool
     clock_at: str
     output_fault: str | None
     hanging: tuple[str, ...]
@@ -169,6 +170,14 @@ def _clock(view: GatewayView) -> Verdict | None:
     return Verdict(WARN, "The clock is not synchronised.", remedy)
 
 
+def _clock_unset(view: GatewayView) -> Verdict | None:
+    if view.clock_is_set:
+        return None
+    sentence = "Nobody has set the clock: rules with hours cannot be judged."
+    remedy = "Points do what their policy for an unset clock says; connect a time server or fit a clock chip."
+    return Verdict(WARN, sentence, remedy)
+
+
 _WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _hanging,
     _journal,
@@ -177,6 +186,7 @@ _WORST: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _roster_missing,
     _output,
     _fault,
+    _clock_unset,
     _link,
     _hub_lost,
     _roster_fault,

@@ -85,6 +85,12 @@ class RosterSync:
             log.warning("%s", self.fault)
             self._begin(fetch.manifest, fetch.manifest_payload, by_delta=False)
 
+    @property
+    def is_newest(self) -> bool:
+        """Tell whether the roster in force is the one that the hub named last."""
+        current = self._store.current
+        return current is not None and current.version == self.last_manifest_version
+
     def report(self) -> None:
         """Tell the hub which roster is in force."""
         current = self._store.current

@@ -51,6 +51,7 @@ def take_view(gateway: Gateway) -> GatewayView:
         sync_ms=stats.sync_ms_p50,
         disk_free_bytes=stats.disk_free_bytes,
         clock_quality=stamp.clock,
+        clock_is_set=gateway.clock.is_set,
         clock_at=stamp.at,
         output_fault=gateway.output_fault,
         hanging=tuple(gateway.beats.overdue()),

@@ -89,10 +89,10 @@ def make_trust(settings: GatewaySettings, site_key: bytes | None) -> Trust:
     return Trust(site_key or os.urandom(32), settings.roster_signer)
 
 
-def load_roster(roster: RosterStore) -> None:
+def load_roster(roster: RosterStore, floor: int) -> None:
     """Put the newest good roster in force, none when the folder cannot be read; `roster.fault` says why."""
     try:
-        roster.load()
+        roster.load(floor)
     except OSError as error:
         roster.fault = f"The roster folder cannot be used ({error}); mend it, the hub sends the roster again."
         log.exception("the roster folder cannot be used")

@@ -12,15 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.access.event import CardRef, Event
 from gateway.access.people import Roster
-from gateway.access.rules import Decision, Presentation, Reason, decide
+from gateway.access.rules import Decision, Moment, Presentation, Reason, decide
 from gateway.cards.encodings import project
 from gateway.cards.identity import UID_PROJECTION, CardNumber, card_key
 from gateway.cards.uid import Uid
+from gateway.edge.brake import Brake
 from gateway.edge.clock import Clock
 from gateway.errors import BadCardNumber, RetryError
 from gateway.outputs.base import Switchboard
@@ -102,7 +102,8 @@ class Tapline:
         seats: by point.
         points_of: the point of each reader.
         roster: returns the roster in force, None when there is none.
-        local: returns the site's local time for a decision.
+        moment: returns the site's local time and what is known of clock and roster, for a decision.
+        no_roster: returns why there is no roster, where there is none.
         watch: told of every card read, after it has had its answer; may be set and taken away at any time.
     """
 
@@ -112,18 +113,21 @@ class Tapline:
         seats: Mapping[str, Seat],
         points_of: Mapping[str, str],
         roster: Callable[[], Roster | None],
-        local: Callable[[], datetime],
+        moment: Callable[[], Moment],
         recorder: Recorder,
         board: Switchboard,
         on_change: Callable[[], None] = lambda: None,
         watch: Callable[[CardRead], None] | None = None,
+        no_roster: Callable[[], Reason] = lambda: Reason.ROSTER_MISSING,
     ) -> None:
         self.site_key = site_key
         self._seats, self._points_of = seats, points_of
-        self._roster, self._local, self._recorder, self._board = roster, local, recorder, board
+        self._roster, self._moment, self._recorder, self._board = roster, moment, recorder, board
+        self._no_roster = no_roster
         self._on_change = on_change
         self.watch = watch
         self.stats = TapStats()
+        self.brake = Brake(self._report_brake, time.monotonic)
 
     def handle(self, event: ReaderEvent) -> None:
         """Carry one reader event to its end; a fault in here is logged and never ends the bus thread."""
@@ -142,17 +146,24 @@ class Tapline:
         except Exception:
             log.exception("a tap at reader %s could not be carried to its end", event.reader)
 
+    def _report_brake(self, reader: str, state: str, detail: str) -> None:
+        data = {"state": state, "detail": detail}
+        self._recorder.record("reader", point=self._points_of[reader], reader=reader, data=data)
+        self._on_change()
+
     def _carry(self, event: CardRead | CardRefused) -> None:
         seat = self._seats[self._points_of[event.reader]]
         roster = self._roster()
         card, reference = self._present(event, roster)
-        decision = decide(card, roster, seat.point.name, self._local())
+        decision = decide(card, roster, seat.point.name, self._moment(), no_roster=self._no_roster())
         if reference and decision.key:
             reference = CardRef(decision.key.hex(), reference.tail, reference.type)
         if decision.granted:
             self.stats.granted += 1
         else:
             self.stats.denied += 1
+            if decision.reason is Reason.CARD_UNKNOWN and self.brake.holds(event.reader):
+                return
         if seat.point.journal_first:
             self._record_then_answer(seat, event, decision, reference)
         else:

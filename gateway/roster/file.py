@@ -3,7 +3,7 @@
 Little-endian. One file is one generation; it is built once, signed, and never edited.
 
     header   magic "TGROSTER" 8 | format u16 | record_bytes u16 | count u32 | version u64 | meta_bytes u32 | zero u32
-    meta     JSON: site, created, projections, group_sets, points, holidays; padded with spaces to 32
+    meta     JSON: site, created, projections, group_sets, points, holidays, zone; padded with spaces to 32
     records  count x 32, sorted by key
     seal     public key 32 | endorsement 32 | Ed25519 signature 64, over everything before it
 
@@ -21,10 +21,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.access.people import CardEntry, CardState, PointRules, Rule
+from gateway.access.people import CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, format_window, parse_window
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
@@ -37,10 +38,15 @@ RECORD = struct.Struct("<16s8sHBBHH")
 PERSON_ACTIVE = 1
 _EPOCH = date(2000, 1, 1)
 _ALIGN = 32
+_LONGEST_SECONDS = 10 * 366 * 86400
+_YEARS = range(2020, 2100)
 
 
-class Meta(msgspec.Struct, frozen=True):
-    """The JSON part of a roster file; `points` maps a point to its rules, each naming groups and windows."""
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The JSON part of a roster file; `points` maps a point to its rules, each naming groups and windows.
+
+    Releases before 0.3 wrote no `zone` and read none; like a policy in `points` it is left out where it is not needed.
+    """
 
     site: str
     created: str
@@ -48,6 +54,7 @@ class Meta(msgspec.Struct, frozen=True):
     group_sets: list[list[str]]
     points: dict[str, dict[str, Any]]
     holidays: list[tuple[str, str]]
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class RosterContent:
     Attributes:
         version: the generation number; it must rise with every build.
         cards: by 16-byte card key.
+        zone: the site's time zone (IANA), empty to leave it to each gateway's settings.
     """
 
     site: str
@@ -66,6 +74,7 @@ class RosterContent:
     calendar: Calendar = field(default_factory=Calendar)
     projections: tuple[str, ...] = ("uid",)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ def build(content: RosterContent, signer: Signer, site_key: bytes, previous: byt
         group_sets=[sorted(names) for names in sets],
         points={name: _pack_point(rules) for name, rules in sorted(content.points.items())},
         holidays=[(first.isoformat(), last.isoformat()) for first, last in content.calendar.holidays],
+        zone=content.zone,
     )
     unsigned = assemble(content.version, msgspec.json.encode(meta), b"".join(records))
     return unsigned + signer.seal(site_key, unsigned)
@@ -204,6 +214,51 @@ def unpack_points(meta: Meta) -> dict[str, PointRules]:
         raise BadRoster(f"A rule of the roster cannot be read: {error}.") from None
 
 
+def unpack_created(meta: Meta) -> datetime:
+    """Read when a roster was made; it later serves as a time that is certainly past.
+
+    Raises:
+        BadRoster: it is no time with an offset, or of a year in which no roster is made.
+    """
+    try:
+        created = datetime.fromisoformat(meta.created).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRoster("The date of the roster cannot be read.") from None
+    if created.year not in _YEARS:
+        raise BadRoster(f"The roster says that it was made in {created.year}.")
+    return created
+
+
+def unpack_zone(meta: Meta) -> ZoneInfo | None:
+    """Read the site's time zone, None where the roster leaves it to the gateway.
+
+    Raises:
+        BadRoster: this machine does not know the zone.
+    """
+    if not meta.zone:
+        return None
+    try:
+        return ZoneInfo(meta.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadRoster("The roster names a time zone that this machine does not know; update tzdata.") from None
+
+
+def check_records(parts: Parts, group_sets: int) -> None:
+    """Check every record: in order, each key once, and nothing that a look-up could stumble over.
+
+    Raises:
+        BadRoster: a record is not as it must be.
+    """
+    before = b""
+    states = frozenset(map(int, CardState))
+    for key, _, group_set, state, _, _, _ in RECORD.iter_unpack(parts.records):
+        if key <= before:
+            raise BadRoster("The records of the roster are out of order.")
+        if state not in states or group_set >= group_sets:
+            raise BadRoster("A record of the roster names an unknown card state or group set.")
+        before = key
+
+
 def unpack_calendar(meta: Meta) -> Calendar:
     try:
         return Calendar(tuple((date.fromisoformat(first), date.fromisoformat(last)) for first, last in meta.holidays))
@@ -220,7 +275,13 @@ def _unpack_day(days: int) -> date | None:
 
 
 def _pack_point(rules: PointRules) -> dict[str, Any]:
-    return {"lockdown": rules.lockdown, "rules": [_pack_rule(rule) for rule in rules.rules]}
+    packed: dict[str, Any] = {"lockdown": rules.lockdown, "rules": [_pack_rule(rule) for rule in rules.rules]}
+    default = PointRules(())
+    if rules.unset_clock is not default.unset_clock:
+        packed["unset_clock"] = str(rules.unset_clock)
+    if rules.stale is not default.stale or rules.stale_after_seconds != default.stale_after_seconds:
+        packed["stale"] = [str(rules.stale), rules.stale_after_seconds]
+    return packed
 
 
 def _pack_rule(rule: Rule) -> dict[str, Any]:
@@ -235,7 +296,17 @@ def _pack_rule(rule: Rule) -> dict[str, Any]:
 
 
 def _unpack_point(raw: dict[str, Any]) -> PointRules:
-    return PointRules(tuple(_unpack_rule(rule) for rule in raw["rules"]), bool(raw["lockdown"]))
+    default = PointRules(())
+    stale, after_seconds = raw.get("stale", (default.stale, default.stale_after_seconds))
+    if not 0 <= float(after_seconds) <= _LONGEST_SECONDS:
+        raise ValueError("stale lies outside of what a roster may say")
+    return PointRules(
+        tuple(_unpack_rule(rule) for rule in raw["rules"]),
+        bool(raw["lockdown"]),
+        UnsetClock(raw.get("unset_clock", default.unset_clock)),
+        Stale(stale),
+        float(after_seconds),
+    )
 
 
 def _unpack_rule(raw: dict[str, Any]) -> Rule:

@@ -21,7 +21,12 @@ CURRENT, PREVIOUS, INCOMING = "current.roster", "previous.roster", "incoming.ros
 
 
 class RosterStore:
-    """The roster folder of one gateway; `current` is read by every bus thread and replaced as one reference."""
+    """The roster folder of one gateway; `current` is read by every bus thread and replaced as one reference.
+
+    Attributes:
+        fault: what is wrong with the files on disk, one sentence.
+        was_put_back: nothing is in force, because an old file was put back.
+    """
 
     def __init__(self, directory: Path, trust: Trust, site: str) -> None:
         self._directory = directory
@@ -29,9 +34,16 @@ class RosterStore:
         self.site = site
         self.current: Snapshot | None = None
         self.fault: str | None = None
+        self.was_put_back = False
 
-    def load(self) -> Snapshot | None:
-        """Put the newest good generation on disk in force; None when there is none, with `fault` saying why."""
+    def load(self, floor: int = 0) -> Snapshot | None:
+        """Put the newest good generation on disk in force; None when there is none, with `fault` saying why.
+
+        Args:
+            floor: the newest generation that was ever in force here. Where the current file is good and older, somebody
+                put it back: cards that were lost since would pass again, so nothing older than the floor is used. Where
+                it is damaged, the generation before it is used and said to be.
+        """
         # A folder that cannot be made may still hold a roster; one that is not there has none.
         with contextlib.suppress(OSError):
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -40,12 +52,22 @@ class RosterStore:
             try:
                 if not os.path.lexists(path):
                     continue
-                self.current = Snapshot.open(path, self.trust, self.site)
+                found = Snapshot.open(path, self.trust, self.site)
             except (BadRoster, OSError) as error:
                 self.fault = str(error)
                 log.warning("roster file %s is not used: %s", name, error)
                 continue
+            if found.version < floor and (name == CURRENT or self.was_put_back):
+                self.was_put_back = True
+                self.fault = (
+                    f"Roster {found.version} on disk is older than {floor}, which was in force here: an old file was "
+                    "put back. It is not used; the hub is asked for the newest."
+                )
+                log.error("%s", self.fault)
+                continue
+            self.current = found
             break
+        self.was_put_back = self.was_put_back and self.current is None
         return self.current
 
     def raw(self) -> bytes | None:
@@ -67,6 +89,7 @@ class RosterStore:
             OSError: the disk refused it; the one in force stays.
         """
         fresh = Snapshot(raw, self.trust, self.site)
+        fresh.check()
         if self.current is not None and fresh.version <= self.current.version:
             raise BadRoster(f"Roster {fresh.version} is not newer than {self.current.version}, which is in force.")
         incoming, current = self._directory / INCOMING, self._directory / CURRENT
@@ -83,7 +106,7 @@ class RosterStore:
         incoming.replace(current)
         _sync_folder(self._directory)
         self.current = Snapshot.open(current, self.trust, self.site)
-        self.fault = None
+        self.fault, self.was_put_back = None, False
         return self.current
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -145,7 +146,12 @@ class HubProcess:
         command = [sys.executable, "-m", "gateway", "hub", "--config", str(self._folder / "hub.toml")]
         with (self._folder / "hub.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment()
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # runs one system call
             )
 
     def kill(self) -> None:
@@ -299,6 +305,11 @@ def _is_ready(view: dict[str, Any] | None) -> bool:
         and view["roster_cards"] > 0
         and all(reader["state"] == "ready" for reader in view["readers"])
     )
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process with the demo, also when that is killed (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _last_words(process: subprocess.Popen[Any] | None, log: Path) -> str | None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +83,62 @@ def test_no_uid_and_no_name_lies_in_the_files_of_a_gateway(tmp_path: Path) -> No
     assert b'"decision":"granted"' in image
     assert any(name.encode() in (folder / "people.csv").read_bytes() for name in names)
     assert [needle for needle in needles if needle in image] == []
+
+
+@pytest.mark.slow
+def test_a_frozen_hub_costs_no_tap_although_it_ends_the_embedded_broker(tmp_path: Path) -> None:
+    # rumqttd's router ends when it gives up on the silent hub, after one and a half keep-alives; then nobody connects.
+    folder = tmp_path / "school"
+    command = [sys.executable, "-m", "gateway", "demo", "--json", "--port", "0", "--pupils", "300", "--seconds", "48"]
+    demo = subprocess.Popen(
+        [*command, "--keep", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert demo.stderr is not None
+    while "status" not in demo.stderr.readline():
+        assert demo.poll() is None
+    (hub,) = [pid for pid in _family(str(folder), demo.pid) if b"hub.toml" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(hub, signal.SIGSTOP)
+    time.sleep(36)  # the frozen time itself: longer than the broker's patience
+    os.kill(hub, signal.SIGCONT)
+    out, err = demo.communicate(timeout=150)
+    result = json.loads(out.splitlines()[-1])
+    assert (result["lost"], result["duplicated"]) == (0, 0), err[-2000:]
+    assert result["taps"] == result["committed"] > 50
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ending_the_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "school"
+    command = [sys.executable, "-m", "gateway", "demo", "--port", "0", "--pupils", "50", "--keep", str(folder)]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert demo.stdout is not None
+    while "status" not in demo.stdout.readline():
+        assert demo.poll() is None
+    started = _family(str(folder), demo.pid)
+    assert len(started) >= 5  # hub, two gateways and their pages, besides the broker
+    demo.send_signal(number)
+    demo.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in started if _is_alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
+
+
+def _family(folder: str, demo: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().decode(errors="replace")
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if folder in words or parent == demo:
+            found.append(int(path.name))
+    return [pid for pid in found if pid != demo]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -13,10 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.access.event import Event, decode_event
-from gateway.access.people import CardEntry, CardState
+from gateway.access.people import CardEntry, CardState, PointRules, Rule
+from gateway.access.schedule import Schedule, parse_window
 from gateway.cards.identity import CardNumber, card_key
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
+from gateway.edge.clock import KernelClock
 from gateway.edge.health import verdict
 from gateway.errors import JournalFull
 from gateway.outputs.simulated import SimulatedStrike
@@ -233,3 +235,69 @@ def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _H
     assert (said.point, said.reader) == ("front", "front")
     assert said.data == {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"}
     assert [event.decision for event in house.events("tap")] == ["granted"]
+
+
+def test_an_old_roster_put_back_on_the_card_opens_nothing_and_is_named(tmp_path: Path) -> None:
+    house = _House(tmp_path)
+    folder = tmp_path / "state" / "roster"
+    old = (folder / "current.roster").read_bytes()
+    people = {card_key(SITE_KEY, ALICE): CardEntry("p_00000000000000a1", CardState.LOST, frozenset(), None, None, True)}
+    content = RosterContent("st-marys", 2, people, {"*": rule_for_everyone()})
+    house.gateway.roster.install(build(content, SIGNER, SITE_KEY))
+    house.gateway._on_roster()
+    house.tap("front", ALICE)
+    _until(lambda: [event.reason for event in house.events("tap")] == ["card_lost"])
+    house.stop()
+    (folder / "current.roster").write_bytes(old)
+    settings = load_gateway(tmp_path / "gateway.toml", tuple(DRIVERS))
+    strike = SimulatedStrike()
+    gateway = Gateway(settings, SimulatedTransports(), strikes={"front": strike})
+    gateway.start()
+    gateway.tapline.handle(CardRead("front", ALICE, "ntag", time.monotonic_ns()))
+    _until(lambda: any(row.reason == "roster_stale" for row in list(gateway.taps)))
+    found = verdict(gateway.view())
+    gateway.stop()
+    assert not strike.asserted
+    assert found.level == "bad"
+    assert "put back" in f"{found.sentence} {found.remedy}"
+
+
+def test_a_door_with_hours_says_that_nobody_has_set_the_clock(tmp_path: Path) -> None:
+    house = _House(tmp_path)
+    try:
+        hours = Schedule("hours", (parse_window("mon-sun 00:00-24:00"),))
+        rules = PointRules((Rule("day", frozenset(), hours),))
+        people = {
+            card_key(SITE_KEY, ALICE): CardEntry("p_00000000000000a1", CardState.ACTIVE, frozenset(), None, None, True)
+        }
+        content = RosterContent("st-marys", 2, people, {"front": rules})
+        house.gateway.roster.install(build(content, SIGNER, SITE_KEY))
+        clock = house.gateway.clock
+        clock._kernel = lambda: KernelClock(False, 1000)
+        clock._timesync_mark, clock._has_rtc, clock._recorded = tmp_path / "none", False, None
+        clock.due_record()
+        house.tap("front", ALICE)
+        assert not house.strike.asserted
+        _until(lambda: [event.reason for event in house.events("tap")] == ["clock_unset"])
+        assert "hours" in verdict(house.gateway.view()).sentence
+        clock._kernel = lambda: KernelClock(True, 1)
+        clock.due_record()
+        house.tap("front", ALICE)
+        assert house.strike.asserted
+        clock._kernel = lambda: KernelClock(False, 16_000_000)
+        clock.due_record()
+        house.tap("front", ALICE)
+        _until(lambda: [event.decision for event in house.events("tap")] == ["denied", "granted", "granted"])
+    finally:
+        house.stop()
+
+
+def test_hours_are_those_of_the_site_s_zone_whatever_the_gateway_s_own_is(tmp_path: Path) -> None:
+    house = _House(tmp_path)
+    try:
+        content = RosterContent("st-marys", 2, {}, {"*": rule_for_everyone()}, zone="Pacific/Kiritimati")
+        house.gateway.roster.install(build(content, SIGNER, SITE_KEY))
+        assert str(house.gateway._moment().local.tzinfo) == "Pacific/Kiritimati"
+        assert str(house.gateway.settings.timezone) == "Europe/London"
+    finally:
+        house.stop()

@@ -80,11 +80,14 @@ def test_the_pages_show_what_the_daemon_says_and_a_tap_is_pushed(house: _House) 
 
 
 def test_only_the_pages_account_may_open_the_socket(house: _House) -> None:
-    assert path_of(house).stat().st_mode & 0o777 in {0o600, 0o660}
+    assert path_of(house).stat().st_mode & 0o777 == 0o660
 
 
-def test_the_run_time_folder_of_the_service_is_preferred(tmp_path: Path) -> None:
-    assert socket_path(tmp_path, {"RUNTIME_DIRECTORY": "/run/tapgate"}) == Path("/run/tapgate/panel.sock")
+def test_the_place_that_the_unit_names_is_taken_where_it_exists(tmp_path: Path) -> None:
+    named = tmp_path / "run" / "panel.sock"
+    assert socket_path(tmp_path, {"TAPGATE_PANEL": str(named)}) == tmp_path / "panel.sock"
+    named.parent.mkdir()
+    assert socket_path(tmp_path, {"TAPGATE_PANEL": str(named)}) == named
     assert socket_path(tmp_path, {}) == tmp_path / "panel.sock"
 
 

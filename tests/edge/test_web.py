@@ -45,6 +45,7 @@ VIEW = GatewayView(
     sync_ms=0.4,
     disk_free_bytes=5 << 30,
     clock_quality="ntp",
+    clock_is_set=True,
     clock_at="2026-11-22T08:31:04.123Z",
     output_fault=None,
     hanging=(),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert, select, update
 
 from gateway.access.people import EVERY_POINT
-from gateway.access.rules import Presentation, Reason, decide
+from gateway.access.rules import Moment, Presentation, Reason, decide
 from gateway.cards.identity import CardNumber, card_key
 from gateway.cards.uid import Uid
 from gateway.config import BrokerSettings
@@ -67,7 +67,7 @@ def set_state(store: Store, card: int, state: str) -> None:
 
 def reason_for(raw: bytes, site_key: bytes, key: bytes) -> Reason:
     snapshot = Snapshot(raw, Trust(site_key), SITE)
-    return decide(Presentation((key,)), snapshot, "front-door", NOON).reason
+    return decide(Presentation((key,)), snapshot, "front-door", Moment(NOON)).reason
 
 
 def test_a_generation_says_what_the_directory_says_and_nothing_new_makes_none(

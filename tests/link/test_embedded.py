@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,21 @@ def test_a_retained_message_of_50_events_goes_through_it() -> None:
             pass
         link.close()
     assert item.payload == payload
+
+
+def _connects(broker: EmbeddedBroker, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if broker._answers():
+            return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_broker_that_hangs_or_died_is_started_again_on_its_port(number: signal.Signals) -> None:
+    with EmbeddedBroker() as broker:
+        port = broker.port
+        broker._broker._process.send_signal(number)
+        assert not broker._answers()
+        assert _connects(broker, 30)
+        assert broker.port == port

@@ -149,9 +149,9 @@ class Desk:
 
 
 def socket_path(state_dir: Path, environment: Mapping[str, str]) -> Path:
-    """Return where the socket stands: the service's run-time folder, else its state folder."""
-    folder = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return Path(folder) / "panel.sock" if folder else state_dir / "panel.sock"
+    """Return where the socket stands: where the unit says, if that folder is there, else in the state folder."""
+    named = Path(environment.get("TAPGATE_PANEL", ""))
+    return named if named.name and named.parent.is_dir() else state_dir / "panel.sock"
 
 
 def till_token(path: Path | None) -> str | None:

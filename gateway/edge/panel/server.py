@@ -7,9 +7,7 @@ queue; a listener that does not read loses facts, is told that something changed
 from __future__ import annotations
 
 import contextlib
-import grp
 import logging
-import os
 import socket
 import threading
 import time
@@ -26,7 +24,6 @@ from gateway.errors import BadMessage, FatalError
 
 log = logging.getLogger(__name__)
 
-GROUP = "tapgate-web"
 MAX_CONNECTIONS = 4
 QUESTIONS_PER_SECOND = 200.0
 _QUEUE = 1024
@@ -70,10 +67,8 @@ class PanelServer:
                 self.path.unlink()
             with wire.short_path(self.path) as name:
                 listener.bind(name)
-            self.path.chmod(0o600)
-            with contextlib.suppress(KeyError, PermissionError):
-                os.chown(self.path, -1, grp.getgrnam(GROUP).gr_gid)
-                self.path.chmod(0o660)
+            # Its group is the folder's where that has the set-group-ID bit (see systemd/tapgate.tmpfiles.conf).
+            self.path.chmod(0o660)
             listener.listen(MAX_CONNECTIONS)
         except OSError as error:
             listener.close()

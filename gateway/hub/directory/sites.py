@@ -189,6 +189,17 @@ def _register_rules(connection: Connection, site: SiteSettings) -> None:
     _replace(connection, rule, rows, site.id, ("point", "place"))
     days = [{"site": site.id, "first_day": first, "last_day": last} for first, last in site.holidays]
     _replace(connection, holiday, days, site.id, ("first_day", "last_day"))
+    policies = [
+        {
+            "site": site.id,
+            "point": policy.point,
+            "unset_clock": policy.unset_clock,
+            "stale": policy.stale,
+            "stale_after_hours": policy.stale_after_hours,
+        }
+        for policy in site.policies
+    ]
+    _replace(connection, tables.point_policy, policies, site.id, ("point", "unset_clock"))
 
 
 def _replace(

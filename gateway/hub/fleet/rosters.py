@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection, Text, cast, delete, func, insert, select
 
-from gateway.access.people import CardEntry, CardState, PointRules, Rule
+from gateway.access.people import EVERY_POINT, CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
@@ -55,6 +55,7 @@ def load_content(connection: Connection, site: str) -> RosterContent:
         _load_points(connection, site),
         _load_calendar(connection, site),
         _load_projections(connection, site),
+        zone=connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site)) or "",
     )
 
 
@@ -106,7 +107,22 @@ def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
     for row in connection.execute(select(rule).where(rule.c.site == site).order_by(rule.c.point, rule.c.place)):
         schedule = Schedule(row.schedule, tuple(parse_window(text) for text in row.windows), row.on_holidays)
         rules[row.point].append(Rule(row.name, frozenset(row.groups), schedule))
-    return {point: PointRules(tuple(some)) for point, some in rules.items()}
+    table = tables.point_policy
+    policies = {row.point: row for row in connection.execute(select(table).where(table.c.site == site))}
+    points = {}
+    for point in rules.keys() | policies.keys():
+        # A point with a policy and no rules of its own keeps the rules of every point.
+        own = PointRules(tuple(rules.get(point) or rules.get(EVERY_POINT, [])))
+        policy = policies.get(point) or policies.get(EVERY_POINT)
+        if policy is not None:
+            own = replace(
+                own,
+                unset_clock=UnsetClock(policy.unset_clock),
+                stale=Stale(policy.stale),
+                stale_after_seconds=policy.stale_after_hours * 3600.0,
+            )
+        points[point] = own
+    return points
 
 
 def _load_calendar(connection: Connection, site: str) -> Calendar:

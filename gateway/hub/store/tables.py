@@ -296,6 +296,17 @@ access_rule = Table(
     UniqueConstraint("site", "point", "place"),
 )
 
+# What a point does while it lacks a clock or a fresh roster (see access.people); `point` may be `*` for every point.
+point_policy = Table(
+    "point_policy",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("point", Text, primary_key=True),
+    Column("unset_clock", String(31), nullable=False),
+    Column("stale", String(15), nullable=False),
+    Column("stale_after_hours", Integer, nullable=False),
+)
+
 holiday = Table(
     "holiday",
     metadata,

@@ -1,0 +1,85 @@
+"""The brake of a reader at which one unknown card after another is held: somebody is guessing numbers.
+
+A known card is always decided. While the brake is on, unknown ones get no answer and no record of their own; they are
+counted, and the count is recorded now and then, so that a guesser fills no journal and learns nothing from the speed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+UNKNOWN_LIMIT = 10
+WINDOW_SECONDS = 60.0
+REPORT_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Reader:
+    """The unknown cards of one reader; `counted` since the last report, `on` while the brake is."""
+
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=UNKNOWN_LIMIT + 1))
+    on: bool = False
+    counted: int = 0
+    reported_at: float = 0.0
+
+
+class Brake:
+    """Counts unknown cards by reader; may be asked from every bus thread.
+
+    Args:
+        report: called with reader, `brake` or `brake_over`, and a sentence, whenever there is something to record.
+        now: a clock that never goes back, in seconds.
+    """
+
+    def __init__(self, report: Callable[[str, str, str], None], now: Callable[[], float]) -> None:
+        self._report, self._now = report, now
+        self._lock = threading.Lock()
+        self._readers: dict[str, _Reader] = {}
+
+    def holds(self, reader: str) -> bool:
+        """Count an unknown card; return whether it goes without answer and record."""
+        now = self._now()
+        with self._lock:
+            state = self._readers.setdefault(reader, _Reader())
+            state.times.append(now)
+            if state.on:
+                state.counted += 1
+                return True
+            if not _is_full(state, now):
+                return False
+            state.on, state.counted, state.reported_at = True, 1, now
+        sentence = f"More than {UNKNOWN_LIMIT} unknown cards in {WINDOW_SECONDS:.0f} s; somebody may be guessing."
+        self._report(reader, "brake", sentence)
+        return True
+
+    def tick(self) -> None:
+        """Record what was counted, and release a brake after a quiet while; ask about once a second."""
+        now = self._now()
+        due: list[tuple[str, str, str]] = []
+        with self._lock:
+            for reader, state in self._readers.items():
+                if not state.on:
+                    continue
+                over = now - state.times[-1] > WINDOW_SECONDS
+                if not over and (now - state.reported_at < REPORT_SECONDS or not state.counted):
+                    continue
+                sentence = f"{state.counted} more unknown cards were held."
+                due.append((reader, "brake_over" if over else "brake", sentence))
+                state.counted, state.reported_at = 0, now
+                if over:
+                    state.on = False
+                    state.times.clear()
+        for reader, what, sentence in due:
+            self._report(reader, what, sentence)
+
+    def braked(self) -> list[str]:
+        """Name the readers whose brake is on."""
+        with self._lock:
+            return [reader for reader, state in self._readers.items() if state.on]
+
+
+def _is_full(state: _Reader, now: float) -> bool:
+    return len(state.times) > UNKNOWN_LIMIT and now - state.times[0] <= WINDOW_SECONDS
