@@ -27,6 +27,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
+    "guard": Verb("gateway.commands.guard", "drive each door to its state without a daemon; the unit runs it"),
     "web": Verb("gateway.commands.web", "serve the gateway's pages, in a process of their own"),
     "install": Verb("gateway.commands.install", "put units and system files in their places, as root"),
     "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),

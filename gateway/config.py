@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+import string
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
 from gateway.settings_file import SettingsFile, Table
+from gateway.toml_help import odd_character, read_marked_text
 
 PLAIN_MQTT = (
     "is not encrypted and leaves this machine; use mqtts:// with the files that `tapgate hub init` and `issue` make"
@@ -29,6 +31,9 @@ PLAIN_MQTT = (
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SITE_KEY_BYTES = 32
+# The words of points.lock, which stands above this floor.
+LOCK_KINDS = ("fail-secure", "fail-safe")
+EGRESS_WAYS = ("mechanical", "breakglass")
 POINT_KINDS = ("lane", "door", "kiosk")
 # As access.people has them, which this floor does not know; a test compares the two.
 UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
@@ -48,7 +53,13 @@ class ReaderSettings:
 
 @dataclass(frozen=True, slots=True)
 class PointSettings:
-    """A place that people tap at; all pins are BCM numbers, None where nothing is wired."""
+    """A place that people tap at; all pins are BCM numbers, None where nothing is wired.
+
+    Attributes:
+        lock: what the lock does without power, a word of points.lock; None where no strike is wired, and in a file of
+            the release before.
+        egress: how people get out, likewise.
+    """
 
     id: str
     kind: str
@@ -59,6 +70,8 @@ class PointSettings:
     contact_open_high: bool
     rex_gpio: int | None
     held_open_seconds: float
+    lock: str | None = None
+    egress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,13 +324,39 @@ def _point(table: Table) -> PointSettings:
         contact_open_high=table.take("contact_open_high", bool, True),
         rex_gpio=table.take("rex_gpio", int, None, _check_gpio),
         held_open_seconds=table.take("held_open_seconds", float, 30.0, _between(1, 3600)),
+        lock=table.take("lock", str, None, _one_of(LOCK_KINDS)),
+        egress=table.take("egress", str, None, _one_of(EGRESS_WAYS)),
     )
+    _check_lock(table, settings)
     table.finish()
     return settings
 
 
 # Their readers are told apart by settings of their own, address and pins.
 _SHARING_DRIVERS = ("osdp", "wiegand")
+
+
+def _check_lock(table: Table, point: PointSettings) -> None:
+    if point.kind != "door" or point.strike_gpio is None:
+        return
+    if "lock" not in table.values:
+        table.problem(
+            "lock",
+            'is missing; write lock = "fail-secure" for a lock that stays secured without power (a strike), or '
+            'lock = "fail-safe" for one that is released without power (a maglock)',
+        )
+    if "egress" not in table.values:
+        table.problem(
+            "egress",
+            'is missing; write egress = "mechanical" where a handle or panic bar always opens from inside, or '
+            'egress = "breakglass" where people need a button or a break-glass unit to get out',
+        )
+    if (point.lock, point.egress) == ("fail-secure", "breakglass"):
+        table.file.warn(
+            f"{table.place}.egress",
+            "a break-glass unit cuts the power, and a fail-secure lock stays secured without power: nobody gets out; "
+            "fit a fail-safe lock, or a handle that opens from inside",
+        )
 
 
 def _check_points(file: SettingsFile, readers: list[ReaderSettings], points: list[PointSettings]) -> None:
@@ -502,12 +541,15 @@ def read_site_key(path: Path) -> bytes:
         ConfigError: the file is missing or holds something else; the message does not repeat it.
     """
     try:
-        text = path.read_text(encoding="ascii").strip()
-        key = bytes.fromhex(text)
+        text = read_marked_text(path).strip()
     except OSError as error:
         raise ConfigError([f"{path}:0: site_key_file: cannot be read ({error.strerror})."]) from None
-    except ValueError:
-        key = b""
-    if len(key) != SITE_KEY_BYTES:
-        raise ConfigError([f"{path}:1: site_key_file: must hold {SITE_KEY_BYTES} bytes as 64 hex digits."])
-    return key
+    except ValueError as error:
+        raise ConfigError([f"{path}:1: site_key_file: {error}."]) from None
+    if len(text) == 2 * SITE_KEY_BYTES and all(character in string.hexdigits for character in text):
+        return bytes.fromhex(text)
+    odd = next((sentence for character in text if (sentence := odd_character(character))), "")
+    if not odd:
+        digits = sum(character in string.hexdigits for character in text)
+        odd = f"it has {len(text)} characters, {digits} of them hex digits" if text else "it is empty"
+    raise ConfigError([f"{path}:1: site_key_file: must hold {SITE_KEY_BYTES} bytes as 64 hex digits; {odd}."])

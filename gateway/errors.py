@@ -30,6 +30,10 @@ class ReaderOffline(RetryError):
     """A reader does not answer or its port is gone; close it, back off, open again."""
 
 
+class GpioFault(RetryError):
+    """A pin of the header, or the header as a whole, cannot be used."""
+
+
 class OutputFailed(RetryError):
     """A strike, LED or buzzer could not be driven."""
 

@@ -35,6 +35,11 @@ def sd_notify(text: str) -> bool:
     return True
 
 
+def is_supervised() -> bool:
+    """Return whether a service manager started this process, and so will start it again."""
+    return "NOTIFY_SOCKET" in os.environ
+
+
 class Beats:
     """The loops that must go on, each with its deadline in seconds."""
 
@@ -65,23 +70,41 @@ class Beats:
             return [name for name, (at, deadline) in self._loops.items() if now - at > deadline]
 
 
-def run_service(beats: Beats, stop: Callable[[], None], status: Callable[[], str] | None = None) -> None:
+class StopSignal:
+    """Takes SIGTERM and SIGINT from the moment it is made until `restore`; make it in the main thread."""
+
+    def __init__(self) -> None:
+        self.received = threading.Event()
+        self._previous = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        log.info("stopping on %s", signal.Signals(number).name)
+        self.received.set()
+
+    def restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def run_service(
+    beats: Beats,
+    stop: Callable[[], None],
+    status: Callable[[], str] | None = None,
+    stop_signal: StopSignal | None = None,
+) -> None:
     """Tell that the daemon is ready, feed the watchdog, and stop it on SIGTERM or SIGINT.
 
     Call from the main thread after everything was started; returns when `stop` has returned.
+
+    Args:
+        stop_signal: made before the start, where a signal during the start must not end the process as it is.
     """
-    asked = threading.Event()
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping on %s", signal.Signals(number).name)
-        asked.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    asked = stop_signal or StopSignal()
     watchdog_seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
     pause = watchdog_seconds / 3 if watchdog_seconds else 5.0
     sd_notify("READY=1")
     try:
-        while not asked.wait(pause):
+        while not asked.received.wait(pause):
             overdue = beats.overdue()
             if overdue:
                 log.error("these loops hang: %s", ", ".join(overdue))
@@ -91,5 +114,4 @@ def run_service(beats: Beats, stop: Callable[[], None], status: Callable[[], str
     finally:
         sd_notify("STOPPING=1")
         stop()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        asked.restore()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import ConfigError
+from gateway.toml_help import explain, read_marked_text
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\-\"]+)\s*\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_\-]+)\s*=")
@@ -28,25 +29,30 @@ class SettingsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._problems: list[tuple[int, str]] = []
+        self._problems: list[tuple[int, str, str]] = []
         self._warnings: list[tuple[int, str]] = []
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_marked_text(path)
         except OSError as error:
             raise ConfigError([f"{path}:0: file: cannot be read ({error.strerror}); check the path given."]) from None
-        except UnicodeDecodeError:
-            raise ConfigError([f"{path}:0: file: is not UTF-8 text; save it as UTF-8."]) from None
+        except ValueError as error:
+            raise ConfigError([f"{path}:0: file: {error}."]) from None
         self._lines = _line_index(text)
         try:
             self.root: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            line = re.search(r"line (\d+)", str(error))
-            raise ConfigError([f"{path}:{line[1] if line else 1}: syntax: {error}"]) from None
+            found = re.search(r"line (\d+)", str(error))
+            line = int(found[1]) if found else max(1, len(text.splitlines()))
+            raise ConfigError(
+                [f"{path}:{at}: syntax: {what}" for at, what in explain(text, line, str(error))]
+            ) from None
+        except RecursionError:
+            raise ConfigError([f"{path}:1: syntax: lists or tables are nested too deep."]) from None
 
     def problem(self, place: str, message: str) -> None:
         """Note a problem at a place such as `reader.0.port`."""
         line = self.line_of(place)
-        self._problems.append((line, f"{self.path}:{line}: {place}: {message}"))
+        self._problems.append((line, place, f"{self.path}:{line}: {place}: {message}"))
 
     def warn(self, place: str, message: str) -> None:
         """Note what works and should still be looked at."""
@@ -57,10 +63,18 @@ class SettingsFile:
     def warnings(self) -> list[str]:
         return [text for _, text in sorted(self._warnings)]
 
-    def finish(self) -> None:
-        """Raise ConfigError when any problem was noted."""
-        if self._problems:
-            raise ConfigError([text for _, text in sorted(self._problems)])
+    def finish(self, tolerated: Callable[[str], bool] = lambda _place: False) -> None:
+        """Raise ConfigError when any problem was noted.
+
+        Args:
+            tolerated: tells of a place whether its problem may stay; ask `problems_at` for those.
+        """
+        if any(not tolerated(place) for _, place, _ in self._problems):
+            raise ConfigError([text for _, _, text in sorted(self._problems)])
+
+    def problems_at(self, place: str) -> list[str]:
+        """Return the problems of a section such as `reader.0`, or of a key in it."""
+        return [text for _, at, text in sorted(self._problems) if at == place or at.startswith(f"{place}.")]
 
     def table(self, place: str, *, required: bool = True) -> Table | None:
         found = self.root.get(place)
@@ -69,7 +83,9 @@ class SettingsFile:
                 self.problem(place, f"is missing; add a [{place}] section")
             return None
         if not isinstance(found, dict):
-            self.problem(place, f"must be a [{place}] section")
+            is_array = isinstance(found, list)
+            how = f"is written as [[{place}]]; there is one only, so write [{place}]" if is_array else ""
+            self.problem(place, how or f"must be a section; write [{place}] on a line of its own and its keys below")
             return None
         return Table(self, place, found)
 
@@ -78,7 +94,8 @@ class SettingsFile:
         found = (self.root if within is None else within).get(name, [])
         where = f"{at}.{name}" if at else place
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            self.problem(where, f"must be written as [[{place}]] sections")
+            how = f"is written as [{place}]; there may be several, so write [[{place}]] for each"
+            self.problem(where, how if isinstance(found, dict) else f"must be written as [[{place}]] sections")
             return []
         return [Table(self, f"{where}.{number}", item) for number, item in enumerate(found)]
 

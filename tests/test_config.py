@@ -49,6 +49,8 @@ kind = "lane"
 id = "front-door"
 kind = "door"
 strike_gpio = 17
+lock = "fail-secure"
+egress = "mechanical"
 unlock_seconds = 5
 contact_gpio = 27
 rex_gpio = 22
@@ -101,6 +103,36 @@ def test_the_documented_file_is_read_as_it_says(tmp_path: Path) -> None:
     assert (settings.points[1].strike_gpio, settings.points[1].unlock_seconds) == (17, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('lock = "fail-secure"\n', "", 'point.1.lock: is missing; write lock = "fail-secure"'),
+        ('egress = "mechanical"\n', "", 'point.1.egress: is missing; write egress = "mechanical"'),
+        ('"fail-secure"', '"fail secure"', "point.1.lock: must be one of fail-secure, fail-safe"),
+        ('"mechanical"', '"handle"', "point.1.egress: must be one of mechanical, breakglass"),
+        ('"mechanical"', "true", "point.1.egress: must be a text in quotes"),
+    ],
+)
+def test_a_door_with_a_strike_says_what_its_lock_and_its_way_out_are(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    [found] = _problems(tmp_path, GATEWAY.replace(old, new))
+    assert problem in found
+    (tmp_path / "site.key").write_text("ab" * 32, encoding="ascii")
+    assert main(["check-config", str(tmp_path / "gateway.toml")]) == 2
+
+
+def test_a_door_without_a_strike_needs_neither(tmp_path: Path) -> None:
+    text = GATEWAY.replace("strike_gpio = 17\n", "").replace('lock = "fail-secure"\negress = "mechanical"\n', "")
+    assert _load(tmp_path, text).points[1].lock is None
+
+
+def test_a_break_glass_unit_at_a_fail_secure_lock_is_a_warning(tmp_path: Path) -> None:
+    settings = _load(tmp_path, GATEWAY.replace('"mechanical"', '"breakglass"'))
+    [warning] = settings.file.warnings
+    assert "nobody gets out" in warning
+
+
 def test_every_error_is_named_with_line_key_and_remedy_in_one_run(tmp_path: Path) -> None:
     text = (
         GATEWAY.replace('id = "gw-canteen"', 'id = "gw/canteen"')
@@ -115,8 +147,8 @@ def test_every_error_is_named_with_line_key_and_remedy_in_one_run(tmp_path: Path
         f"/gateway.toml:17: reader.0.driver: must be one of {', '.join(DRIVERS)}",
         "/gateway.toml:20: reader.0.point: there is no [[point]] with id 'lane-9'",
         "/gateway.toml:26: reader.1.baud: must be a whole number, got a text",
-        "/gateway.toml:38: point.1.unlock_secs: is not known here; did you mean 'unlock_seconds'?",
-        "/gateway.toml:40: point.1.rex_gpio: GPIO 17 is already strike_gpio of point 'front-door'",
+        "/gateway.toml:40: point.1.unlock_secs: is not known here; did you mean 'unlock_seconds'?",
+        "/gateway.toml:42: point.1.rex_gpio: GPIO 17 is already strike_gpio of point 'front-door'",
     ]
 
 

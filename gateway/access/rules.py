@@ -32,6 +32,7 @@ class Reason(enum.StrEnum):
     PASSBACK = "passback"
     LOCKDOWN = "lockdown"
     ROSTER_MISSING = "roster_missing"
+    SITE_KEY_MISSING = "site_key_missing"
     ROSTER_STALE = "roster_stale"
     CLOCK_UNSET = "clock_unset"
     LIMIT_REACHED = "limit_reached"

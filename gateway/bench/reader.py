@@ -29,7 +29,7 @@ from gateway.readers.base import CardRead
 from gateway.readers.rc522 import driver as rc522
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.iso14443_cards import classic_1k
-from gateway.simulator.virtual_pi import VirtualPi, missing
+from gateway.simulator.virtual_pi import PI_IOCTL_US, PI_TRANSFER_US, VirtualPi, missing
 
 DWELLS_MS = (300, 100, 30)
 _TURN = 10
@@ -191,8 +191,8 @@ class _Station:
 
 
 @contextlib.contextmanager
-def _station(driver: str, **costs: int) -> Iterator[_Station]:
-    with VirtualPi((DEVICE,), **costs) as pi:
+def _station(driver: str, ioctl_us: int = PI_IOCTL_US, transfer_us: int = PI_TRANSFER_US) -> Iterator[_Station]:
+    with VirtualPi((DEVICE,), ioctl_us, transfer_us) as pi:
         yield _Station(pi, driver)
 
 

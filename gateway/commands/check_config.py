@@ -12,6 +12,7 @@ from pathlib import Path
 from gateway.config import load_gateway, read_site_key
 from gateway.edge.options import reader_options
 from gateway.readers.base import DRIVERS
+from gateway.toml_help import read_marked_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,8 @@ def _check_hub(path: Path) -> int:
 
 def _is_hub(path: Path) -> bool:
     try:
-        root = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        root = tomllib.loads(read_marked_text(path))
+    except (OSError, ValueError, RecursionError):
         return False
-    return "gateway" not in root and "broker" in root.get("hub", {})
+    hub = root.get("hub")
+    return "gateway" not in root and ("site" in root or (isinstance(hub, dict) and "broker" in hub))

@@ -39,6 +39,7 @@ ROLES = {
         _SHARED
         | {
             "tapgate.service": f"{_UNITS}/tapgate.service",
+            "tapgate.slice": f"{_UNITS}/tapgate.slice",
             "tapgate-web.service": f"{_UNITS}/tapgate-web.service",
             "60-tapgate-readers.rules": "etc/udev/rules.d/60-tapgate-readers.rules",
             "50-tapgate-pcsc.rules": "etc/polkit-1/rules.d/50-tapgate-pcsc.rules",

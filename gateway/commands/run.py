@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
 from gateway.readers.base import DRIVERS
-from gateway.service import run_service
+from gateway.service import StopSignal, run_service
 from gateway.transports.real import RealTransports
 
 
@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
-    gateway = Gateway(load_gateway(arguments.config, tuple(DRIVERS)), RealTransports())
-    gateway.start(pages=arguments.pages)
-    run_service(gateway.beats, gateway.stop, gateway.status_line)
+    # From here on a stop goes through the daemon's own: a strike that was just claimed is not left as it is.
+    stop_signal = StopSignal()
+    try:
+        gateway = Gateway(load_gateway(arguments.config, tuple(DRIVERS)), RealTransports())
+        gateway.start(pages=arguments.pages)
+    except BaseException:
+        stop_signal.restore()
+        raise
+    run_service(gateway.beats, gateway.stop, gateway.status_line, stop_signal)
     return 0

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from gateway.config import EGRESS_WAYS, LOCK_KINDS
 from gateway.errors import ConfigError
+from gateway.points.lock import Egress, Lock, LockKind, Situation
 from gateway.settings_file import SettingsFile, Table
 from gateway.share import shipped
 from gateway.transports.header import I2C_LINES, SPI_LINES, SPI_SELECTS
@@ -197,6 +199,10 @@ def _plan_serial(table: Table, board: Board, plan: Plan, _selects: dict[int, int
     plan.gateway_lines += [f"baud = {baud}", f'point = "{name}"', ""]
 
 
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str | None]:
+    return lambda value: None if value in words else f"must be {' or '.join(words)}"
+
+
 _READERS: dict[str, Callable[[Table, Board, Plan, dict[int, int]], None]] = {
     "rc522": _plan_rc522,
     "serial-line": _plan_serial,
@@ -206,6 +212,9 @@ _READERS: dict[str, Callable[[Table, Board, Plan, dict[int, int]], None]] = {
 def _plan_door(table: Table, plan: Plan) -> None:
     name = table.take("id", str)
     lines = ["[[point]]", f'id = "{name}"', 'kind = "door"']
+    lock = table.take("lock", str, None, _one_of(LOCK_KINDS))
+    egress = table.take("egress", str, None, _one_of(EGRESS_WAYS))
+    active_low = table.take("strike_active_low", bool, False)
     for key in ("strike_gpio", "contact_gpio", "rex_gpio"):
         pin = table.take(key, int, None)
         if pin is None:
@@ -214,6 +223,14 @@ def _plan_door(table: Table, plan: Plan) -> None:
             table.problem(key, f"GPIO {pin} has a fixed pull-up for I2C; use another pin for a contact")
         plan.claim(pin, f"{name} {key}", partial(table.problem, key))
         lines.append(f"{key} = {pin}")
+        if key == "strike_gpio":
+            if lock is None or egress is None:
+                table.problem(key, f"needs lock ({' or '.join(LOCK_KINDS)}) and egress ({' or '.join(EGRESS_WAYS)})")
+                continue
+            lines += [f'lock = "{lock}"', f'egress = "{egress}"', *(["strike_active_low = true"] if active_low else [])]
+            high = Lock(LockKind(lock), Egress(egress), active_low).is_high(Situation.BOOT)
+            # The firmware drives the pin seconds before Linux runs; the header's own pulls would decide until then.
+            plan.line(f"gpio={pin}=op,{'dh' if high else 'dl'}")
     table.finish()
     plan.gateway_lines += [*lines, ""]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import threading
 import time
 from collections import deque
@@ -19,9 +21,10 @@ from gateway import __version__
 from gateway.access.event import Event, decode_event
 from gateway.access.people import Roster
 from gateway.access.rules import Moment, Reason
-from gateway.config import GatewaySettings, PointSettings, WebSettings, read_site_key
+from gateway.config import GatewaySettings, PointSettings, WebSettings
+from gateway.edge.absent import AbsentJournal, AbsentReader
 from gateway.edge.buses import BusThread, ReaderSignals
-from gateway.edge.checkpoints import Checkpoints, load_gateway_key
+from gateway.edge.checkpoints import Checkpoints
 from gateway.edge.clock import Clock
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
@@ -32,27 +35,43 @@ from gateway.edge.relay import Relay
 from gateway.edge.roster_age import RosterAge
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.snapshot import take_view, tap_row
+from gateway.edge.startup import (
+    HUB_LINK,
+    SITE_KEY,
+    StartFaults,
+    costs_one_part,
+    find_gateway_key,
+    find_site_key,
+    load_roster,
+    lock_of,
+    make_readers,
+    make_trust,
+    note_old_doors,
+    open_journal,
+    require_link_files,
+    write_guard,
+)
 from gateway.edge.tapline import Point, Recorder, Seat, Tapline
 from gateway.edge.teaching import Watch
-from gateway.errors import FatalError, OutputFailed, RetryError
+from gateway.errors import FatalError, RetryError, TapgateError
 from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
 from gateway.outputs.base import Strike, Switchboard
-from gateway.outputs.gpio import GpioPins, load_gpio
+from gateway.outputs.gpio import GpioPins
 from gateway.points.actions import Show, Signal
 from gateway.points.door import Door
 from gateway.points.kiosk import Kiosk
 from gateway.points.lane import Lane
-from gateway.readers.base import DRIVERS, Reader, Transports, make_reader
-from gateway.roster.signing import Trust
+from gateway.readers.base import DRIVERS, Reader, Transports
 from gateway.roster.store import RosterStore
-from gateway.service import Beats
+from gateway.service import Beats, is_supervised
 
 log = logging.getLogger(__name__)
 
 _LAST_TAPS = 20
 _RESTORE_EVENTS = 20_000
 _LAST_RECORD_SECONDS = 2.0
+_MEND_SECONDS = 10.0
 
 
 class Gateway:
@@ -62,25 +81,21 @@ class Gateway:
         self, settings: GatewaySettings, transports: Transports, strikes: Mapping[str, Strike] | None = None
     ) -> None:
         options = reader_options(settings)
-        site_key = read_site_key(settings.site_key_file)
-        settings.file.finish()
+        settings.file.finish(costs_one_part)
         self.settings = settings
         self.beats = Beats()
+        self.faults = StartFaults()
+        note_old_doors(settings, self.faults)
         self._started = time.monotonic()
-        self.roster = RosterStore(settings.state_dir / "roster", Trust(site_key, settings.roster_signer), settings.site)
-        self.journal = Journal.open(
-            settings.state_dir / "journal",
-            settings.id,
-            quota_bytes=settings.journal_quota_mib << 20,
-            segment_bytes=settings.journal_segment_kib << 10,
-            keep_days=settings.journal_keep_days,
-        )
+        site_key = find_site_key(settings, self.faults)
+        self.roster = RosterStore(settings.state_dir / "roster", make_trust(settings, site_key), settings.site)
+        self.journal = open_journal(settings, self.faults)
         self.roster_age = RosterAge(self.journal.tinydb.table("roster"), self._best_time)
-        self.roster.load(self.roster_age.floor)
+        if site_key is not None:
+            load_roster(self.roster, self.roster_age.floor)
         self.clock = Clock(self._known_past())
         self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
         self._pins: GpioPins | None = None
-        self.output_fault: str | None = None
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
         self._stopping = threading.Event()
@@ -100,18 +115,19 @@ class Gateway:
             no_roster=lambda: Reason.ROSTER_STALE if self.roster.was_put_back else Reason.ROSTER_MISSING,
         )
         self.points = PointsLoop(self.seats, self._claim_contacts(), self.tapline, self.beats)
-        self.readers: dict[str, Reader] = {
-            item.id: make_reader(item.driver, item.id, item.port, options[item.id], transports)
-            for item in settings.readers
-        }
+        self.readers = make_readers(settings, options, transports)
         self.buses = self._make_buses()
-        key = load_gateway_key(settings.state_dir / "gateway.key")
-        self._checkpoints = Checkpoints(self.journal, self.clock, settings.id, key, time.monotonic)
+        self._checkpoints = self._make_checkpoints()
         self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
-        self.relay = self._make_relay()
-        self.roster_sync = self._make_roster_sync()
+        self.relay: Relay | None = None
+        self.roster_sync: RosterSync | None = None
+        self._make_link()
+        self._mend_at = time.monotonic() + _MEND_SECONDS
         self.desk: Desk | None = None
-        self._restore_kiosks()
+        try:
+            self._restore_kiosks()
+        except Exception:
+            log.exception("who was signed in at the kiosks is not known")
         self.journal.subscribe(self._on_record)
 
     def start(self, *, pages: Literal["child", "elsewhere"] = "child") -> None:
@@ -125,19 +141,29 @@ class Gateway:
         for bus in self.buses:
             bus.start()
         self._keeper.start()
-        if self.relay and self.roster_sync:
-            self.roster_sync.start()
-            self.relay.start()
+        self._start_link()
         if self.settings.web is not None:
-            desk = self._make_desk(self.settings.web)
-            try:
-                desk.start(child=pages == "child")
-            except FatalError as error:
-                # A page that nobody can open is no reason to keep a door shut.
-                log.error("the pages are not served: %s", error)  # noqa: TRY400  # the sentence says it all
-                self.recorder.record("system", system={"what": "web_failed", "why": str(error)})
-            else:
-                self.desk = desk
+            self._start_pages(self.settings.web, pages)
+
+    def _start_link(self) -> None:
+        if self.relay and self.roster_sync:
+            if SITE_KEY not in self.faults:
+                self.roster_sync.start()
+            self.relay.start()
+
+    def _start_pages(self, settings: WebSettings, pages: Literal["child", "elsewhere"]) -> None:
+        try:
+            desk = self._make_desk(settings)
+            desk.start(child=pages == "child")
+        except (Exception, SystemExit) as error:
+            # A page that nobody can open is no reason to keep a door shut, whatever it failed of.
+            if not isinstance(error, FatalError):
+                log.exception("the pages failed")
+            why = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
+            self.faults.note("pages", f"The pages are not served: {why}")
+            self.recorder.record("system", system={"what": "web_failed", "why": why})
+        else:
+            self.desk = desk
 
     def stop(self) -> None:
         """Stop everything in the opposite order; what is recorded is durable before the journal closes."""
@@ -150,7 +176,8 @@ class Gateway:
         self._keeper.join(5)
         with contextlib.suppress(RetryError, TimeoutError):
             self.recorder.record("system", system={"what": "stopped"}).wait(_LAST_RECORD_SECONDS)
-            self._checkpoints.write().wait(_LAST_RECORD_SECONDS)
+            if self._checkpoints:
+                self._checkpoints.write().wait(_LAST_RECORD_SECONDS)
         if self.relay:
             self.relay.stop()
         if self._pins:
@@ -195,45 +222,44 @@ class Gateway:
         recorded = datetime.fromtimestamp(self.journal.wall_ms / 1000, UTC)
         return max(recorded, roster.created) if roster else recorded
 
+    @property
+    def output_fault(self) -> str | None:
+        """Return what does not work at doors, None when all does."""
+        return "; ".join(self._pins.faults) or None if self._pins else None
+
     def _claim_strikes(self) -> dict[str, Strike]:
-        strikes: dict[str, Strike] = {}
-        for item in self.settings.points:
-            if item.strike_gpio is None:
-                continue
-            try:
-                strikes[item.id] = self._gpio_pins().strike(item.strike_gpio, active_low=item.strike_active_low)
-            except OutputFailed as error:
-                self._note_output_fault(item.id, str(error))
-        return strikes
+        write_guard(self.settings, self.faults)
+        return {
+            item.id: self._gpio_pins().strike(item.id, item.strike_gpio, lock_of(item))
+            for item in self.settings.points
+            if item.strike_gpio is not None
+        }
 
     def _claim_contacts(self) -> dict[str, DoorWiring]:
         wirings: dict[str, DoorWiring] = {}
         for item in self.settings.points:
             wiring = DoorWiring()
-            try:
-                if item.contact_gpio is not None:
-                    wiring.contact = self._gpio_pins().contact(item.contact_gpio, high_means=item.contact_open_high)
-                if item.rex_gpio is not None:
-                    wiring.rex = self._gpio_pins().contact(item.rex_gpio, high_means=False)
-            except OutputFailed as error:
-                self._note_output_fault(item.id, str(error))
+            if item.contact_gpio is not None:
+                pins = self._gpio_pins()
+                wiring.contact = pins.contact(item.id, item.contact_gpio, high_means=item.contact_open_high)
+            if item.rex_gpio is not None:
+                wiring.rex = self._gpio_pins().contact(item.id, item.rex_gpio, high_means=False)
             if wiring.contact or wiring.rex:
                 wirings[item.id] = wiring
         return wirings
 
     def _gpio_pins(self) -> GpioPins:
         if self._pins is None:
-            self._pins = GpioPins(load_gpio())
+            self._pins = GpioPins()
         return self._pins
-
-    def _note_output_fault(self, point: str, why: str) -> None:
-        self.output_fault = f"{point}: {why}"
-        log.error("the outputs of %s do not work: %s", point, why)
 
     def _make_buses(self) -> list[BusThread]:
         shared: dict[str, list[Reader]] = {}
         for item in self.settings.readers:
-            shared.setdefault(DRIVERS[item.driver].bus(item.port), []).append(self.readers[item.id])
+            reader = self.readers[item.id]
+            absent = isinstance(reader, AbsentReader)
+            bus = f"absent {item.id}" if absent else DRIVERS[item.driver].bus(item.port)
+            shared.setdefault(bus, []).append(reader)
         buses = [
             BusThread(name, readers, self.tapline.handle, self._note_reader, self.beats)
             for name, readers in shared.items()
@@ -242,20 +268,63 @@ class Gateway:
         self._signals.connect(bus_of, self.readers)
         return buses
 
-    def _make_relay(self) -> Relay | None:
-        settings = self.settings
-        if settings.hub is None:
+    def _make_checkpoints(self) -> Checkpoints | None:
+        if not isinstance(self.journal, Journal):
             return None
-        return Relay(
-            self.journal,
-            settings.hub,
-            gateway_id=settings.id,
-            site=settings.site,
-            public_key=self._checkpoints.public_key,
-            offline_after_seconds=settings.offline_after_seconds,
-            roster_version=lambda: self.roster.current.version if self.roster.current else None,
-            now=lambda: self.clock.now() if self.clock.quality != "free" else None,
-        )
+        key = find_gateway_key(self.settings, self.faults)
+        return Checkpoints(self.journal, self.clock, self.settings.id, key, time.monotonic) if key else None
+
+    def _make_link(self) -> None:
+        """Build the way to the hub; without a journal there is nothing to send, and a roster could not be kept."""
+        settings = self.settings
+        if settings.hub is None or not isinstance(self.journal, Journal):
+            return
+        try:
+            require_link_files(settings.hub)
+            relay = Relay(
+                self.journal,
+                settings.hub,
+                gateway_id=settings.id,
+                site=settings.site,
+                public_key=self._checkpoints.public_key if self._checkpoints else "",
+                offline_after_seconds=settings.offline_after_seconds,
+                roster_version=lambda: self.roster.current.version if self.roster.current else None,
+                now=lambda: self.clock.now() if self.clock.quality != "free" else None,
+            )
+        except Exception as error:
+            if not isinstance(error, TapgateError):
+                log.exception("the way to the hub cannot be built")
+            why = str(error) if isinstance(error, TapgateError) else f"{type(error).__name__}: {error}"
+            self.faults.note(HUB_LINK, f"{why} It is tried again; taps are kept here.")
+            return
+        topics = GatewayTopics(settings.site, settings.id)
+        self.roster_sync = RosterSync(self.roster, relay, topics.reported, self._on_roster)
+        self.relay = relay
+        self.faults.clear(HUB_LINK)
+
+    def _mend(self) -> None:
+        """Try again what could not start, so that nobody has to restart a gateway whose file is back."""
+        if SITE_KEY in self.faults and (site_key := find_site_key(self.settings, self.faults)) is not None:
+            self.roster.trust = make_trust(self.settings, site_key)
+            load_roster(self.roster, self.roster_age.floor)
+            if self.roster.current:
+                self.clock.raise_floor(self.roster.current.created)
+            self.tapline.site_key = site_key
+            if self.roster_sync:
+                self.roster_sync.start()
+            if self.relay:
+                self.relay.announce()
+            self.faults.clear(SITE_KEY)
+            self._on_change()
+        if HUB_LINK in self.faults:
+            self._make_link()
+            self._start_link()
+        if isinstance(self.journal, AbsentJournal) and is_supervised():
+            journal = open_journal(self.settings, self.faults)
+            if isinstance(journal, Journal):
+                journal.close()
+                log.warning("the journal can be opened again; the daemon ends, so that the service manager starts it")
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _make_desk(self, web: WebSettings) -> Desk:
         daemon = Daemon(
@@ -272,12 +341,6 @@ class Gateway:
 
     def _set_watch(self, watch: Watch | None) -> None:
         self.tapline.watch = watch
-
-    def _make_roster_sync(self) -> RosterSync | None:
-        if self.relay is None:
-            return None
-        topics = GatewayTopics(self.settings.site, self.settings.id)
-        return RosterSync(self.roster, self.relay, topics.reported, self._on_roster)
 
     def _note_reader(self, name: str, state: str, detail: str) -> None:
         self.recorder.record("reader", reader=name, data={"state": state, "detail": detail})
@@ -296,9 +359,13 @@ class Gateway:
                     self.roster_sync.tick()
                     if self.roster_sync.is_newest and self.relay and self.relay.status().hub == "ready":
                         self.roster_age.confirm()
-                self._checkpoints.due()
+                if self._checkpoints:
+                    self._checkpoints.due()
                 self._refusals.turn()
                 self.tapline.brake.tick()
+                if time.monotonic() >= self._mend_at:
+                    self._mend_at = time.monotonic() + _MEND_SECONDS
+                    self._mend()
             except Exception:
                 log.exception("a turn of the housekeeping failed")
         self.beats.forget("housekeeping")

@@ -14,6 +14,7 @@ from gateway.edge.clock import Clock
 from gateway.errors import FatalError
 from gateway.journal.jobs import Ticket
 from gateway.journal.journal import Journal
+from gateway.toml_help import read_marked_text
 
 EVERY_EVENTS = 100
 EVERY_SECONDS = 300.0
@@ -32,7 +33,7 @@ def load_gateway_key(path: Path) -> Ed25519PrivateKey:
                 file.write(Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(read_marked_text(path).strip()))
     except (OSError, ValueError) as error:
         why = type(error).__name__
         raise FatalError(f"The gateway key {path} cannot be used ({why}); restore it or remove it.") from None

@@ -25,8 +25,10 @@ _LOOK_SECONDS = 1.0
 _STEP_SECONDS = 0.5
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x40
+# NTP_PHASE_LIMIT of the kernel (include/linux/timex.h).
+_UNKEPT_ERROR_US = 16_000_000
 # timesyncd keeps the kernel's error bound; without a kernel that says one, a second is an honest bound.
-_UNKNOWN_ERROR_MS = 1000
+UNKNOWN_ERROR_MS = 1000
 
 
 class _Timex(ctypes.Structure):
@@ -54,8 +56,20 @@ def read_kernel_clock() -> KernelClock:
     """Ask adjtimex(2); a kernel that refuses counts as not synchronised."""
     timex = _Timex()
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    synchronised = 0 <= state != _TIME_ERROR and not timex.status & _STA_UNSYNC
-    return KernelClock(synchronised, max(1, timex.maxerror // 1000) if state >= 0 else _UNKNOWN_ERROR_MS)
+    return judge_kernel_clock(state, timex.status, timex.maxerror)
+
+
+def judge_kernel_clock(state: int, status: int, maxerror_us: int) -> KernelClock:
+    """Return what an answer of adjtimex(2) means, whichever time service keeps the clock.
+
+    STA_UNSYNC alone does not say that nobody does: chrony leaves it set unless its configuration has `rtcsync`, so that
+    the kernel does not write the clock chip. The error bound tells then: whoever keeps the clock renews it, and without
+    anybody the kernel lets it grow to 16 s. systemd's timedated judges so as well.
+    """
+    if state < 0:
+        return KernelClock(synchronised=False, error_ms=UNKNOWN_ERROR_MS)
+    synchronised = (state != _TIME_ERROR and not status & _STA_UNSYNC) or 0 < maxerror_us < _UNKEPT_ERROR_US
+    return KernelClock(synchronised, max(1, maxerror_us // 1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,7 @@ class Clock:
         self._has_rtc = _has_rtc(rtc_folder)
         self.boot_id = boot_id or _read_boot_id()
         self._quality: ClockQuality = "free"
-        self._error_ms = _UNKNOWN_ERROR_MS
+        self._error_ms = UNKNOWN_ERROR_MS
         self._looked_at = float("-inf")
         self._floor = 0.0
         self._floor_up = boottime()

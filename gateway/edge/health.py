@@ -49,7 +49,11 @@ class TapRow:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """A snapshot of one gateway; ages and intervals in seconds, None for never or unknown."""
+    """A snapshot of one gateway; ages and intervals in seconds, None for never or unknown.
+
+    Attributes:
+        faults: what could not start, as part and sentence.
+    """
 
     gateway: str
     site: str
@@ -82,6 +86,7 @@ class GatewayView:
     hanging: tuple[str, ...]
     granted: int
     denied: int
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,11 @@ def _readers(view: GatewayView) -> Verdict | None:
         return None
     names = ", ".join(row.name for row in gone)
     return Verdict(BAD, f"{len(gone)} of {len(view.readers)} readers do not answer: {names}.", gone[0].detail)
+
+
+def _site_key(view: GatewayView) -> Verdict | None:
+    why = dict(view.faults).get("site key")
+    return Verdict(BAD, "No site key: every tap is denied.", why) if why else None
 
 
 def _roster_missing(view: GatewayView) -> Verdict | None:
@@ -217,6 +227,7 @@ _LEVELS = (BAD, WARN, UNKNOWN)
 _CHECKS: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _hanging,
     _journal,
+    _site_key,
     _readers,
     _roster_missing,
     _roster_empty,
@@ -238,6 +249,7 @@ _CHECKS: tuple[Callable[[GatewayView], Verdict | None], ...] = (
 def findings(view: GatewayView) -> list[Verdict]:
     """Return everything that needs attention, the worst first; empty when all is proven good."""
     found = [finding for check in _CHECKS if (finding := check(view)) is not None]
+    found += [Verdict(WARN, f"Started without: {part}.", why) for part, why in view.faults if part != "site key"]
     return sorted(found, key=lambda finding: _LEVELS.index(finding.level))
 
 

@@ -18,7 +18,12 @@ def reader_options(settings: GatewaySettings) -> dict[str, Any]:
             def problem(key: str, message: str, place: str = item.place) -> None:
                 settings.file.problem(f"{place}.{key}", message)
 
-            options[item.id] = parse_options(item.driver, item.options, problem)
+            try:
+                options[item.id] = parse_options(item.driver, item.options, problem)
+            except ImportError as error:
+                problem(
+                    "driver", f"needs the package {error.name or error}, which cannot be imported; install its extra"
+                )
     check_pins(settings, options)
     _check_antennas(settings, options)
     _check_addresses(settings, options)

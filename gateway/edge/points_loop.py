@@ -22,9 +22,9 @@ _IDLE_SECONDS = 1.0
 
 
 class Contact(Protocol):
-    """A door contact or a REX button; True when the door is open or the button pressed."""
+    """A door contact or a REX button; True when the door is open or the button pressed, None while it is unread."""
 
-    def read(self) -> bool: ...
+    def read(self) -> bool | None: ...
 
 
 @dataclass(slots=True)
@@ -49,6 +49,7 @@ class PointsLoop:
         self._wake = threading.Event()
         self._stopping = False
         self._seen: dict[str, bool] = {}
+        self._failed: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="points", daemon=True)
 
     def start(self) -> None:
@@ -68,10 +69,7 @@ class PointsLoop:
         beat = self._beats.register("points", 15.0)
         while not self._stopping:
             beat()
-            try:
-                self._turn()
-            except Exception:
-                log.exception("a turn of the points failed")
+            self._turn()
             self._wake.wait(self._pause())
             self._wake.clear()
         self._beats.forget("points")
@@ -79,21 +77,34 @@ class PointsLoop:
     def _turn(self) -> None:
         now = time.monotonic()
         for name, seat in self._seats.items():
-            wiring = self._wirings.get(name)
-            if wiring is not None and isinstance(seat.point, Door):
-                self._read_wiring(seat, seat.point, wiring, now)
+            # Each step stands alone: an input that fails must not keep this door, or the next, from being secured.
             deadline = seat.point.deadline
             if deadline is not None and now >= deadline:
-                self._do(seat, partial(seat.point.tick, now))
+                self._guarded(name, partial(self._do, seat, partial(seat.point.tick, now)))
+            wiring = self._wirings.get(name)
+            if wiring is not None and isinstance(seat.point, Door):
+                self._guarded(name, partial(self._read_wiring, seat, seat.point, wiring, now))
+
+    def _guarded(self, name: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            # At fifty turns a second the same failure is written once.
+            if self._failed.get(name) != repr(error):
+                log.exception("a turn of point %s failed", name)
+            self._failed[name] = repr(error)
 
     def _read_wiring(self, seat: Seat, door: Door, wiring: DoorWiring, now: float) -> None:
         if wiring.contact is not None:
             is_open = wiring.contact.read()
-            if self._seen.get(door.name) is is_open:
-                self._do(seat, partial(door.on_contact, is_open, now))
-            self._seen[door.name] = is_open
+            if is_open is None:
+                self._seen.pop(door.name, None)
+            else:
+                if self._seen.get(door.name) is is_open:
+                    self._do(seat, partial(door.on_contact, is_open, now))
+                self._seen[door.name] = is_open
         if wiring.rex is not None:
-            pressed = wiring.rex.read()
+            pressed = wiring.rex.read() or False
             if pressed and not wiring.rex_was:
                 self._do(seat, partial(door.happen, Cause.REX, now))
             wiring.rex_was = pressed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.access.event import Event
 from gateway.edge.health import GatewayView, ReaderRow, TapRow
+from gateway.edge.relay import RelayStatus
 from gateway.points.door import Door
 from gateway.readers.vital_signs import score
 
@@ -32,9 +33,9 @@ def take_view(gateway: Gateway) -> GatewayView:
         running_seconds=gateway.running_seconds,
         readers=tuple(_reader_row(gateway, item) for item in settings.readers),
         doors=tuple((name, str(point.state)) for name, point in points if isinstance(point, Door)),
-        hub_configured=relay is not None,
-        link=relay.link if relay else "off",
-        link_detail=(relay.refused or relay.last_error or "") if relay and relay.link != "online" else "",
+        hub_configured=settings.hub is not None,
+        link=relay.link if relay else "offline" if settings.hub else "off",
+        link_detail=_link_detail(gateway, relay),
         hub=relay.hub if relay else "none",
         waiting=stats.waiting,
         oldest_seconds=stats.oldest_waiting_seconds,
@@ -56,7 +57,14 @@ def take_view(gateway: Gateway) -> GatewayView:
         hanging=tuple(gateway.beats.overdue()),
         granted=gateway.tapline.stats.granted,
         denied=gateway.tapline.stats.denied,
+        faults=gateway.faults.rows,
     )
+
+
+def _link_detail(gateway: Gateway, relay: RelayStatus | None) -> str:
+    if relay is None:
+        return dict(gateway.faults.rows).get("hub link", "")
+    return (relay.refused or relay.last_error or "") if relay.link != "online" else ""
 
 
 def tap_row(seq: int, event: Event) -> TapRow:

@@ -97,6 +97,7 @@ class Tapline:
     """Carries the presentations of every reader.
 
     Args:
+        site_key: None while it cannot be read; every tap is denied then. May be set at any time.
         seats: by point.
         points_of: the point of each reader.
         roster: returns the roster in force, None when there is none.
@@ -107,7 +108,7 @@ class Tapline:
 
     def __init__(
         self,
-        site_key: bytes,
+        site_key: bytes | None,
         seats: Mapping[str, Seat],
         points_of: Mapping[str, str],
         roster: Callable[[], Roster | None],
@@ -118,7 +119,8 @@ class Tapline:
         watch: Callable[[CardRead], None] | None = None,
         no_roster: Callable[[], Reason] = lambda: Reason.ROSTER_MISSING,
     ) -> None:
-        self._site_key, self._seats, self._points_of = site_key, seats, points_of
+        self.site_key = site_key
+        self._seats, self._points_of = seats, points_of
         self._roster, self._moment, self._recorder, self._board = roster, moment, recorder, board
         self._no_roster = no_roster
         self._on_change = on_change
@@ -238,7 +240,10 @@ class Tapline:
     def _present(self, event: CardRead | CardRefused, roster: Roster | None) -> tuple[Presentation, CardRef | None]:
         if isinstance(event, CardRefused):
             return Presentation(refused=Reason(event.reason)), None
-        keys = tuple(card_key(self._site_key, form) for form in _forms(event.number, roster))
+        site_key = self.site_key
+        if site_key is None:
+            return Presentation(refused=Reason.SITE_KEY_MISSING), None
+        keys = tuple(card_key(site_key, form) for form in _forms(event.number, roster))
         return Presentation(keys), CardRef(keys[0].hex(), event.number.tail, event.card_type)
 
 

@@ -1,7 +1,7 @@
-"""Strikes, door contacts and REX buttons on the Pi's header, through the RPi.GPIO API.
+"""Strikes, maglocks, door contacts and REX buttons on the Pi's header.
 
-On a Pi up to 4 that API is RPi.GPIO, on a Pi 5 rpi-lgpio, which has the same names. All numbers are BCM numbers. Only
-pins that were claimed here are ever cleaned up, because other programs and readers use their own.
+All numbers are BCM numbers. A pin that cannot be claimed or driven costs that output and nothing else: the attempt is
+made again at the next use, so that a pin which another program held works as soon as it is free.
 """
 
 from __future__ import annotations
@@ -10,100 +10,101 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from gateway.errors import OutputFailed
+from gateway.errors import GpioFault, OutputFailed
+from gateway.points.lock import Lock, Situation
+from gateway.transports.gpio import Header, open_header
 
 log = logging.getLogger(__name__)
 
 
-def load_gpio() -> Any:
-    """Import the RPi.GPIO API.
-
-    Raises:
-        OutputFailed: no such package, or this is not a Raspberry Pi.
-    """
-    try:
-        from RPi import GPIO  # noqa: PLC0415  # importing touches the hardware; only doors with pins may do it
-    except (ImportError, RuntimeError) as error:
-        raise OutputFailed(
-            f"GPIO pins are configured, but GPIO does not work here ({error}); "
-            "install the extra 'pi' (Pi 5: 'pi5') on a Raspberry Pi, or remove the pins."
-        ) from None
-    GPIO.setwarnings(False)
-    GPIO.setmode(GPIO.BCM)
-    return GPIO
-
-
 class GpioPins:
-    """The pins that this process has claimed, and the thread that releases a strike nobody released.
+    """The pins that this process has claimed, and the thread that secures a lock nobody secured.
 
-    A strike is armed to release twice: by the door's own timer, and here a quarter second later, so that a daemon that
-    lost its door thread still does not leave a door unlocked.
+    A lock is armed to secure twice: by the door's own timer, and here a quarter second later, so that a daemon that
+    lost its door thread still does not leave a door released.
     """
 
     _GRACE_SECONDS = 0.25
 
-    def __init__(self, gpio: Any) -> None:
-        self._gpio = gpio
-        self._claimed: list[int] = []
+    def __init__(self, open_pins: Callable[[], Header] = open_header) -> None:
+        self._open_pins = open_pins
+        self._header: Header | None = None
+        self._inputs: list[int] = []
         self._strikes: list[GpioStrike] = []
+        self._faults: dict[str, str] = {}
         self._wake = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._release_overdue, name="strike-guard", daemon=True)
         self._thread.start()
 
-    def strike(self, pin: int, *, active_low: bool) -> GpioStrike:
-        """Claim a pin as a strike, locked from this moment on.
+    @property
+    def faults(self) -> list[str]:
+        """Return what does not work now, one sentence an output or contact, each beginning with its point."""
+        return list(self._faults.values())
+
+    @property
+    def header(self) -> Header:
+        """Return the header, opened on first use.
 
         Raises:
-            OutputFailed: the pin cannot be an output.
+            GpioFault: nothing drives the pins of this machine.
         """
-        on, off = (self._gpio.LOW, self._gpio.HIGH) if active_low else (self._gpio.HIGH, self._gpio.LOW)
-        try:
-            self._gpio.setup(pin, self._gpio.OUT, initial=off)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise OutputFailed(f"GPIO {pin} cannot be an output ({error}).") from None
-        self._claimed.append(pin)
-        strike = GpioStrike(self._gpio, pin, on, off, self)
+        if self._header is None:
+            self._header = self._open_pins()
+            log.info("the pins of the header are driven by %s", self._header.name)
+        return self._header
+
+    def strike(self, point: str, pin: int, lock: Lock) -> GpioStrike:
+        """Claim a pin as the lock of a point, secured from this moment on; a failure is a fault, not an error."""
+        strike = GpioStrike(self, point, pin, lock)
         self._strikes.append(strike)
+        with contextlib.suppress(OutputFailed):
+            strike.lock()
         return strike
 
-    def contact(self, pin: int, *, high_means: bool) -> GpioContact:
-        """Claim a pin as a contact, pulled up, so that a cut wire reads as high.
+    def contact(self, point: str, pin: int, *, high_means: bool) -> GpioContact:
+        """Claim a pin as a contact; a failure is a fault, not an error.
 
         Args:
             high_means: what the contact says while the pin is high.
-
-        Raises:
-            OutputFailed: the pin cannot be an input.
         """
-        try:
-            self._gpio.setup(pin, self._gpio.IN, pull_up_down=self._gpio.PUD_UP)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise OutputFailed(f"GPIO {pin} cannot be an input ({error}).") from None
-        self._claimed.append(pin)
-        return GpioContact(self._gpio, pin, high_means)
+        contact = GpioContact(self, point, pin, high_means=high_means)
+        contact.read()
+        return contact
 
     def expect_release(self) -> None:
-        """Tell the guard that a strike was asserted."""
+        """Tell the guard that a lock was released."""
         with self._wake:
             self._wake.notify()
 
+    def note(self, point: str, pin: int, why: str | None) -> None:
+        """Note that a pin does not work, or, with None, that it does; only changes are logged."""
+        key = f"{point}: GPIO {pin}"
+        if why is None:
+            if self._faults.pop(key, None):
+                log.info("%s works again", key)
+        else:
+            if self._faults.get(key) != f"{point}: {why}":
+                log.error("%s: %s", point, why)
+            self._faults[key] = f"{point}: {why}"
+
+    def claimed_input(self, pin: int) -> None:
+        self._inputs.append(pin)
+
     def close(self) -> None:
-        """Lock every strike and return the claimed pins back."""
+        """Drive every lock to its state without a daemon and give the contacts back."""
         with self._wake:
             self._closed = True
             self._wake.notify()
         self._thread.join(2)
         for strike in self._strikes:
-            try:
-                strike.lock()
-            except OutputFailed as error:
-                log.warning("%s", error)
-        for pin in self._claimed:
-            self._gpio.cleanup(pin)
+            with contextlib.suppress(OutputFailed):
+                strike.rest()
+        for pin in self._inputs:
+            with contextlib.suppress(GpioFault):
+                self.header.release_input(pin)
 
     def _release_overdue(self) -> None:
         while True:
@@ -115,42 +116,70 @@ class GpioPins:
             for strike in self._strikes:
                 due = strike.release_at
                 if due is not None and time.monotonic() >= due + self._GRACE_SECONDS:
-                    log.error("the strike on GPIO %d was not released in time by its door; released now", strike.pin)
+                    log.error("the lock on GPIO %d was not secured in time by its door; secured now", strike.pin)
                     with contextlib.suppress(OutputFailed):
                         strike.lock()
 
 
 class GpioStrike:
-    """A strike on one pin; `release_at` is CLOCK_MONOTONIC seconds while it is asserted."""
+    """The lock of one point; `release_at` is the CLOCK_MONOTONIC second at which it is due to be secured, else None."""
 
-    def __init__(self, gpio: Any, pin: int, on: int, off: int, pins: GpioPins) -> None:
-        self._gpio, self.pin, self._on, self._off, self._pins = gpio, pin, on, off, pins
+    def __init__(self, pins: GpioPins, point: str, pin: int, lock: Lock) -> None:
+        self._pins, self._point, self.pin, self._lock = pins, point, pin, lock
+        self._claimed = False
         self.release_at: float | None = None
 
     def unlock(self, unlock_seconds: float) -> None:
-        self._write(self._on)
+        self._drive(Situation.RELEASED)
         self.release_at = time.monotonic() + unlock_seconds
         self._pins.expect_release()
 
     def lock(self) -> None:
         self.release_at = None
-        self._write(self._off)
+        self._drive(Situation.SECURED)
 
-    def _write(self, level: int) -> None:
+    def rest(self) -> None:
+        """Drive the pin to what the door is without a daemon; the pin stays so after the process."""
+        self.release_at = None
+        self._drive(Situation.STOP)
+
+    def _drive(self, situation: Situation) -> None:
+        high = self._lock.is_high(situation)
         try:
-            self._gpio.output(self.pin, level)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise OutputFailed(f"GPIO {self.pin} cannot be driven ({error}); the strike may not move.") from None
+            if self._claimed:
+                self._pins.header.write(self.pin, high=high)
+            else:
+                self._pins.header.claim_output(self.pin, high=high)
+                self._claimed = True
+        except GpioFault as error:
+            self._pins.note(self._point, self.pin, str(error))
+            raise OutputFailed(f"{self._point}: {error} The lock may not move.") from None
+        self._pins.note(self._point, self.pin, None)
 
 
-@dataclass(frozen=True, slots=True)
 class GpioContact:
-    """A contact on one pin."""
+    """A contact on one pin, pulled up, so that a cut wire reads as high."""
 
-    _gpio: Any
-    _pin: int
-    _high_means: bool
+    _CLAIM_AGAIN_SECONDS = 5.0
 
-    def read(self) -> bool:
-        """Return whether the contact says what it is named for: door open, button pressed."""
-        return bool(self._gpio.input(self._pin)) is self._high_means
+    def __init__(self, pins: GpioPins, point: str, pin: int, *, high_means: bool) -> None:
+        self._pins, self._point, self._pin, self._high_means = pins, point, pin, high_means
+        self._claimed = False
+        self._claim_at = 0.0
+
+    def read(self) -> bool | None:
+        """Return whether the contact says what it is named for: door open, button pressed; None while it is unread."""
+        if not self._claimed and time.monotonic() < self._claim_at:
+            return None
+        try:
+            if not self._claimed:
+                self._pins.header.claim_input(self._pin)
+                self._pins.claimed_input(self._pin)
+                self._claimed = True
+            high = self._pins.header.read(self._pin)
+        except GpioFault as error:
+            self._claim_at = time.monotonic() + self._CLAIM_AGAIN_SECONDS
+            self._pins.note(self._point, self._pin, str(error))
+            return None
+        self._pins.note(self._point, self._pin, None)
+        return high is self._high_means

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from gateway.errors import BadRoster, FatalError
+from gateway.toml_help import read_marked_text
 
 PUBLIC_KEY_BYTES = 32
 ENDORSEMENT_BYTES = 32
@@ -85,7 +86,7 @@ def load_or_create_signer(path: Path) -> Signer:
         FatalError: the file holds something else or cannot be made.
     """
     try:
-        return Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip())))
+        return Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(read_marked_text(path).strip())))
     except FileNotFoundError:
         pass
     except (ValueError, OSError) as error:

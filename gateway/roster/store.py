@@ -44,14 +44,16 @@ class RosterStore:
                 put it back: cards that were lost since would pass again, so nothing older than the floor is used. Where
                 it is damaged, the generation before it is used and said to be.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # A folder that cannot be made may still hold a roster; one that is not there has none.
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
         for name in (CURRENT, PREVIOUS):
             path = self._directory / name
-            if not path.exists():
-                continue
             try:
+                if not os.path.lexists(path):
+                    continue
                 found = Snapshot.open(path, self.trust, self.site)
-            except BadRoster as error:
+            except (BadRoster, OSError) as error:
                 self.fault = str(error)
                 log.warning("roster file %s is not used: %s", name, error)
                 continue

@@ -4,11 +4,14 @@
  *   /dev/spidevB.D           SPI at ioctl level (linux/spi/spidev.h), carried over a SOCK_SEQPACKET socket
  *                            $VIRTUAL_PI_DIR/spidevB.D.sock to the process that emulates the chip
  *   /dev/gpiomem             $VIRTUAL_PI_DIR/gpiomem, 4096 bytes that the process maps as GPIO registers
- *   /dev/gpiochip0           lines for falling edges (linux/gpio.h, version 2); the descriptor of line N is a socket
+ *   /dev/gpiochip0           lines as outputs and inputs on those registers, each held by a lock file
+ *                            $VIRTUAL_PI_DIR/lineN.lock, so that a second process finds it busy; and lines for falling edges (linux/gpio.h, version 2); the descriptor of line N is a socket
  *                            to $VIRTUAL_PI_DIR/gpioN.sock, whose datagrams are struct gpio_v2_line_event, and one
  *                            on which nothing ever comes when there is no such socket: a pin with nothing on it
  *   /proc/cpuinfo, /proc/device-tree/system/linux,revision
  *                            $VIRTUAL_PI_DIR/cpuinfo, and nothing
+ *
+ * VIRTUAL_PI_BOARD=pi5 makes it a Pi 5: its controller is /dev/gpiochip4, and there is no /dev/gpiomem.
  *
  * VIRTUAL_PI_IOCTL_US and VIRTUAL_PI_TRANSFER_US make a call and a transfer cost processor time, as they do on a Pi.
  * Delays inside a message are slept here, as the kernel does.
@@ -27,8 +30,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/types.h>
 #include <sys/un.h>
 #include <time.h>
@@ -38,7 +45,10 @@
 #define MAX_DATAGRAM 65536
 
 static int links[MAX_FD]; /* socket of an open spidev, plus one; 0 = not ours */
-static uint8_t controllers[MAX_FD]; /* 1 = an open /dev/gpiochip0 */
+static uint8_t controllers[MAX_FD]; /* 1 = an open controller */
+static uint8_t lines[MAX_FD]; /* pin of an open line, plus one; 0 = not ours */
+static volatile uint32_t *registers;
+static int is_pi5;
 static uint8_t modes[MAX_FD];
 static uint8_t word_bits[MAX_FD];
 static uint32_t speeds[MAX_FD];
@@ -53,6 +63,17 @@ static int (*real_close)(int);
 static int (*real_ioctl)(int, unsigned long, ...);
 static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_write)(int, const void *, size_t);
+static char *(*real_realpath)(const char *, char *);
+static int (*real_xstat)(int, const char *, struct stat *);
+static int (*real_lxstat)(int, const char *, struct stat *);
+
+#define GPSET0 (0x1C / 4)
+#define GPCLR0 (0x28 / 4)
+#define GPLEV0 (0x34 / 4)
+#define GPIO_BYTES 4096
+#define CONTROLLER (is_pi5 ? "/dev/gpiochip4" : "/dev/gpiochip0")
+#define CONTROLLER_DEVICE makedev(254, 0)
+#define SUBSYSTEM "/sys/dev/char/254:0/subsystem"
 
 __attribute__((constructor)) static void start(void)
 {
@@ -65,7 +86,11 @@ __attribute__((constructor)) static void start(void)
     real_ioctl = dlsym(RTLD_NEXT, "ioctl");
     real_read = dlsym(RTLD_NEXT, "read");
     real_write = dlsym(RTLD_NEXT, "write");
+    real_realpath = dlsym(RTLD_NEXT, "realpath");
+    real_xstat = dlsym(RTLD_NEXT, "__xstat");
+    real_lxstat = dlsym(RTLD_NEXT, "__lxstat");
     folder = getenv("VIRTUAL_PI_DIR");
+    is_pi5 = (text = getenv("VIRTUAL_PI_BOARD")) && !strcmp(text, "pi5");
     ioctl_us = (text = getenv("VIRTUAL_PI_IOCTL_US")) ? atol(text) : 0;
     transfer_us = (text = getenv("VIRTUAL_PI_TRANSFER_US")) ? atol(text) : 0;
 }
@@ -120,14 +145,102 @@ static int open_controller(int flags)
     return fd;
 }
 
+static void drive(unsigned pin, int high) { registers[high ? GPSET0 : GPCLR0] = 1u << pin; }
+
+static int map_registers(void)
+{
+    char path[256];
+    int fd;
+    if (registers)
+        return 0;
+    snprintf(path, sizeof path, "%s/gpiomem", folder);
+    if ((fd = real_open(path, O_RDWR)) < 0)
+        return -1;
+    registers = mmap(NULL, GPIO_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    real_close(fd);
+    return registers == MAP_FAILED ? -1 : 0;
+}
+
+/* Makes an output have the level that its request names. */
+static void configure(unsigned pin, const struct gpio_v2_line_config *config)
+{
+    uint32_t i;
+    if (!(config->flags & GPIO_V2_LINE_FLAG_OUTPUT))
+        return;
+    registers[pin / 10] = (registers[pin / 10] & ~(7u << pin % 10 * 3)) | 1u << pin % 10 * 3;
+    for (i = 0; i < config->num_attrs; i++)
+        if (config->attrs[i].attr.id == GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES && config->attrs[i].mask & 1)
+            drive(pin, config->attrs[i].attr.values & 1);
+}
+
+static int hold_line(unsigned pin)
+{
+    char path[256];
+    int fd;
+    snprintf(path, sizeof path, "%s/line%u.lock", folder, pin);
+    fd = real_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        real_close(fd);
+        errno = EBUSY;
+        return -1;
+    }
+    return fd;
+}
+
+static int take_level_line(struct gpio_v2_line_request *request)
+{
+    unsigned pin = request->offsets[0];
+    if (map_registers() < 0 || (request->fd = hold_line(pin)) < 0)
+        return -1;
+    if (request->fd < MAX_FD)
+        lines[request->fd] = pin + 1;
+    if (real_write(request->fd, request->consumer, strlen(request->consumer)) < 0)
+        return -1;
+    configure(pin, &request->config);
+    return 0;
+}
+
+static int line_ioctl(int fd, unsigned long request, void *argument)
+{
+    unsigned pin = lines[fd] - 1u;
+    struct gpio_v2_line_values *values = argument;
+    switch (request) {
+    case GPIO_V2_LINE_SET_VALUES_IOCTL: drive(pin, values->bits & 1); return 0;
+    case GPIO_V2_LINE_GET_VALUES_IOCTL: values->bits = registers[GPLEV0] >> pin & 1; return 0;
+    case GPIO_V2_LINE_SET_CONFIG_IOCTL: configure(pin, argument); return 0;
+    default: errno = ENOTTY; return -1;
+    }
+}
+
+static int describe_line(struct gpio_v2_line_info *info)
+{
+    uint32_t pin = info->offset;
+    int fd = hold_line(pin);
+    char path[256];
+    memset(info, 0, sizeof *info);
+    info->offset = pin;
+    if (fd >= 0) {
+        real_close(fd);
+        return 0;
+    }
+    info->flags = GPIO_V2_LINE_FLAG_USED;
+    snprintf(path, sizeof path, "%s/line%u.lock", folder, pin);
+    if ((fd = real_open(path, O_RDONLY)) < 0 || real_read(fd, info->consumer, sizeof info->consumer - 1) < 0)
+        return -1;
+    real_close(fd);
+    return 0;
+}
+
 static int take_line(struct gpio_v2_line_request *request)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int pair[2];
-    if (request->num_lines != 1 || request->offsets[0] > 27 || !(request->config.flags & GPIO_V2_LINE_FLAG_EDGE_FALLING)) {
+    if (request->num_lines != 1 || request->offsets[0] > 27) {
         errno = EINVAL;
         return -1;
     }
+    if (!(request->config.flags & GPIO_V2_LINE_FLAG_EDGE_FALLING))
+        return take_level_line(request);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/gpio%u.sock", folder, request->offsets[0]);
     request->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (request->fd < 0)
@@ -149,10 +262,11 @@ static int controller_ioctl(unsigned long request, void *argument)
     case GPIO_GET_CHIPINFO_IOCTL:
         memset(info, 0, sizeof *info);
         strcpy(info->name, "gpiochip0");
-        strcpy(info->label, "pinctrl-bcm2711");
+        strcpy(info->label, is_pi5 ? "pinctrl-rp1" : "pinctrl-bcm2711");
         info->lines = 58;
         return 0;
     case GPIO_V2_GET_LINE_IOCTL: return take_line(argument);
+    case GPIO_V2_GET_LINEINFO_IOCTL: return describe_line(argument);
     default: errno = ENOTTY; return -1;
     }
 }
@@ -162,6 +276,8 @@ static const char *redirect(const char *path, char *buffer, size_t size)
 {
     if (!folder || !path)
         return path;
+    if (!strcmp(path, "/dev/gpiomem") && is_pi5)
+        return NULL;
     if (!strcmp(path, "/dev/gpiomem"))
         snprintf(buffer, size, "%s/gpiomem", folder);
     else if (!strcmp(path, "/proc/cpuinfo"))
@@ -178,7 +294,7 @@ static int open_any(int (*how)(const char *, int, ...), const char *path, int fl
     char buffer[256];
     if (folder && path && !strncmp(path, "/dev/spidev", 11))
         return open_spi(path, flags);
-    if (folder && path && !strcmp(path, "/dev/gpiochip0"))
+    if (folder && path && !strcmp(path, CONTROLLER))
         return open_controller(flags);
     path = redirect(path, buffer, sizeof buffer);
     if (!path) {
@@ -226,8 +342,37 @@ int close(int fd)
         links[fd] = 0;
     }
     if (fd >= 0 && fd < MAX_FD)
-        controllers[fd] = 0;
+        controllers[fd] = lines[fd] = 0;
     return real_close(fd);
+}
+
+/* libgpiod looks whether a path is a character device of the subsystem gpio before it opens it. */
+static int describe_controller(const char *path, struct stat *status)
+{
+    if (!folder || !path || strcmp(path, CONTROLLER))
+        return 0;
+    memset(status, 0, sizeof *status);
+    status->st_mode = S_IFCHR | 0660;
+    status->st_rdev = CONTROLLER_DEVICE;
+    return 1;
+}
+
+int __xstat(int version, const char *path, struct stat *status)
+{
+    return describe_controller(path, status) ? 0 : real_xstat(version, path, status);
+}
+
+int __lxstat(int version, const char *path, struct stat *status)
+{
+    return describe_controller(path, status) ? 0 : real_lxstat(version, path, status);
+}
+
+char *realpath(const char *path, char *buffer)
+{
+    const char *known = !folder || !path ? NULL : !strcmp(path, CONTROLLER) ? path : !strcmp(path, SUBSYSTEM) ? "/sys/bus/gpio" : NULL;
+    if (!known)
+        return real_realpath(path, buffer);
+    return buffer ? strcpy(buffer, known) : strdup(known);
 }
 
 /* Sends transfers [from, to) in one datagram and fills their receive buffers. */
@@ -302,6 +447,8 @@ int ioctl(int fd, unsigned long request, ...)
     va_end(rest);
     if (fd >= 0 && fd < MAX_FD && controllers[fd])
         return controller_ioctl(request & 0xFFFFFFFFUL, argument);
+    if (fd >= 0 && fd < MAX_FD && lines[fd])
+        return line_ioctl(fd, request & 0xFFFFFFFFUL, argument);
     if (!ours(fd))
         return real_ioctl(fd, request, argument);
     request &= 0xFFFFFFFFUL;

@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from gateway.errors import FatalError
 
@@ -106,6 +106,7 @@ class VirtualPi:
     Args:
         devices: spidev names without `/dev/`, an RC522 on each.
         ioctl_us: processor time of one system call, 0 for what this machine needs itself.
+        board: a Pi 5 has no /dev/gpiomem, so that RPi.GPIO does not work there; its pins are the kernel's lines.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class VirtualPi:
         devices: Sequence[str] = ("spidev0.0",),
         ioctl_us: int = PI_IOCTL_US,
         transfer_us: int = PI_TRANSFER_US,
+        board: Literal["pi4", "pi5"] = "pi4",
     ) -> None:
         self._devices = tuple(devices)
+        self._board = board
         self._costs = {"VIRTUAL_PI_IOCTL_US": str(ioctl_us), "VIRTUAL_PI_TRANSFER_US": str(transfer_us)}
         self._children: list[subprocess.Popen[str]] = []
 
@@ -156,7 +159,12 @@ class VirtualPi:
     def environment(self) -> dict[str, str]:
         """Return the variables that put a process on this Pi."""
         preload = [str(self.path / "virtual_pi.so"), *os.environ.get("LD_PRELOAD", "").split()]
-        return {"LD_PRELOAD": " ".join(preload), "VIRTUAL_PI_DIR": str(self.path), **self._costs}
+        return {
+            "LD_PRELOAD": " ".join(preload),
+            "VIRTUAL_PI_DIR": str(self.path),
+            "VIRTUAL_PI_BOARD": self._board,
+            **self._costs,
+        }
 
     def spawn(
         self, command: Sequence[str], env: Mapping[str, str] | None = None, **popen: Any

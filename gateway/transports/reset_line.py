@@ -1,11 +1,12 @@
-"""The reset pin of a chip, through the RPi.GPIO API; active low."""
+"""The reset pin of a chip; active low."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
-from gateway.errors import MissingExtra, ReaderOffline
+from gateway.errors import GpioFault, ReaderOffline
+from gateway.transports.gpio import Header, open_header
 
 _LOW_SECONDS = 0.001
 _RISE_SECONDS = 0.005
@@ -17,7 +18,6 @@ class ResetLine(Protocol):
 
         Raises:
             ReaderOffline: the pin cannot be driven.
-            MissingExtra: there is no RPi.GPIO.
         """
         ...
 
@@ -27,23 +27,15 @@ class GpioResetLine:
 
     def __init__(self, gpio: int) -> None:
         self._gpio = gpio
+        self._header: Header | None = None
 
     def pulse(self) -> None:
-        api = self._api()
         try:
-            if api.getmode() is None:
-                api.setmode(api.BCM)
-            api.setup(self._gpio, api.OUT, initial=api.LOW)
+            if self._header is None:
+                self._header = open_header()
+            self._header.claim_output(self._gpio, high=False)
             time.sleep(_LOW_SECONDS)
-            api.output(self._gpio, api.HIGH)
+            self._header.write(self._gpio, high=True)
             time.sleep(_RISE_SECONDS)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise ReaderOffline(f"The reset pin GPIO {self._gpio} cannot be driven ({error}).") from None
-
-    @staticmethod
-    def _api() -> Any:
-        try:
-            from RPi import GPIO  # noqa: PLC0415  # no pin configured, no GPIO import
-        except (ImportError, RuntimeError) as error:
-            raise MissingExtra(f"reset_gpio needs RPi.GPIO ({error}); install tapgate[pi] on a Raspberry Pi.") from None
-        return GPIO
+        except GpioFault as error:
+            raise ReaderOffline(f"The reset pin GPIO {self._gpio} cannot be driven: {error}") from None

@@ -132,3 +132,31 @@ def test_the_verb_shows_what_to_write_where(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "dtparam=spi=on" in shown
     assert "/boot/firmware/config.txt" in shown
+
+
+DOOR = '[[door]]\nid = "front"\nstrike_gpio = 17\n'
+
+
+@pytest.mark.parametrize(
+    ("lock", "egress", "more", "line"),
+    [
+        ("fail-secure", "mechanical", "", "gpio=17=op,dl"),
+        ("fail-secure", "mechanical", "strike_active_low = true\n", "gpio=17=op,dh"),
+        ("fail-safe", "mechanical", "", "gpio=17=op,dh"),
+        ("fail-safe", "breakglass", "", "gpio=17=op,dl"),
+    ],
+)
+def test_the_firmware_drives_a_strike_before_linux_runs_as_the_door_is_at_boot(
+    tmp_path: Path, lock: str, egress: str, more: str, line: str
+) -> None:
+    path = tmp_path / "harness.toml"
+    text = f'schema = 1\nname = "x"\nboards = ["pi4"]\n{DOOR}lock = "{lock}"\negress = "{egress}"\n{more}'
+    path.write_text(text, encoding="utf-8")
+    plan = make_plan(path, "pi4")
+    assert plan.config_lines == [line]
+    assert {f'lock = "{lock}"', f'egress = "{egress}"', *more.splitlines()} <= set(plan.gateway_lines)
+
+
+def test_a_profile_whose_door_says_nothing_of_lock_and_egress_is_refused(tmp_path: Path) -> None:
+    [problem] = _problems(tmp_path, DOOR)
+    assert "needs lock (fail-secure or fail-safe) and egress (mechanical or breakglass)" in problem

@@ -255,6 +255,7 @@ def test_an_old_roster_put_back_on_the_card_opens_nothing_and_is_named(tmp_path:
     gateway.start()
     gateway.tapline.handle(CardRead("front", ALICE, "ntag", time.monotonic_ns()))
     _until(lambda: any(row.reason == "roster_stale" for row in list(gateway.taps)))
+    _until(lambda: all(row.state == "ready" for row in gateway.view().readers))
     found = findings(gateway.view())
     gateway.stop()
     assert not strike.asserted

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.edge.clock import Clock, KernelClock, read_kernel_clock
+from gateway.edge.clock import Clock, KernelClock, judge_kernel_clock, read_kernel_clock
 
 SCHOOL_DAY = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
 
@@ -135,3 +135,20 @@ def test_the_kernel_of_this_machine_answers() -> None:
     stamp = Clock().stamp()
     assert abs(datetime.fromisoformat(stamp.at).timestamp() - datetime.now(UTC).timestamp()) < 5
     assert stamp.up > 0
+
+
+@pytest.mark.parametrize(
+    ("service", "answer", "judged"),
+    [
+        # state, status and maxerror of adjtimex(2); 0x40 is STA_UNSYNC, 0x2001 STA_PLL and STA_NANO.
+        ("systemd-timesyncd, chrony with rtcsync", (0, 0x2001, 12_345), KernelClock(True, 12)),
+        ("chrony without rtcsync", (5, 0x40, 8_200), KernelClock(True, 8)),
+        ("chrony without rtcsync that lost its servers", (5, 0x40, 16_000_000), KernelClock(False, 16_000)),
+        ("nobody", (5, 0x40, 16_000_000), KernelClock(False, 16_000)),
+        ("a sandbox that refuses the call", (-1, 0, 0), KernelClock(False, 1000)),
+    ],
+)
+def test_the_kernel_is_believed_whichever_time_service_keeps_it(
+    service: str, answer: tuple[int, int, int], judged: KernelClock
+) -> None:
+    assert judge_kernel_clock(*answer) == judged, service

@@ -72,7 +72,11 @@ def test_pins_of_their_own_are_fine(tmp_path: Path) -> None:
             "reader.0.reset_gpio: GPIO 20 is already SPI1 MOSI of reader 'lane-1'",
         ),
         (
-            (LANE_1, 'irq_gpio = 24\n[[point]]\nid = "d"\nkind = "door"\nstrike_gpio = 24\n'),
+            (
+                LANE_1,
+                'irq_gpio = 24\n[[point]]\nid = "d"\nkind = "door"\nstrike_gpio = 24\n',
+                'lock = "fail-safe"\negress = "breakglass"\n',
+            ),
             "reader.0.irq_gpio: GPIO 24 is already strike_gpio of point 'd'",
         ),
         (

@@ -1,0 +1,1 @@
+"""Stands where RPi.GPIO would; see GPIO.py."""
