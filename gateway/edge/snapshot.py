@@ -36,6 +36,8 @@ def take_view(gateway: Gateway) -> GatewayView:
         link=relay.link if relay else "off",
         link_detail=(relay.refused or relay.last_error or "") if relay and relay.link != "online" else "",
         hub=relay.hub if relay else "none",
+        notice=relay.notice if relay else None,
+        stopped=relay.stopped if relay else False,
         waiting=stats.waiting,
         oldest_seconds=stats.oldest_waiting_seconds,
         rtt_ms=relay.rtt_ms if relay else None,
