@@ -55,7 +55,7 @@ def test_an_event_that_breaks_the_form_is_refused(before: bytes, after: bytes) -
         (b'"up":1234.567', b'"up":1e300'),
         (b'"roster":412', b'"roster":9223372036854775807'),
         (b'"took_us":184', b'"took_us":1e400'),
-        (b'"reason":"ok"', b'"reason":"' + b"x" * 64 + b'"'),
+        (b'"reason":"card_unknown"', b'"reason":"' + b"x" * 64 + b'"'),
         (b'"v":1', b'"v":1,"system":{"a":{"b":[1e200]}}'),
         (b'"v":1', b'"v":1,"system":{"a":' + b"[" * 12 + b"]" * 12 + b"}"),
         (b'"v":1', b'"v":1,"system":{"a":123456789012345678901234567890}'),
