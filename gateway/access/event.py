@@ -6,15 +6,27 @@ The form carries its version in `v`; samples of each version stay in tests/acces
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.errors import BadMessage
 
 EVENT_VERSION = 1
 FIRST_PREV = "0" * 32
+MAX_EVENT_BYTES = 20 * 1024
+_MAX_DEPTH = 8
+_MAX_NUMBER = 1 << 53
+_MAX_SECONDS = 1e10
+
+_Name = Annotated[str, Meta(max_length=63)]
+_Text = Annotated[str, Meta(max_length=1000)]
+_Boot = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+_Count = Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
+_Micros = Annotated[int, Meta(ge=-_MAX_NUMBER, le=_MAX_NUMBER)]
+_Seconds = Annotated[float, Meta(ge=-_MAX_SECONDS, le=_MAX_SECONDS)]
 
 Kind = Literal["tap", "sale", "movement", "door", "reader", "system", "clock"]
 ClockQuality = Literal["ntp", "rtc", "free"]
@@ -23,9 +35,16 @@ ClockQuality = Literal["ntp", "rtc", "free"]
 class CardRef(msgspec.Struct, frozen=True):
     """How an event names a card: `key` 32 hex digits, `tail` four hex digits, `type` such as `ntag`."""
 
-    key: str
-    tail: str
-    type: str
+    key: _Name
+    tail: _Name
+    type: _Name
+
+
+class Was(msgspec.Struct, frozen=True):
+    """The number an event had before it was written again into a new epoch."""
+
+    epoch: _Name
+    seq: _Count
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -33,34 +52,35 @@ class Event(msgspec.Struct, kw_only=True):
 
     `epoch`, `seq` and `prev` are given by the journal at the moment of writing. `at` is UTC with milliseconds and `Z`;
     `up` is CLOCK_BOOTTIME in seconds. Fields that a kind does not use are absent, not null. Every kind but `tap` puts
-    what it has to say in the object of its own name.
+    what it has to say in the object of its own name. `was` stands in events that a new epoch took over.
     """
 
     v: int = EVENT_VERSION
-    gw: str
-    epoch: str = ""
-    seq: int = 0
-    boot: int
-    at: str
+    gw: _Name
+    epoch: _Name = ""
+    seq: _Count = 0
+    boot: _Boot
+    at: _Name
     clock: ClockQuality
-    up: float
+    up: _Seconds
     kind: Kind
-    point: str | UnsetType = UNSET
-    reader: str | UnsetType = UNSET
+    point: _Name | UnsetType = UNSET
+    reader: _Name | UnsetType = UNSET
     card: CardRef | None | UnsetType = UNSET
-    person: str | None | UnsetType = UNSET
+    person: _Name | None | UnsetType = UNSET
     decision: Literal["granted", "denied"] | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    rule: str | None | UnsetType = UNSET
-    roster: int | None | UnsetType = UNSET
-    took_us: int | UnsetType = UNSET
+    reason: _Name | UnsetType = UNSET
+    rule: _Text | None | UnsetType = UNSET
+    roster: _Count | None | UnsetType = UNSET
+    took_us: _Micros | UnsetType = UNSET
     sale: dict[str, Any] | UnsetType = UNSET
     movement: dict[str, Any] | UnsetType = UNSET
     door: dict[str, Any] | UnsetType = UNSET
     system: dict[str, Any] | UnsetType = UNSET
     # `clock` and `reader` are taken by the envelope, so these two kinds put their object under `data`.
     data: dict[str, Any] | UnsetType = UNSET
-    prev: str = FIRST_PREV
+    prev: _Name = FIRST_PREV
+    was: Was | UnsetType = UNSET
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -76,8 +96,10 @@ def decode_event(raw: bytes) -> Event:
     """Decode and validate one event.
 
     Raises:
-        BadMessage: not JSON, not an event, or of a later version; quarantine the bytes.
+        BadMessage: not JSON, not an event, of a later version, or with a value out of all bounds; quarantine the bytes.
     """
+    if len(raw) > MAX_EVENT_BYTES:
+        raise BadMessage(f"An event has at most {MAX_EVENT_BYTES} bytes; this one has {len(raw)}.")
     try:
         event = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -86,7 +108,20 @@ def decode_event(raw: bytes) -> Event:
         raise BadMessage(f"This event has version {event.v}; this software reads version {EVENT_VERSION}.")
     if not event.gw or not event.epoch or event.seq < 1:
         raise BadMessage("An event needs a gateway, an epoch and a sequence number from 1.")
+    for body in (event.sale, event.movement, event.door, event.system, event.data):
+        if body is not UNSET and not _bounded(body, _MAX_DEPTH):
+            raise BadMessage(f"A value in this {event.kind} event is out of all bounds.")
     return event
+
+
+def _bounded(value: Any, depth: int) -> bool:
+    # The objects of the kinds are free in form, so what reads them later would meet the numbers unguarded.
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_bounded(item, depth - 1) for item in inner)
+    if isinstance(value, float):
+        return math.isfinite(value) and abs(value) <= _MAX_NUMBER
+    return not isinstance(value, int) or abs(value) <= _MAX_NUMBER
 
 
 def join_events(raws: list[bytes]) -> bytes:

@@ -288,6 +288,7 @@ class Gateway:
                 site=settings.site,
                 public_key=self._checkpoints.public_key if self._checkpoints else "",
                 offline_after_seconds=settings.offline_after_seconds,
+                trust=self.roster.trust,
                 roster_version=lambda: self.roster.current.version if self.roster.current else None,
                 now=lambda: self.clock.now() if self.clock.quality != "free" else None,
             )

@@ -55,7 +55,7 @@ class Checkpoints:
         self._gateway = gateway
         self._key = key
         self._monotonic = monotonic
-        self._signed_seq = journal.head
+        self._epoch, self._signed_seq = journal.epoch, journal.head
         self._waiting_since: float | None = None
 
     @property
@@ -65,6 +65,9 @@ class Checkpoints:
 
     def due(self) -> Ticket | None:
         """Write a checkpoint when enough happened since the last one, or something did long ago."""
+        if self._journal.epoch != self._epoch:
+            # The events were written again under new numbers; what was signed spoke of the old ones.
+            self._epoch, self._signed_seq = self._journal.epoch, 0
         new = self._journal.head - self._signed_seq
         if new <= 0:
             self._waiting_since = None
@@ -78,7 +81,7 @@ class Checkpoints:
 
     def write(self) -> Ticket:
         """Write a checkpoint now, for instance before the daemon ends."""
-        seq, link = self._journal.position
+        epoch, seq, link = self._journal.place
         stamp = self._clock.stamp()
         ticket = self._journal.append(
             Event(
@@ -88,7 +91,7 @@ class Checkpoints:
                 clock=stamp.clock,
                 up=stamp.up,
                 kind="system",
-                system=make_checkpoint(self._key, self._gateway, self._journal.epoch, seq, link),
+                system=make_checkpoint(self._key, self._gateway, epoch, seq, link),
             )
         )
         # The checkpoint itself is no reason for another one.

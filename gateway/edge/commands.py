@@ -1,7 +1,12 @@
-"""Commands from the hub: each is done at most once, in time, and answered."""
+"""Commands from the hub: each is done at most once, in time, and answered.
+
+A number that only rises does not outlive an older image of the card, so what may not be repeated also names the
+challenge of this very boot: a command that somebody recorded fits no other.
+"""
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -25,12 +30,14 @@ class CommandDesk:
 
     Args:
         memory: the named table that remembers the last number over restarts.
-        now: the time when it is trusted, None while the clock is not set; then no command expires here.
+        now: the time as well as it is known, None when it is not; then nothing that expires is done.
+        challenge: drawn for this boot and told in the birth.
     """
 
-    def __init__(self, memory: Table, now: Callable[[], datetime | None]) -> None:
+    def __init__(self, memory: Table, now: Callable[[], datetime | None], challenge: str) -> None:
         self._memory = memory
         self._now = now
+        self._challenge = challenge
         self._handlers: dict[str, tuple[CommandHandler, bool]] = {}
 
     def register(self, name: str, handler: CommandHandler, *, repeatable: bool = False) -> None:
@@ -70,11 +77,15 @@ class CommandDesk:
             try:
                 expires_at = datetime.fromisoformat(command.expires_at)
                 now = self._now()
-                if now is not None and now > expires_at:
+                if now is None:
+                    return "The command expires and this gateway does not know the time yet."
+                if now > expires_at:
                     return "The command came too late."
             except (ValueError, TypeError):
                 return "expires_at must be a UTC time such as 2026-11-22T08:31:04Z."
         repeatable = self._handlers[command.name][1]
+        if not repeatable and not hmac.compare_digest(command.challenge, self._challenge):
+            return "The command was not made for this start of the gateway; send it again with its challenge."
         if not repeatable and command.number <= self.last_number:
             return f"The number of a command must be above {self.last_number}."
         return None

@@ -87,6 +87,8 @@ class GatewayView:
     granted: int
     denied: int
     faults: tuple[tuple[str, str], ...] = ()
+    notice: str | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,19 @@ def _link(view: GatewayView) -> Verdict | None:
     return Verdict(WARN, sentence, view.link_detail or "Check the network and the broker.")
 
 
+def _twin(view: GatewayView) -> Verdict | None:
+    if not (view.stopped and view.notice):
+        return None
+    return Verdict(WARN, f"Another gateway uses this id; {view.waiting} taps wait here, none is lost.", view.notice)
+
+
+def _forked(view: GatewayView) -> Verdict | None:
+    if not view.notice or view.stopped:
+        return None
+    sentence, _, remedy = view.notice.partition(": ")
+    return Verdict(WARN, f"{sentence}.", remedy[:1].upper() + remedy[1:])
+
+
 def _hub_lost(view: GatewayView) -> Verdict | None:
     if view.hub != "lost":
         return None
@@ -234,8 +249,10 @@ _CHECKS: tuple[Callable[[GatewayView], Verdict | None], ...] = (
     _output,
     _disk,
     _clock_unset,
+    _twin,
     _link,
     _hub_lost,
+    _forked,
     _backlog_old,
     _poor_readers,
     _no_reader,

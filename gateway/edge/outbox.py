@@ -2,7 +2,8 @@
 
 Law of this file: an event leaves the outbox only when the hub's watermark covers it. Live before resent before
 backlog; at most WINDOW messages without the broker's confirmation; at most BACKLOG_MESSAGES of backlog without the
-hub's watermark, which is the pace; everything of a broken connection is backlog of the next one.
+hub's watermark, which is the pace; everything of a broken connection is backlog of the next one. A message is cut by
+count and by bytes, and what the broker finds too large is cut again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.link.watermark import Coverage
 
 LIVE, BACKLOG = "live", "backlog"
 EVENTS_PER_MESSAGE = 50
+MESSAGE_BYTES = 128 * 1024
 BACKLOG_MESSAGES = 8
 LIVE_MESSAGES = 200
 _LIVE_QUEUE_EVENTS = 2000
@@ -33,6 +35,7 @@ class Parcel:
     Attributes:
         mid: the broker's confirmation is outstanding under this id.
         due_at: when it is to be sent, or sent again.
+        size: bytes when it was sent last.
         forced: replayed at the hub's wish, whatever the watermark says.
     """
 
@@ -43,6 +46,7 @@ class Parcel:
     mid: int | None = None
     sent_at: float = 0.0
     tries: int = 0
+    size: int = 0
     forced: bool = False
     raws: list[bytes] | None = None
 
@@ -50,8 +54,9 @@ class Parcel:
 class Outbox:
     """What is waiting and what is under way; times are seconds of one monotonic clock, given by the caller."""
 
-    def __init__(self, journal: Journal, resend_seconds: float) -> None:
+    def __init__(self, journal: Journal, resend_seconds: float, *, message_bytes: int = MESSAGE_BYTES) -> None:
         self._journal = journal
+        self.message_bytes = message_bytes
         self._resend_seconds = resend_seconds
         self._coverage = Coverage(journal.acked)
         self._live: deque[tuple[int, bytes]] = deque()
@@ -63,6 +68,8 @@ class Outbox:
         self._backlog_at = 0.0
         self._refused_until = 0.0
         self._refused_seconds = _REFUSED_SECONDS
+        self._passed_bytes = 0
+        self._held: set[int] = set()
         self.refused: str | None = None
         self.commit_ms: float | None = None
         self.sent = 0
@@ -120,11 +127,17 @@ class Outbox:
             self._backlog_end = self._live[-1][0]
             self._live.clear()
 
-    def replay(self, first: int) -> None:
-        """Send everything from a number on again, also what the watermark covers."""
-        self._coverage = Coverage(min(self._coverage.upto, first - 1))
+    def replay(self, first: int, last: int | None = None) -> None:
+        """Send a range again, also what the watermark covers; without `last` to the head."""
+        known = self._coverage
+        self._coverage = Coverage(min(known.upto, first - 1))
+        self._backlog_end = max(self._journal.head, self._backlog_end)
+        self._forced_end = self._backlog_end if last is None else min(last, self._backlog_end)
+        if last is not None:
+            self._coverage.add(self._forced_end + 1, known.upto)
+            for held in known.have:
+                self._coverage.add(max(held[0], self._forced_end + 1), held[1])
         self._cursor = first
-        self._backlog_end = self._forced_end = max(self._journal.head, self._backlog_end)
         self._live.clear()
 
     # What goes next.
@@ -151,15 +164,19 @@ class Outbox:
         seq, raw = self._live.popleft()
         parcel = Parcel("live", seq, seq, now, raws=[raw])
         assert parcel.raws is not None
-        while self._live and len(parcel.raws) < EVENTS_PER_MESSAGE:
+        room = self.message_bytes - len(raw)
+        while self._live and len(parcel.raws) < EVENTS_PER_MESSAGE and len(self._live[0][1]) < room:
             parcel.last, raw = self._live.popleft()
             parcel.raws.append(raw)
+            room -= len(raw) + 1
         self._parcels.append(parcel)
         return parcel
 
     def _next_backlog(self, now: float) -> Parcel | None:
         forced = self._cursor <= self._forced_end
         first = self._cursor if forced else self._coverage.next_missing(self._cursor)
+        while first in self._held:
+            first = self._coverage.next_missing(first + 1)
         if first > self._backlog_end:
             self._cursor = first
             return None
@@ -167,6 +184,8 @@ class Outbox:
         known = None if forced else self._coverage.next_known(first)
         if known is not None:
             last = min(last, known - 1)
+        if self._held:
+            last = min([last, *(seq - 1 for seq in self._held if seq > first)])
         self._cursor = last + 1
         parcel = Parcel("backlog", first, last, now, forced=forced)
         self._parcels.append(parcel)
@@ -177,10 +196,23 @@ class Outbox:
         if parcel.raws is not None:
             return parcel.raws
         found = self._journal.after(parcel.first - 1, parcel.last - parcel.first + 1)
-        return [raw for seq, raw in found if seq <= parcel.last]
+        raws: list[bytes] = []
+        room = self.message_bytes
+        for seq, raw in found:
+            if seq > parcel.last:
+                break
+            if raws and len(raw) >= room:
+                rest = Parcel(parcel.kind, seq, parcel.last, parcel.due_at, forced=parcel.forced)
+                self._parcels.insert(self._parcels.index(parcel) + 1, rest)
+                parcel.last = seq - 1
+                break
+            raws.append(raw)
+            room -= len(raw) + 1
+        return raws
 
-    def was_sent(self, parcel: Parcel, mid: int, now: float) -> None:
-        """Note that a message is on its way; the broker will confirm it under `mid`."""
+    def was_sent(self, parcel: Parcel, mid: int, now: float, size: int = 0) -> None:
+        """Note that a message of so many bytes is on its way; the broker will confirm it under `mid`."""
+        parcel.size = size
         self.sent += 1
         self.resent += parcel.tries > 0
         parcel.mid, parcel.raws = mid, None
@@ -195,18 +227,46 @@ class Outbox:
 
     # What comes back.
 
-    def published(self, mid: int, refused: str | None, now: float) -> float | None:
+    def limit(self, message_bytes: int) -> None:
+        """Cut messages to what the broker takes; it only shrinks, an event that is larger still goes alone."""
+        self.message_bytes = min(self.message_bytes, max(message_bytes, 1))
+
+    def too_large(self) -> None:
+        """Cut what is under way: the connection ended, it may be over the size of a message."""
+        # What was taken before was not too large; of the others the largest is.
+        suspects = [parcel for parcel in self._by_mid.values() if parcel.size > self._passed_bytes]
+        if suspects:
+            self._shrink(max(suspects, key=lambda parcel: parcel.size))
+
+    def _shrink(self, parcel: Parcel) -> None:
+        if parcel.first < parcel.last:
+            self.limit(parcel.size // 2)
+            return
+        self._held.add(parcel.first)
+        if parcel in self._parcels:
+            self._parcels.remove(parcel)
+        self.refused = (
+            f"The broker takes no message of {parcel.size} bytes, so event {parcel.first} waits; raise its limit "
+            "(mosquitto: message_size_limit) and start the gateway again."
+        )
+
+    def published(self, mid: int, refused: str | None, now: float, *, too_large: bool = False) -> float | None:
         """Take in the broker's answer; returns the milliseconds it took, None for a message that is not ours."""
         parcel = self._by_mid.pop(mid, None)
         if parcel is None:
             return None
         parcel.mid = None
+        if too_large:
+            parcel.due_at = now
+            self._shrink(parcel)
+            return None
         if refused:
             self.refused = f"The broker refuses what this gateway sends: {refused}. Check its access rules."
             self._refused_until = parcel.due_at = now + self._refused_seconds
             self._refused_seconds = min(self._refused_seconds * 2, _RESEND_MAX_SECONDS)
             return None
-        self.refused, self._refused_seconds = None, _REFUSED_SECONDS
+        self.refused, self._refused_seconds = self.refused if self._held else None, _REFUSED_SECONDS
+        self._passed_bytes = max(self._passed_bytes, parcel.size)
         if parcel.forced and self._coverage.covers(parcel.first, parcel.last) and parcel in self._parcels:
             self._parcels.remove(parcel)
         parcel.forced = False

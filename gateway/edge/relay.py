@@ -3,7 +3,7 @@
 One thread owns the connection. Law of this file: only the hub's watermark, sent after its commit, makes the journal
 forget; a confirmation by the broker frees a place in the window and nothing more. Live taps go first. What was there
 when the link came up is backlog: it goes on its own topic, many events a message, at the pace of the hub's watermark,
-and waits while the hub says that it is away.
+and waits while the hub says that it is away. Nothing goes before the hub's welcome to this boot's birth (standing.py).
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from gateway import __version__
 from gateway.access.event import Event, join_events
 from gateway.config import BrokerSettings
+from gateway.edge.birth import make_state
 from gateway.edge.commands import CommandDesk, CommandHandler
 from gateway.edge.outbox import LIVE, Outbox
-from gateway.errors import BadMessage, RefusedError, TapgateError
+from gateway.edge.standing import GOES_ON, STOPPED, Standing
+from gateway.errors import BadMessage, JournalFull, JournalWriteFailed, RefusedError, TapgateError
 from gateway.journal.journal import Journal
 from gateway.link import messages
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Published, Will
-from gateway.link.messages import GatewayState, HubState, Watermark
+from gateway.link.messages import GatewayState, HubState, Signed, Watermark
 from gateway.link.topics import HUB_STATE, GatewayTopics
+from gateway.roster.signing import Trust
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ _TICK_SECONDS = 1.0
 _SETTLE_SECONDS = 0.5
 _STOP_SECONDS = 5.0
 _REPLY_EXPIRY_SECONDS = 300
+_PACKET_MARGIN_BYTES = 512
+_EPOCH_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class RelayStatus:
         commit_ms: the last time between sending a live tap and the hub's watermark over it.
         refused: why the broker refuses what is sent, None when it does not.
         last_error: why the connection ended last.
+        notice: a fork of this journal's history or a second gateway with this id, in one sentence; None without one.
+        stopped: nothing is sent because another gateway uses this id.
     """
 
     link: str
@@ -64,10 +70,13 @@ class RelayStatus:
     sent: int
     resent: int
     last_beat: float
+    notice: str | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _LiveEvent:
+    epoch: str
     seq: int
     raw: bytes
 
@@ -83,6 +92,7 @@ class Relay:
     Args:
         roster_version: returns the generation of the roster in force for the birth message.
         public_key: what the hub checks the journal's checkpoints with.
+        trust: whose signature an order to begin a new epoch or to stop needs; without it none is followed.
         now: the time when it is trusted, None while the clock is not set.
         resend_seconds: after which a message without watermark is sent again; doubles up to a minute.
     """
@@ -97,6 +107,7 @@ class Relay:
         offline_after_seconds: float = 24.0,
         roster_version: Callable[[], int | None] = lambda: None,
         public_key: str = "",
+        trust: Trust | None = None,
         now: Callable[[], datetime | None] = lambda: None,
         resend_seconds: float = 10.0,
     ) -> None:
@@ -107,9 +118,15 @@ class Relay:
         self._offline_after_seconds = offline_after_seconds
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         will = GatewayState("lost", journal.boot)
-        self._link = Link(broker, gateway_id, will=Will(self._topics.state, messages.encode(will)), inbox=self._inbox)
+        self._link = Link(
+            broker, gateway_id, will=Will(self._topics.state, messages.encode(will)), resends=False, inbox=self._inbox
+        )
+        self._resend_seconds = resend_seconds
         self._outbox = Outbox(journal, resend_seconds)
-        self._desk = CommandDesk(journal.tinydb.table("commands"), now)
+        self._standing = Standing(journal.tinydb.table("standing"), trust, site, gateway_id, time.monotonic)
+        self._now = now
+        self._desk = CommandDesk(journal.tinydb.table("commands"), self._best_time, self._standing.challenge)
+        self._retry_epoch_at = 0.0
         self._desk.register("replay", self._replay, repeatable=True)
         self._desk.register("rebirth", self._rebirth, repeatable=True)
         self._handlers: dict[str, Callable[[Arrived], None]] = {}
@@ -125,6 +142,10 @@ class Relay:
 
     def start(self) -> None:
         """Connect in the background and go on trying for ever."""
+        try:
+            self._standing.keep()
+        except (JournalFull, JournalWriteFailed) as error:
+            log.warning("the witness of this start could not be kept, the hub may take the next for a copy: %s", error)
         self._journal.subscribe(self._on_event)
         self._thread.start()
 
@@ -180,6 +201,8 @@ class Relay:
             sent=outbox.sent,
             resent=outbox.resent,
             last_beat=self._beat,
+            notice=self._standing.notice,
+            stopped=self._standing.state == STOPPED,
         )
 
     def _link_state(self) -> str:
@@ -190,8 +213,8 @@ class Relay:
 
     # From here on everything runs on the relay's thread, but for the journal's callback.
 
-    def _on_event(self, seq: int, raw: bytes, _event: Event) -> None:
-        self._inbox.put(_LiveEvent(seq, raw))
+    def _on_event(self, seq: int, raw: bytes, event: Event) -> None:
+        self._inbox.put(_LiveEvent(event.epoch, seq, raw))
 
     def _run(self) -> None:
         self._link.start()
@@ -206,6 +229,8 @@ class Relay:
                 while item is not None:
                     self._take(item)
                     item = None if self._inbox.empty() else self._inbox.get()
+                if self._connected and self._standing.wants_birth():
+                    self._birth()
                 self._pump()
             except Exception:
                 log.exception("the relay met a fault of its own; it goes on")
@@ -223,24 +248,30 @@ class Relay:
 
     def _take(self, item: Any) -> None:
         match item:
-            case _LiveEvent(seq, raw):
-                self._outbox.live(seq, raw, connected=self._connected)
-            case Published(mid, refused):
-                rtt_ms = self._outbox.published(mid, refused, time.monotonic())
+            case _LiveEvent(epoch, seq, raw):
+                if epoch == self._journal.epoch:
+                    self._outbox.live(seq, raw, connected=self._connected)
+            case Published(mid, refused, too_large):
+                rtt_ms = self._outbox.published(mid, refused, time.monotonic(), too_large=too_large)
                 self._rtt_ms = rtt_ms if rtt_ms is not None else self._rtt_ms
             case Arrived():
                 self._arrived(item)
             case _Call(run):
                 run()
             case Connected():
-                self._on_connected()
+                self._on_connected(item)
             case Disconnected(why):
+                if item.too_large:
+                    self._outbox.too_large()
                 self._on_disconnected(why)
 
-    def _on_connected(self) -> None:
+    def _on_connected(self, item: Connected) -> None:
         log.info("connected to the broker")
         self._connected = True
         self._hub = "unknown"
+        self._standing.connected()
+        if item.packet_bytes is not None:
+            self._outbox.limit(item.packet_bytes - _PACKET_MARGIN_BYTES)
         topics = [self._topics.ack, self._topics.command, HUB_STATE, *self._handlers]
         self._link.subscribe(topics)
         self._birth()
@@ -260,7 +291,7 @@ class Relay:
         self._outbox.disconnected()
 
     def _pump(self) -> None:
-        if not self._connected:
+        if not self._connected or not self._standing.may_send:
             return
         while parcel := self._outbox.next(time.monotonic(), hub_away=self._hub == "lost"):
             topic = self._topics.taps if parcel.kind == LIVE else self._topics.backlog
@@ -268,10 +299,11 @@ class Relay:
             if not raws:
                 self._outbox.drop(parcel)
                 continue
-            mid = self._link.publish(topic, join_events(raws))
+            payload = join_events(raws)
+            mid = self._link.publish(topic, payload)
             if mid is None:
                 return
-            self._outbox.was_sent(parcel, mid, time.monotonic())
+            self._outbox.was_sent(parcel, mid, time.monotonic(), len(payload))
 
     def _arrived(self, message: Arrived) -> None:
         if message.topic == self._topics.ack:
@@ -297,20 +329,69 @@ class Relay:
         if mark.epoch != self._journal.epoch:
             log.info("a watermark of another journal (epoch %s) was left alone", mark.epoch)
             return
-        for rejected in mark.rejected:
-            log.warning("the hub set event %s aside: %s", rejected.seq, rejected.why)
-        self._outbox.watermark(mark.upto, mark.have, time.monotonic())
-        self._journal.acknowledge(mark.upto, mark.have)
+        is_ours = self._speaks_of_ours(mark)
+        if is_ours:
+            for rejected in mark.rejected:
+                log.warning("the hub set event %s aside: %s", rejected.seq, rejected.why)
+            self._outbox.watermark(mark.upto, mark.have, time.monotonic())
+        if mark.welcome is not None and not message.retained and self._on_welcome(mark.welcome, is_ours):
+            return
+        if not is_ours and self._standing.dispute(mark.upto):
+            log.warning("the hub holds another event %s than this journal; it is asked again", mark.upto)
+            self._birth()
+
+    def _speaks_of_ours(self, mark: Watermark) -> bool:
+        may_leap = not mark.link and self._standing.may_leap
+        if mark.upto > self._journal.head and not mark.link and not may_leap:
+            # Nothing to compare, and nothing that counts: an older hub's word, or nobody's.
+            self._journal.acknowledge(mark.upto, mark.have)
+            return True
+        return self._journal.acknowledge(mark.upto, mark.have, link=mark.link, may_leap=may_leap)
+
+    def _on_welcome(self, signed: Signed, is_ours: bool) -> bool:
+        """Follow the hub's answer to the birth; tell whether it was an order."""
+        was = self._standing.state
+        try:
+            order = self._standing.answered(signed, self._journal.epoch, is_ours=is_ours)
+        except BadMessage as error:
+            log.warning("a welcome was ignored: %s", error)
+            return False
+        if order is not None and order.verdict == "fork":
+            self._begin_epoch(order.at)
+        elif was != self._standing.state:
+            self._link.be_patient(self._standing.state == STOPPED)
+            if self._standing.state == GOES_ON and was == STOPPED:
+                self._outbox.reconnected()
+        return order is not None
+
+    def _begin_epoch(self, after: int) -> None:
+        if time.monotonic() < self._retry_epoch_at:
+            return
+        old_epoch, old_head = self._journal.epoch, self._journal.head
+        try:
+            head = self._journal.begin_epoch(after)
+        except (JournalFull, JournalWriteFailed) as error:
+            # Nothing was changed and nothing is sent; the next welcome tries again.
+            log.warning("the events after %s could not be written into a new epoch: %s", after, error)
+            self._retry_epoch_at = time.monotonic() + _EPOCH_RETRY_SECONDS
+            return
+        self._outbox = Outbox(self._journal, self._resend_seconds, message_bytes=self._outbox.message_bytes)
+        self._outbox.reconnected()
+        self._standing.forked(after, old_epoch, head, self._journal.epoch)
+        log.info("%s of %s events moved on to epoch %s", head, old_head, self._journal.epoch)
+        self._birth()
 
     def _on_hub_state(self, message: Arrived) -> None:
         if not message.payload:
             self._hub = "unknown"
             return
         try:
-            state = messages.decode(message.payload, HubState).state
+            heard = messages.decode(message.payload, HubState)
         except BadMessage as error:
             log.warning("the hub's state was ignored: %s", error)
             return
+        state = heard.state
+        self._standing.hub_heard(welcoming=heard.claim is not None)
         if state == "ready" and self._hub == "lost":
             self._outbox.hub_is_back(time.monotonic())
         self._hub = state
@@ -329,29 +410,31 @@ class Relay:
         first = args.get("from")
         if type(first) is not int or first < 1:
             raise RefusedError("replay needs `from`, the number of the first event wanted.")
+        last = args.get("to")
+        if last is not None and (type(last) is not int or last < first):
+            raise RefusedError("the `to` of a replay is the number of the last event wanted.")
+        epoch = args.get("epoch", self._journal.epoch)
+        if epoch != self._journal.epoch:
+            raise RefusedError(f"This journal is of epoch {self._journal.epoch}; its numbers are others.")
         first = max(first, self._journal.oldest)
-        self._outbox.replay(first)
-        return {"from": first, "to": self._journal.head}
+        self._outbox.replay(first, last)
+        return {"from": first, "to": self._journal.head if last is None else last}
 
     def _rebirth(self, _args: dict[str, Any]) -> None:
         self._birth()
 
     def _birth(self) -> None:
         if self._connected:
+            self._standing.born()
             self._link.publish(self._topics.state, messages.encode(self._state("ready")), retain=True)
 
-    def _state(self, word: Any) -> GatewayState:
-        journal = self._journal
-        return GatewayState(
-            word,
-            journal.boot,
-            journal.epoch,
-            journal.head,
-            journal.acked,
-            __version__,
-            self._roster_version(),
-            self._public_key,
-        )
+    def _state(self, word: Literal["ready", "closed"]) -> GatewayState:
+        return make_state(word, self._journal, self._standing, self._roster_version(), self._public_key)
+
+    def _best_time(self) -> datetime | None:
+        now = self._now()
+        hub_ms = self._standing.hub_ms()
+        return datetime.fromtimestamp(hub_ms / 1000, UTC) if now is None and hub_ms is not None else now
 
     def _subscribe(self, topic: str, handler: Callable[[Arrived], None]) -> None:
         self._handlers[topic] = handler

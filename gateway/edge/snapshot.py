@@ -37,6 +37,8 @@ def take_view(gateway: Gateway) -> GatewayView:
         link=relay.link if relay else "offline" if settings.hub else "off",
         link_detail=_link_detail(gateway, relay),
         hub=relay.hub if relay else "none",
+        notice=relay.notice if relay else None,
+        stopped=relay.stopped if relay else False,
         waiting=stats.waiting,
         oldest_seconds=stats.oldest_waiting_seconds,
         rtt_ms=relay.rtt_ms if relay else None,

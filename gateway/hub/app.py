@@ -21,6 +21,7 @@ from gateway.hub.fleet.watch import Watch
 from gateway.hub.ingest.amqp_quorum import AmqpQuorum
 from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.engine import Ingest
+from gateway.hub.ingest.fence import Fence
 from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
@@ -131,7 +132,7 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
         hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
     if role in {"all", "ingest"}:
         beat = hub.beats.register("ingest", _LOOP_SECONDS)
-        hub.ingest = _ingest(settings, Committer(store), beat, committed)
+        hub.ingest = _ingest(settings, Committer(store), Fence(store), beat, committed)
         hub.parts.append(hub.ingest)
     if hub.web is not None and feed is not None:
         hub.parts += [feed, hub.web]
@@ -139,12 +140,16 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
 
 
 def _ingest(
-    settings: HubSettings, committer: Committer, beat: Callable[[], None], committed: Callable[[Committed], None]
+    settings: HubSettings,
+    committer: Committer,
+    fence: Fence,
+    beat: Callable[[], None],
+    committed: Callable[[Committed], None],
 ) -> Ingest:
     if settings.ingest == "mqtt-share":
-        return MqttShare(settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
+        return MqttShare(settings.broker, settings.worker, committer, fence=fence.why, beat=beat, on_commit=committed)
     url = settings.amqp_url or ""
-    return AmqpQuorum(url, settings.broker, settings.worker, committer, beat=beat, on_commit=committed)
+    return AmqpQuorum(url, settings.broker, settings.worker, committer, fence=fence.why, beat=beat, on_commit=committed)
 
 
 def _patient_store(settings: HubSettings, *, follow: bool) -> Store:

@@ -79,6 +79,7 @@ class Catalog:
 
     def load(self) -> None:
         """Read the headers of all segments that are there now."""
+        self._live = None
         entries: list[Entry] = []
         broken: list[int] = []
         for number in list_segments(self.directory):
@@ -114,8 +115,8 @@ class Catalog:
         ]
         first_seq = min(events, default=model.first_seq)
         if before:
-            after = self._scan(before, None).next_seq
-            first_seq = min(first_seq, after) if events and first_seq > before.header.first_seq else after
+            next_seq = self._scan(before, None).next_seq
+            first_seq = min(first_seq, next_seq) if events and first_seq > before.header.first_seq else next_seq
         header = replace(header, first_seq=first_seq)
         self.entries.insert(after, Entry(header, len(data), 0.0, rebuilt=True))
         self.unreadable.remove(number)

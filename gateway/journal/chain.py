@@ -13,6 +13,7 @@ from gateway.journal.catalog import Catalog, Entry
 from gateway.journal.segments import SegmentHeader
 
 NO_LINK = bytes(16)
+_BOOT_POINTS, _SPACED_POINTS = 40, 16
 
 
 def link_of(raw: bytes) -> bytes:
@@ -29,6 +30,22 @@ class Chain:
     def link_after(self, seq: int) -> bytes:
         """Return what event `seq` + 1 carries as `prev`."""
         return link_of(self.raw(seq)) if seq else NO_LINK
+
+    def links_after(self, seq: int) -> frozenset[str]:
+        """Return what event `seq` + 1 may carry as `prev`, as hex; empty where the folder no longer knows.
+
+        There are two after a damaged event: the link over the bytes it had, and the one over those in its place.
+        """
+        if not seq:
+            return frozenset({FIRST_PREV})
+        found: set[str] = set()
+        following = next(self._catalog.events(seq + 1, seq + 1), (0, None))[1]
+        if following is not None:
+            with contextlib.suppress(BadMessage):
+                found.add(decode_event(following).prev)
+        if seq >= self._catalog.oldest_seq:
+            found.add(link_of(self.raw(seq)).hex())
+        return frozenset(found)
 
     def events(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """Return number and bytes of each event from `first` to `last`."""
@@ -69,6 +86,25 @@ class Chain:
             if entry.header.first_seq <= seq:
                 return entry.header
         return entries[0].header if entries else None
+
+
+def choose_points(
+    chain: Chain, starts: list[tuple[int, str]], acked: int, tip: tuple[int, str]
+) -> list[tuple[int, str]]:
+    """Return places of the chain by which another can find how far it shares this history, newest first.
+
+    Args:
+        starts: the place before the first event of each boot, newest first.
+        tip: the place of the head.
+    """
+    points = dict([tip])
+    waiting = [point for point in starts if point[0] >= acked]
+    # The boot in which the watermark lies is not wholly acknowledged either.
+    points.update([*waiting, *starts[len(waiting) : len(waiting) + 1]][:_BOOT_POINTS])
+    spaced = (tip[0] - (1 << power) for power in range(_SPACED_POINTS))
+    for seq in (*(seq for seq in spaced if seq > acked), acked):
+        points.setdefault(seq, min(chain.links_after(seq), default=""))
+    return sorted(((seq, link) for seq, link in points.items() if link), reverse=True)
 
 
 def lost_event(header: SegmentHeader, seq: int, before: bytes | None) -> bytes:

@@ -47,6 +47,10 @@ class Documents:
         self.next_ids: dict[str, int] = {}
         self.oldest: dict[str, int] = {}
 
+    def replace(self, other: Documents) -> None:
+        """Become what another reading of the folder found."""
+        self.tables, self.next_ids, self.oldest = other.tables, other.next_ids, other.oldest
+
     def apply(self, payload: bytes, segment: int) -> None:
         """Take in a change that is durable in a segment."""
         change = _DECODER.decode(payload)

@@ -64,7 +64,23 @@ class Change:
 
 @dataclass(slots=True)
 class Acknowledge:
+    """A watermark over one epoch.
+
+    Attributes:
+        may_leap: whether one above the head moves the journal on (see Journal.acknowledge).
+    """
+
     upto: int
+    epoch: bytes
+    may_leap: bool = False
+
+
+@dataclass(slots=True)
+class BeginEpoch:
+    """Write every event after a number into a new epoch; resolves with the new head."""
+
+    after: int
+    ticket: Ticket
 
 
 @dataclass(slots=True)
@@ -79,4 +95,4 @@ class Barrier:
     ticket: Ticket
 
 
-Job = Append | Change | Acknowledge | Barrier | Stop
+Job = Append | Change | Acknowledge | BeginEpoch | Barrier | Stop

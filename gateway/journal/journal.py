@@ -21,10 +21,11 @@ from typing import Self
 from gateway.access.event import Event, decode_event
 from gateway.errors import BadMessage, JournalFull, JournalLocked, JournalMisuse, JournalWriteFailed
 from gateway.journal.catalog import Catalog, Damage
-from gateway.journal.chain import NO_LINK
+from gateway.journal.chain import NO_LINK, choose_points
 from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
+from gateway.journal.epochs import finish_switch
 from gateway.journal.face import JournalFace
-from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Stop, Ticket
+from gateway.journal.jobs import Acknowledge, Append, Barrier, BeginEpoch, Change, Stop, Ticket
 from gateway.journal.recovery import State, recover
 from gateway.journal.segments import DATA_START, drop_spare, segment_path, sync_directory
 from gateway.journal.table import JournalDB
@@ -38,6 +39,7 @@ MAX_LEAP = 100_000
 QUARANTINE = "damage"
 _QUARANTINE_FILES = 16
 _TABLE_SECONDS = 30.0
+_EPOCH_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Journal(JournalFace):
         lock = _lock(directory)
         try:
             drop_spare(directory)
+            finish_switch(directory)
             catalog = Catalog(directory)
             catalog.load()
             state = _next_boot(catalog, gateway_id)
@@ -161,6 +164,12 @@ class Journal(JournalFace):
         head, link = self._state.tip
         return head, link.hex()
 
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Return epoch, head and link of one moment."""
+        with self._writer.switching:
+            return (self.epoch, *self.position)
+
     def append(self, event: Event) -> Ticket:
         """Hand an event to the writer and return at once; the journal fills in `epoch`, `seq` and `prev`.
 
@@ -204,24 +213,68 @@ class Journal(JournalFace):
             return
         self._writer.jobs.put(job)
 
-    def acknowledge(self, upto: int, have: Sequence[tuple[int, int]] = ()) -> None:
-        """Take in the hub's watermark; it only rises.
+    def links_after(self, seq: int) -> frozenset[str]:
+        """Return what event `seq` + 1 carries as `prev`; empty above the head and where the folder no longer knows."""
+        head, link = self.position
+        if seq >= head:
+            return frozenset({link}) if seq == head else frozenset()
+        return self._chain.links_after(seq)
 
-        One above the head says that this folder is older than what the gateway already sent: the journal goes on
-        after it and writes the events of this boot again under new numbers.
+    def link_points(self) -> list[tuple[int, str]]:
+        """Return the chain before the first event of each boot that is not wholly acknowledged, newest first.
+
+        Further back they thin out, and the head and the watermark are there too, each as its number and the `prev` of
+        the event after it.
+        """
+        head, link = self.position
+        starts: dict[int, tuple[int, str]] = {}
+        for entry in list(self.catalog.entries):
+            header = entry.header
+            starts.setdefault(header.boot, (header.first_seq - 1, header.prev.hex()))
+        return choose_points(self._chain, sorted(starts.values(), reverse=True), self.acked, (head, link))
+
+    def begin_epoch(self, after: int) -> int:
+        """Write every event after a number into a new epoch, each with the number it had in `was`; return the head.
+
+        For a hub that holds other events under the same numbers. All or nothing, also when the power fails.
+
+        Raises:
+            JournalFull, JournalWriteFailed: the disk refused; the journal is as it was, try again later.
+        """
+        self._have, self._acked = (), 0
+        ticket = Ticket()
+        self._writer.jobs.put(BeginEpoch(after, ticket))
+        return ticket.wait(_EPOCH_SECONDS)
+
+    def acknowledge(
+        self, upto: int, have: Sequence[tuple[int, int]] = (), *, link: str = "", may_leap: bool = False
+    ) -> bool:
+        """Take in the hub's watermark; it only rises. Tell whether it speaks of this journal's events.
+
+        It does not when it lies above the head, or when `link` is not the `prev` of the event after `upto`: the hub
+        holds other events under these numbers, and nothing is forgotten for it.
+
+        Args:
+            link: what the hub holds says of the event after `upto`; empty from a hub before 0.3, which is believed.
+            may_leap: what a hub before 0.3 needs: one above the head makes the journal go on after it and write the
+                events of this boot again under new numbers.
 
         The record of it goes to disk with the next event, or before anything after it is unlinked, or at close:
         losing it costs a second sending, which the hub recognises, so it is not worth a sync of its own.
         """
-        self._have = tuple((first, last) for first, last in have if last > upto)
-        head = self.head
-        if upto > head + MAX_LEAP:
+        head, epoch = self.head, self._state.epoch
+        if upto > head and (not may_leap or upto > head + MAX_LEAP):
             log.warning("a watermark of %s was ignored, this journal ends at %s", upto, head)
-        elif upto > head:
-            self._writer.jobs.put(Acknowledge(upto))
+            return False
+        if link and upto > self.acked and (known := self.links_after(upto)) and link not in known:
+            return False
+        self._have = tuple((first, last) for first, last in have if last > upto)
+        if upto > head:
+            self._writer.jobs.put(Acknowledge(upto, epoch, may_leap=True))
         elif upto > self.acked:
             self._acked = upto
-            self._writer.jobs.put(Acknowledge(upto))
+            self._writer.jobs.put(Acknowledge(upto, epoch))
+        return True
 
     def settle(self, timeout_seconds: float = 30.0) -> int:
         """Wait until everything handed over so far is done, watermarks included, and return the head.
@@ -248,7 +301,7 @@ class Journal(JournalFace):
         vitals = self._tail.vitals
         reason = vitals.alarm or vitals.space_alarm or ("" if self._writer.alive else "The journal's writer has ended.")
         if reason:
-            self._writer.jobs.put(Acknowledge(self.acked))
+            self._writer.jobs.put(Acknowledge(0, self._state.epoch))
         head, acked = self.head, self.acked
         space = os.statvfs(self.directory)
         recent = list(vitals.sync_ms)
@@ -257,7 +310,7 @@ class Journal(JournalFace):
             boot=self.boot,
             head=head,
             acked=acked,
-            waiting=head - acked - sum(min(last, head) - first + 1 for first, last in self._have if first <= head),
+            waiting=max(0, head - acked - self._held_above(head)),
             oldest_waiting_seconds=self._oldest_waiting_seconds(acked, head),
             bytes=self._tail.used_bytes(),
             quota_bytes=self._tail.quota_bytes,
@@ -270,6 +323,9 @@ class Journal(JournalFace):
             reason=reason,
             damage=tuple(self._state.damage),
         )
+
+    def _held_above(self, head: int) -> int:
+        return sum(min(last, head) - first + 1 for first, last in self._have if first <= head)
 
     def _oldest_waiting_seconds(self, acked: int, head: int) -> float | None:
         if acked >= head:

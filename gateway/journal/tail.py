@@ -84,6 +84,16 @@ class Tail:
             self.segment = None
             self.vitals.abandoned += 1
 
+    def restart(self) -> None:
+        """Forget the segment that grows: the folder holds another epoch now; the next write needs `roll` first."""
+        if self.segment:
+            with contextlib.suppress(OSError):
+                self.segment.close(trim=False)
+        self.segment, self.index = None, None
+        self.last_number = max([0, *(entry.number for entry in self._catalog.entries)])
+        self._durable_acked = self.state.acked
+        self._last_error = None
+
     def fits(self, size: int) -> bool:
         """Say whether records of so many bytes may be written; the reserve at the end is for watermarks."""
         return self.segment is not None and size + HEAD_BYTES + RESERVE_BYTES <= self.segment.room
@@ -204,6 +214,14 @@ class Tail:
             self.vitals.space_alarm = f"The journal is in its last segment. {self.vitals.alarm}"
             if self.fits(MAX_EVENT_BYTES):
                 self.vitals.alarm = None
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def segment_bytes(self) -> int:
+        return self._limits.segment_bytes
 
     @property
     def quota_bytes(self) -> int:

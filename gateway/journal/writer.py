@@ -18,9 +18,10 @@ from gateway.access.event import Event, decode_event, encode_event
 from gateway.errors import JournalFull, JournalMisuse, JournalWriteFailed
 from gateway.journal.catalog import Catalog, Damage
 from gateway.journal.chain import Chain, link_of, trusted_ms
+from gateway.journal.epochs import write_again
 from gateway.journal.frames import HEAD_BYTES, Frame, FrameKind
-from gateway.journal.jobs import Acknowledge, Append, Barrier, Change, Job, Stop, Ticket
-from gateway.journal.recovery import MAX_GROUP, State
+from gateway.journal.jobs import Acknowledge, Append, Barrier, BeginEpoch, Change, Job, Stop, Ticket
+from gateway.journal.recovery import MAX_GROUP, State, recover
 from gateway.journal.segments import as_journal_error
 from gateway.journal.tail import MAX_EVENT_BYTES, Tail
 
@@ -39,6 +40,17 @@ class _Record:
     job: Append | Change | None = None
 
 
+def _parts(jobs: list[Job]) -> list[list[Job]]:
+    # A new epoch stands alone: what came before it has the old numbers, what came after it the new ones.
+    parts: list[list[Job]] = [[]]
+    for job in jobs:
+        if isinstance(job, BeginEpoch):
+            parts += [[job], []]
+        else:
+            parts[-1].append(job)
+    return [part for part in parts if part]
+
+
 class Writer:
     """Alone changes the state and the tail; other threads put jobs and read."""
 
@@ -49,6 +61,7 @@ class Writer:
         self._catalog = catalog
         self._tail = tail
         self._first_of_boot = state.head + 1
+        self.switching = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
 
     def start(self) -> None:
@@ -80,7 +93,8 @@ class Writer:
                 pass
             stop = any(isinstance(job, Stop) for job in jobs)
             try:
-                self._commit(jobs)
+                for part in _parts(jobs):
+                    self._commit(part)
             except Exception:
                 log.exception("the journal writer met a fault of its own; the records of this group are refused")
                 self._refuse_open(jobs, "The journal met a fault of its own; the log names it.")
@@ -93,10 +107,13 @@ class Writer:
     def _refuse_open(self, jobs: list[Job], why: str) -> None:
         error = JournalWriteFailed(why)
         for job in jobs:
-            if isinstance(job, Append | Change | Barrier) and not job.ticket.done:
+            if isinstance(job, Append | Change | Barrier | BeginEpoch) and not job.ticket.done:
                 job.ticket.fail(error)
 
     def _commit(self, jobs: list[Job]) -> None:
+        if len(jobs) == 1 and isinstance(jobs[0], BeginEpoch):
+            self._begin_epoch(jobs[0])
+            return
         has_watermark = self._take_watermarks(jobs)
         group: list[_Record] = []
         size = 0
@@ -127,9 +144,11 @@ class Writer:
                 job.ticket.resolve(self.state.head)
 
     def _take_watermarks(self, jobs: list[Job]) -> bool:
-        marks = [job.upto for job in jobs if isinstance(job, Acknowledge)]
-        for upto in marks:
-            if upto > self.state.head:
+        # A word about the epoch before says nothing of the numbers of this one.
+        marks = [job for job in jobs if isinstance(job, Acknowledge) and job.epoch == self.state.epoch]
+        for job in marks:
+            upto = job.upto
+            if upto > self.state.head and job.may_leap:
                 self._leap(upto)
             if upto > self.state.acked:
                 self.state.acked = min(upto, self.state.head)
@@ -154,8 +173,34 @@ class Writer:
             return None
         return _Record(FrameKind.EVENT, event.seq, raw, job)
 
+    def _begin_epoch(self, job: BeginEpoch) -> None:
+        """Write every event after a number into a new epoch (see epochs.py) and go on there."""
+        state, tail = self.state, self._tail
+        try:
+            write_again(self._catalog, state, tail.limits, job.after, tail.last_number)
+        except (JournalFull, JournalWriteFailed) as error:
+            job.ticket.fail(error)
+            return
+        except OSError as error:
+            job.ticket.fail(as_journal_error(error))
+            return
+        self._catalog.load()
+        found = recover(self._catalog)
+        assert found is not None
+        log.warning("journal: epoch %s goes on as %s after event %d", state.epoch.hex(), found.epoch.hex(), job.after)
+        with self.switching:
+            state.epoch, state.salt, state.tip, state.acked = found.epoch, found.salt, found.tip, found.acked
+        state.documents.replace(found.documents)
+        self._first_of_boot = state.head + 1
+        tail.restart()
+        try:
+            tail.roll()
+        except (JournalFull, JournalWriteFailed) as error:
+            log.warning("the journal cannot be written: %s", error)
+        job.ticket.resolve(state.head)
+
     def _leap(self, upto: int) -> None:
-        """Go on after what the hub already has: this folder is older than the gateway's last run.
+        """Go on after what an older hub already has: this folder is older than the gateway's last run.
 
         The card was restored from a copy, or lost its newest sectors. Numbers that the hub knows are never given
         again; events of this boot that got such numbers are written again under new ones.

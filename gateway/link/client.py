@@ -34,21 +34,37 @@ KEEPALIVE_SECONDS = 20
 MAX_PACKET_BYTES = 1 << 20
 # Unsupported protocol version, in MQTT 5 (section 3.2.2.2) and as MQTT 3.1.1 says it (section 3.2.2.3).
 _NO_MQTT_5 = frozenset({132, 1})
+_PACKET_TOO_LARGE = 149
+_PROTOCOL_ERROR = 130
+_TAKEN_OVER = 142
+# Two machines with one client id throw each other out; each comes back so late that the broker has rest between.
+_PATIENT_DELAYS = (30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection stands; subscribe and announce now, whatever `session_present` says."""
+    """The connection stands; subscribe and announce now, whatever `session_present` says.
+
+    Attributes:
+        packet_bytes: the largest packet that the broker takes, None when it names no limit.
+    """
 
     generation: int
     session_present: bool
+    packet_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection ended or could not be made; the client goes on trying."""
+    """The connection ended or could not be made; the client goes on trying.
+
+    Attributes:
+        too_large: it may have ended over the size of a message: the broker said so, or gave an answer that paho does
+            not know, as mosquitto 2.0 does for a message above its `message_size_limit`.
+    """
 
     why: str
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +87,15 @@ class Published:
 
     mid: int
     refused: str | None
+    too_large: bool = False
 
 
-InboxItem = Connected | Disconnected | Arrived | Published
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The broker sends nothing more for an `unsubscribe`; what is on its way may still arrive."""
+
+
+InboxItem = Connected | Disconnected | Arrived | Published | Unsubscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +110,8 @@ class Link:
     Args:
         client_id: stable over restarts; the broker's session hangs on it.
         manual_ack: when True every Arrived with QoS 1 must be given to `ack` after it was made durable.
+        resends: whether what the broker did not confirm is sent again on the next connection; False for an owner that
+            does so by itself.
         receive_maximum: how many unacknowledged messages the broker may send; the back-pressure.
     """
 
@@ -100,6 +124,7 @@ class Link:
         manual_ack: bool = False,
         receive_maximum: int = 100,
         session_expiry_seconds: int = 7 * 86400,
+        resends: bool = True,
         inbox: queue.SimpleQueue[Any] | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Any] = inbox or queue.SimpleQueue()
@@ -110,15 +135,18 @@ class Link:
         self._closing = False
         self._receive_maximum = receive_maximum
         self._session_expiry_seconds = session_expiry_seconds
+        self._resends = resends
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
         client.max_inflight_messages_set(WINDOW)
         # paho doubles this delay without jitter; drawing the bounds keeps a thousand gateways from returning together.
-        client.reconnect_delay_set(random.uniform(0.5, 2.0), random.uniform(15, 30))  # type: ignore[arg-type]  # seconds; paho sleeps on them as they are
+        self._delays = random.uniform(0.5, 2.0), random.uniform(15, 30)
+        client.reconnect_delay_set(*self._delays)  # type: ignore[arg-type]  # seconds; paho sleeps on them as they are
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_socket_open = _send_at_once
         if will:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
@@ -148,6 +176,11 @@ class Link:
         self._node = (self._node + 1) % len(self._broker.places)
         self._failed += 1
         self._aim()
+
+    def be_patient(self, patient: bool) -> None:
+        """Wait half a minute and longer before each new connection, or no longer than usual again."""
+        low, high = (random.uniform(*_PATIENT_DELAYS),) * 2 if patient else self._delays
+        self._client.reconnect_delay_set(low, high)  # type: ignore[arg-type]  # as in __init__
 
     def subscribe(self, topics: list[str]) -> None:
         """Subscribe at QoS 1; the broker sends retained messages at once."""
@@ -202,7 +235,7 @@ class Link:
         self._client.loop_stop()
         self.connected = False
 
-    def _on_connect(self, _client: Any, _data: Any, flags: Any, code: ReasonCode, _properties: Any) -> None:
+    def _on_connect(self, _client: Any, _data: Any, flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
             hint = "; it must speak MQTT 5" if code.value in _NO_MQTT_5 else ""
             self.inbox.put(Disconnected(f"the broker refused the connection: {code}{hint}"))
@@ -210,7 +243,8 @@ class Link:
         self._generation += 1
         self._failed = 0
         self.connected = True
-        self.inbox.put(Connected(self._generation, bool(flags.session_present)))
+        packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self.inbox.put(Connected(self._generation, bool(flags.session_present), packet_bytes))
 
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
         host, port = self._broker.places[self._node]
@@ -225,7 +259,14 @@ class Link:
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
         self.connected = False
-        self.inbox.put(Disconnected(f"the connection to the broker ended: {code}"))
+        hint = "; another client uses this id" if code.value == _TAKEN_OVER else ""
+        why = f"the connection to the broker ended: {code}{hint}"
+        if not self._resends:
+            # paho would send them again by itself, also the very one that ended the connection.
+            with self._client._out_message_mutex:  # noqa: SLF001  # paho has no other way to forget them
+                self._client._out_messages.clear()  # noqa: SLF001  # as above
+                self._client._inflight_messages = 0  # noqa: SLF001  # as above
+        self.inbox.put(Disconnected(why, too_large=code.value in {_PACKET_TOO_LARGE, _PROTOCOL_ERROR}))
         self._aim_at_next()
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
@@ -244,7 +285,11 @@ class Link:
         )
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, code: ReasonCode, _properties: Any) -> None:
-        self.inbox.put(Published(mid, str(code) if code.is_failure else None))
+        too_large = code.value == _PACKET_TOO_LARGE
+        self.inbox.put(Published(mid, str(code) if code.is_failure else None, too_large=too_large))
+
+    def _on_unsubscribe(self, _client: Any, _data: Any, _mid: int, _codes: Any, _properties: Any) -> None:
+        self.inbox.put(Unsubscribed())
 
 
 def _send_at_once(_client: Any, _data: Any, connection: Any) -> None:

@@ -1,28 +1,92 @@
-"""The messages that are not events: watermark, birth and will, hub state."""
+"""The messages that are not events: watermark and welcome, birth and will, hub state, commands.
+
+Fields that came later have defaults, and unknown ones are left alone: gateways and hubs of the release before read
+these messages too.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from gateway.errors import BadMessage
+
+WELCOME_PURPOSE = b"tapgate welcome v1\0"
+MAX_LINKS = 64
+MAX_WITNESSES = 64
+_MAX_RANGES = 1000
+
+# Whatever another machine may write is bounded here, where it is read.
+Seq = Annotated[int, Meta(ge=0, le=1 << 53)]
+_Boot = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+_Millis = Annotated[int, Meta(ge=0, le=1 << 46)]
+_Epoch = Annotated[str, Meta(max_length=63, pattern="^[A-Za-z0-9_-]*$")]
+_Hex = Annotated[str, Meta(max_length=128, pattern="^[0-9a-f]*$")]
+_Name = Annotated[str, Meta(max_length=63)]
+_Text = Annotated[str, Meta(max_length=1000)]
 
 
 class Rejected(msgspec.Struct, frozen=True):
     """One event that the hub quarantined; it counts as committed."""
 
-    seq: int
-    why: str
+    seq: Seq
+    why: _Text
 
 
-class Watermark(msgspec.Struct, frozen=True):
-    """What the hub has committed: everything up to `upto`, and the closed ranges in `have` above it."""
+class Signed(msgspec.Struct, frozen=True):
+    """A statement of the hub: `body` as it was signed, `seal` in hex (see roster.signing)."""
 
-    epoch: str
-    upto: int
-    have: list[tuple[int, int]] = []
-    rejected: list[Rejected] = []
+    body: Annotated[str, Meta(max_length=2000)]
+    seal: Annotated[str, Meta(max_length=512, pattern="^[0-9a-f]*$")]
+
+
+class Watermark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the hub has committed: everything up to `upto`, and the closed ranges in `have` above it.
+
+    Attributes:
+        link: what the event after `upto` carries as `prev`, 32 hex digits: a number alone does not say whose event the
+            hub holds under it. Empty from a hub before 0.3, or where the hub does not know it.
+        welcome: the hub's answer to a birth, a Welcome.
+    """
+
+    epoch: _Epoch
+    upto: Seq
+    have: Annotated[list[tuple[Seq, Seq]], Meta(max_length=_MAX_RANGES)] = []
+    rejected: Annotated[list[Rejected], Meta(max_length=_MAX_RANGES)] = []
+    link: _Hex = ""
+    welcome: Signed | None = None
+
+
+class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a gateway may do with the journal that it named in its birth.
+
+    Attributes:
+        to: the witness of the birth that is answered.
+        verdict: `go_on`; `fork`: begin a new epoch with every event after `at`, the last number that both share;
+            `twin`: another machine uses this id, send nothing.
+        at_ms: the hub's time, milliseconds since 1970.
+        roster: the newest roster generation of the site.
+        others: for people: the boards that take turns under this id.
+    """
+
+    site: _Name
+    gateway: _Name
+    to: _Hex
+    verdict: Literal["go_on", "fork", "twin"]
+    epoch: _Epoch
+    at: Seq = 0
+    at_ms: _Millis = 0
+    roster: Seq = 0
+    others: Annotated[list[_Name], Meta(max_length=8)] = []
+
+
+class LinkPoint(msgspec.Struct, frozen=True, array_like=True):
+    """One place of the hash chain: what event `seq` + 1 carries as `prev`."""
+
+    seq: Seq
+    link: _Hex
 
 
 class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,22 +94,56 @@ class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         key: the Ed25519 public key that signs this gateway's checkpoints, 64 hex digits; the hub pins the first one.
+        witness: 32 hex digits drawn for this boot; empty from a gateway before 0.3, which expects no welcome.
+        before: the witnesses of the boots before, newest first; a copy of the card lacks those that came after it.
+        links: the chain before the first event of each boot that is not wholly acknowledged, and a few places more.
+        board: names the machine for people.
+        challenge: 32 hex digits drawn for this boot, which a command must repeat.
+        proof: the signed welcome with the highest `roster` that this gateway was given: the hub counts on from there
+            after it lost its own count, and believes no other number.
     """
 
     state: Literal["ready", "lost", "closed"]
-    boot: int
-    epoch: str = ""
-    head: int = 0
-    acked: int = 0
-    software: str = ""
-    roster: int | None = None
-    key: str = ""
+    boot: _Boot
+    epoch: _Epoch = ""
+    head: Seq = 0
+    acked: Seq = 0
+    software: _Name = ""
+    roster: Seq | None = None
+    key: _Hex = ""
+    witness: _Hex = ""
+    before: Annotated[list[_Hex], Meta(max_length=MAX_WITNESSES)] = []
+    links: Annotated[list[LinkPoint], Meta(max_length=MAX_LINKS)] = []
+    board: _Name = ""
+    challenge: _Hex = ""
+    proof: Signed | None = None
 
 
-class HubState(msgspec.Struct, frozen=True):
-    """Retained state of the hub; gateways hold their backlog while it is `lost`."""
+class HubState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Retained state of the hub; gateways hold their backlog while it is `lost`.
+
+    Attributes:
+        claim: who serves this broker, a HubClaim; None from a hub before 0.3, which answers no birth.
+    """
 
     state: Literal["ready", "lost"]
+    claim: Signed | None = None
+
+
+class HubClaim(msgspec.Struct, frozen=True):
+    """Which hub serves a broker; of two that both live, the one with the later `since_ms` stops.
+
+    Attributes:
+        instance: drawn once for a database: all workers of one hub share it.
+        holder: drawn anew by each process that speaks for the hub, since `taken_ms`.
+        site: whose key endorses the signature.
+    """
+
+    instance: _Hex
+    holder: _Hex
+    since_ms: _Millis
+    site: _Name
+    taken_ms: _Millis
 
 
 class Command(msgspec.Struct, omit_defaults=True):
@@ -54,23 +152,25 @@ class Command(msgspec.Struct, omit_defaults=True):
     Attributes:
         number: rises with each command to this gateway, so that an old one is never done again; 0 for the few that
             may be repeated (`replay`, `rebirth`).
-        expires_at: UTC text; a gateway whose clock is set refuses the command after that.
+        expires_at: UTC text; the command is refused after that, and while the gateway knows no time at all.
+        challenge: that of the gateway's birth; only the few that may be repeated go without it.
     """
 
-    name: str
-    number: int = 0
+    name: _Name
+    number: Seq = 0
     args: dict[str, Any] = {}
-    expires_at: str | None = None
+    expires_at: _Name | None = None
+    challenge: _Hex = ""
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
     """The answer to one command; `error` is one sentence when it was not done."""
 
-    name: str
-    number: int
+    name: _Name
+    number: Seq
     done: bool
     result: dict[str, Any] | None = None
-    error: str | None = None
+    error: _Text | None = None
 
 
 _Form = TypeVar("_Form", bound=msgspec.Struct)

@@ -44,3 +44,26 @@ def test_an_event_that_breaks_the_form_is_refused(before: bytes, after: bytes) -
     assert before in raw
     with pytest.raises(BadMessage):
         decode_event(raw.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"boot":17', b'"boot":18446744073709551615'),
+        (b'"boot":17', b'"boot":-1'),
+        (b'"seq":1301', b'"seq":9223372036854775807'),
+        (b'"up":1234.567', b'"up":1e300'),
+        (b'"roster":412', b'"roster":9223372036854775807'),
+        (b'"took_us":184', b'"took_us":1e400'),
+        (b'"reason":"card_unknown"', b'"reason":"' + b"x" * 64 + b'"'),
+        (b'"v":1', b'"v":1,"system":{"a":{"b":[1e200]}}'),
+        (b'"v":1', b'"v":1,"system":{"a":' + b"[" * 12 + b"]" * 12 + b"}"),
+        (b'"v":1', b'"v":1,"system":{"a":123456789012345678901234567890}'),
+        (b'"v":1', b'"v":1,"system":{"a":"' + b"x" * 25_000 + b'"}'),
+    ],
+)
+def test_every_value_is_bounded_where_it_is_read(before: bytes, after: bytes) -> None:
+    raw = (SAMPLES / "event_v1_tap.json").read_bytes().strip()
+    assert before in raw
+    with pytest.raises(BadMessage):
+        decode_event(raw.replace(before, after))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.access.event import decode_event
+from gateway.edge.outbox import Outbox
 from gateway.edge.relay import Relay
 from gateway.errors import RefusedError
 from gateway.journal.journal import Journal
@@ -236,21 +237,24 @@ def test_a_command_is_done_once_answered_and_refused_the_second_time(
         assert correlation == b"c-7"
         return reply
 
-    first = Command("unlock", 5, {"point": "front-door"})
+    challenge = hub.states[-1].challenge
+    first = Command("unlock", 5, {"point": "front-door"}, challenge=challenge)
     assert ask(first).result == {"unlocked": True}
     again = ask(first)
     assert not again.done
     assert "above 5" in again.error
-    assert "too late" in ask(Command("unlock", 6, {}, "2026-11-22T08:59:59Z")).error
-    assert "nowhere" in ask(Command("unlock", 7, {"point": "nowhere"})).error
+    assert "too late" in ask(Command("unlock", 6, {}, "2026-11-22T08:59:59Z", challenge)).error
+    assert "nowhere" in ask(Command("unlock", 7, {"point": "nowhere"}, challenge=challenge)).error
     assert "knows no command" in ask(Command("dance", 8)).error
-    assert ask(Command("unlock", 9, {}, "2026-11-22T09:00:01Z")).done
+    assert ask(Command("unlock", 9, {}, "2026-11-22T09:00:01Z", challenge)).done
     assert done == [{"point": "front-door"}, {}]
     relay.stop()
     second = make_relay(journal, broker)
     second.on_command("unlock", unlock)
     wait_until(lambda: second.status().link == "online")
-    assert not ask(Command("unlock", 9)).done
+    assert "not made for this start" in ask(Command("unlock", 10, challenge=challenge)).error
+    wait_until(lambda: hub.states[-1].challenge != challenge)
+    assert "above 9" in ask(Command("unlock", 9, challenge=hub.states[-1].challenge)).error
     second.stop()
 
 
@@ -318,3 +322,67 @@ def test_without_any_broker_the_relay_stops_at_once_and_the_journal_goes_on(jour
     relay.stop()
     assert time.monotonic() - started < 5
     assert journal.head == 10
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_messages_are_cut_to_what_the_broker_takes(
+    journal: Journal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    splits: bool,
+) -> None:
+    needs_mosquitto()
+    broker = Mosquitto(tmp_path, "message_size_limit 4096")
+    broker.start()
+    hub = SmallHub(broker.settings)
+    hub.start()
+    if not splits:
+        # As it was: fifty events a message, whatever the broker says.
+        monkeypatch.setattr(Outbox, "too_large", lambda _self: None)
+    fill(journal, 300)
+    relay = make_relay(journal, broker)
+    if splits:
+        wait_until(lambda: journal.acked == 300)
+        assert relay.status().refused is None
+        assert hub.conflicts == []
+    else:
+        wait_until(lambda: caplog.text.count("Protocol error") >= 3)
+        assert journal.acked == 0
+    relay.stop()
+    hub.stop()
+    broker.stop()
+
+
+def test_an_event_that_no_message_can_carry_waits_alone_and_says_so(journal: Journal, tmp_path: Path) -> None:
+    needs_mosquitto()
+    broker = Mosquitto(tmp_path, "message_size_limit 4096")
+    broker.start()
+    hub = SmallHub(broker.settings)
+    hub.start()
+    fill(journal, 10)
+    large = tap(11)
+    large.system = {"note": "x" * 5000}
+    journal.append(large).wait(5)
+    fill(journal, 10)
+    relay = make_relay(journal, broker)
+    wait_until(lambda: journal.acked == 10 and hub.count == 20)
+    assert "event 11 waits" in (relay.status().refused or "")
+    relay.stop()
+    hub.stop()
+    broker.stop()
+
+
+def test_a_replay_may_end_before_the_head(journal: Journal, broker: Broker, hub: SmallHub) -> None:
+    relay = make_relay(journal, broker)
+    fill(journal, 200)
+    wait_until(lambda: journal.acked == 200)
+    sent = relay.status().sent
+    hub.rows = {key: raw for key, raw in hub.rows.items() if not 50 <= key[1] <= 60}
+    hub.command(Command("replay", args={"from": 50, "to": 60, "epoch": journal.epoch}))
+    wait_until(lambda: hub.count == 200)
+    assert relay.status().sent - sent <= 2
+    hub.command(Command("replay", args={"from": 1, "epoch": "00000000"}))
+    hub.replies.get(timeout=10)
+    assert "is of epoch" in (hub.replies.get(timeout=10)[0].error or "")
+    relay.stop()

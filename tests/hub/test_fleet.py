@@ -18,6 +18,7 @@ from gateway.cards.uid import Uid
 from gateway.config import BrokerSettings
 from gateway.hub.directory.cards import link_card, set_card_state
 from gateway.hub.directory.journal import Audit
+from gateway.hub.fleet import service as service_module
 from gateway.hub.fleet.chain import ChainFault, list_faults, verify_all
 from gateway.hub.fleet.gateways import list_gateways
 from gateway.hub.fleet.rosters import refresh
@@ -26,7 +27,17 @@ from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.link.client import Arrived, Connected, Link, Will
-from gateway.link.messages import Command, GatewayState, Reply, decode, encode
+from gateway.link.messages import (
+    WELCOME_PURPOSE,
+    Command,
+    GatewayState,
+    Reply,
+    Signed,
+    Watermark,
+    Welcome,
+    decode,
+    encode,
+)
 from gateway.link.topics import HUB_STATE, GatewayTopics, roster_chunk, roster_delta, roster_manifest
 from gateway.roster.publication import apply_delta, join_chunks, open_chunk, read_manifest
 from gateway.roster.signing import Signer, Trust
@@ -135,8 +146,10 @@ def test_a_hub_restored_from_a_backup_goes_above_the_number_its_gateways_have(
 ) -> None:
     refresh(store, SITE, SIGNER, key_file)
     with store.write() as connection:
-        connection.execute(insert(tables.gateway).values(site=SITE, name=GATEWAY, roster=412))
-    again = refresh(store, SITE, SIGNER, key_file)
+        # What a gateway says by itself moves no count: it would end every revocation (security.md, row 2).
+        connection.execute(insert(tables.gateway).values(site=SITE, name=GATEWAY, roster=1 << 50))
+    assert refresh(store, SITE, SIGNER, key_file) is None
+    again = refresh(store, SITE, SIGNER, key_file, floor=412)
     assert again is not None
     assert again.version == 413
 
@@ -284,10 +297,12 @@ def test_a_hub_that_was_restored_asks_for_what_it_lost_and_says_what_nobody_has(
 
     def asked() -> bool:
         gateway.link.publish(topics.state, birth, retain=True)
-        return gateway.last(topics.command) is not None
+        gateway.turn()
+        return any(b"replay" in body for body in gateway.heard.get(topics.command, []))
 
     wait_until(asked, "the gateway is not asked")
-    assert decode(gateway.last(topics.command) or b"", Command).args == {"from": 3}
+    commands = [decode(body, Command) for body in gateway.heard[topics.command]]
+    assert {"from": 3, "to": 7, "epoch": EPOCH} in [command.args for command in commands if command.name == "replay"]
     answer = encode(Reply("replay", 0, done=True, result={"from": 6, "to": 9}))
     gateway.link.publish(topics.reply, answer, correlation=f"{EPOCH}:2".encode())
     Committer(store).commit([message(*(tap(seq) for seq in range(6, 10)))])
@@ -302,3 +317,65 @@ def test_a_hub_that_was_restored_asks_for_what_it_lost_and_says_what_nobody_has(
         assert [fault for _, _, fault in list_faults(connection) if fault.what == "missing"] == [
             ChainFault("missing", 3, 5)
         ]
+
+
+@pytest.mark.mosquitto
+def test_poison_is_set_aside_with_its_bytes_and_the_fleet_goes_on(
+    broker: BrokerSettings, store: Store, service: FleetService, card: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = GatewayTopics(SITE, GATEWAY)
+    gateway = Listener(broker, [topics.ack])
+    wait_until(lambda: service.connected, "the fleet service does not connect")
+    bad = [
+        b'{"state":"ready","boot":18446744073709551615}',
+        b'{"state":"ready","boot":1,"roster":9223372036854775807}',
+        b'{"state":"ready","boot":1,"head":-1}',
+        b'{"state":"ready","boot":1,"epoch":"' + b"x" * 100 + b'"}',
+        b"\xff" * 100,
+    ]
+    note = service_module.note_state
+
+    def faulty(connection: object, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
+        if state.software == "poison":
+            raise ZeroDivisionError
+        return note(connection, site, name, state, at_ms)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(service_module, "note_state", faulty)
+    bad.append(encode(GatewayState("ready", 1, EPOCH, software="poison")))
+
+    def aside() -> bool:
+        for body in bad:
+            gateway.link.publish(topics.state, body)
+        with store.read() as connection:
+            kept = {bytes(body) for body in connection.scalars(select(tables.quarantine.c.payload))}
+        time.sleep(0.05)
+        return set(bad) <= kept
+
+    wait_until(aside, "the poison is not set aside")
+    birth = GatewayState("ready", 1, EPOCH, witness="ab" * 16)
+    gateway.link.publish(topics.state, encode(birth))
+    mark = decode(gateway.wait(topics.ack, lambda body: b"go_on" in body), Watermark)
+    assert mark.welcome is not None
+
+
+@pytest.mark.mosquitto
+def test_a_roster_number_counts_only_with_the_hub_s_own_signature(
+    broker: BrokerSettings, store: Store, service: FleetService, site_key: bytes, card: int
+) -> None:
+    topics, manifest = GatewayTopics(SITE, GATEWAY), roster_manifest(SITE)
+    gateway = Listener(broker, [topics.ack, manifest])
+
+    def version() -> int:
+        return read_manifest(gateway.wait(manifest, bool), Trust(site_key), SITE).version
+
+    first = version()
+    stranger = Signer(Ed25519PrivateKey.from_private_bytes(bytes([9]) * 32))
+    body = encode(Welcome(SITE, GATEWAY, "", "go_on", EPOCH, roster=411)).decode()
+    for signer, word in ((stranger, "bb"), (SIGNER, "cc")):
+        proof = Signed(body, signer.seal(site_key, WELCOME_PURPOSE + body.encode()).hex())
+        birth = GatewayState("ready", 1, EPOCH, roster=1 << 50, witness=word * 16, before=["bb" * 16], proof=proof)
+        gateway.link.publish(topics.state, encode(birth))
+        gateway.wait(topics.ack, lambda payload, word=word: word * 16 in payload.decode())  # type: ignore[misc]
+        if signer is stranger:
+            assert version() == first
+    wait_until(lambda: version() == 412, "the signed number does not count")

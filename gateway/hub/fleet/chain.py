@@ -6,7 +6,6 @@ bytes, so it can follow the chain by itself, page by page below the watermark, a
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sqlalchemy import Connection, select, update
 from gateway.access.event import FIRST_PREV
 from gateway.errors import RefusedError
 from gateway.hub.directory.journal import Audit
+from gateway.hub.ingest.links import link_of
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import insert_if_new
@@ -40,11 +40,6 @@ class ChainFault:
     what: str
     first: int
     last: int
-
-
-def link_of(raw: bytes) -> str:
-    """Return what the event after these bytes must carry as `prev`: 32 hex digits."""
-    return hashlib.sha256(raw).hexdigest()[:32]
 
 
 def follow(raws: dict[int, bytes], first: int, last: int) -> list[ChainFault]:
@@ -98,7 +93,7 @@ def verify_page(connection: Connection, gateway: int, epoch: str) -> int:
 
 
 def _load(connection: Connection, gateway: int, epoch: str, first: int, last: int) -> dict[int, bytes]:
-    quarantine, event, owner = tables.quarantine, tables.event, tables.gateway
+    quarantine, owner = tables.quarantine, tables.gateway
     topic = connection.execute(select(owner.c.site, owner.c.name).where(owner.c.id == gateway)).one()
     prefix = f"tapgate/v1/{topic.site}/{topic.name}/"
     # The first copy of an event is the one that counts, so those that were refused stand after it.
@@ -108,10 +103,11 @@ def _load(connection: Connection, gateway: int, epoch: str, first: int, last: in
         quarantine.c.topic.startswith(prefix, autoescape=True),
     )
     raws = {seq: bytes(payload) for seq, payload in connection.execute(refused)}
-    stored = select(event.c.seq, event.c.raw).where(
-        event.c.gateway == gateway, event.c.epoch == epoch, event.c.seq.between(first, last)
-    )
-    raws.update((seq, bytes(raw)) for seq, raw in connection.execute(stored))
+    for table in (tables.event_copy, tables.event):
+        stored = select(table.c.seq, table.c.raw).where(
+            table.c.gateway == gateway, table.c.epoch == epoch, table.c.seq.between(first, last)
+        )
+        raws.update((seq, bytes(raw)) for seq, raw in connection.execute(stored))
     return raws
 
 

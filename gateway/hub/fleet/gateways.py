@@ -9,7 +9,10 @@ from sqlalchemy import Connection, func, select, update
 from gateway.hub.ingest.commit import ensure_gateway
 from gateway.hub.ingest.marks import stored_watermarks
 from gateway.hub.store import tables
+from gateway.hub.store.engine import now_ms
 from gateway.link.messages import GatewayState
+
+ALARM_SHOWN_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class GatewayView:
     Attributes:
         waiting: events it had written at its last birth that are not here yet.
         roster_wanted: the newest generation of its site, None before the first.
+        alarm: a fork of its history or a second machine with its id, in one sentence; None without one.
     """
 
     site: str
@@ -33,6 +37,7 @@ class GatewayView:
     roster_wanted: int | None
     seen_ms: int | None
     live_ms: int | None
+    alarm: str | None = None
 
 
 def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
@@ -45,7 +50,8 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
     number = ensure_gateway(connection, site, name)
     table = tables.gateway
     boot = connection.scalar(select(table.c.boot).where(table.c.id == number)) or 0
-    if state.boot < boot:
+    if state.boot < boot and not (state.state == "ready" and state.witness):
+        # A birth that names its witness is never out of date: an older image of a card counts its starts from there.
         return None
     values: dict[str, object] = {"state": state.state, "state_ms": at_ms, "boot": state.boot, "seen_ms": at_ms}
     if state.state == "ready":
@@ -64,6 +70,7 @@ def find_gateway(connection: Connection, site: str, name: str) -> int | None:
 def list_gateways(connection: Connection) -> list[GatewayView]:
     """Return every gateway with what it holds back and which roster it has."""
     table, roster = tables.gateway, tables.roster_generation
+    since_ms = now_ms() - ALARM_SHOWN_MS
     marks = {(topics.site, topics.gateway): mark.upto for topics, mark in stored_watermarks(connection)}
     newest = select(roster.c.site, func.max(roster.c.version).label("version")).group_by(roster.c.site).subquery()
     wanted = (
@@ -85,6 +92,7 @@ def list_gateways(connection: Connection) -> list[GatewayView]:
             roster_wanted=row.version,
             seen_ms=row.seen_ms,
             live_ms=row.live_ms,
+            alarm=row.alarm if row.twin_ms is not None or (row.alarm_ms or 0) > since_ms else None,
         )
         for row in connection.execute(wanted)
     ]

@@ -1,7 +1,7 @@
 """From the directory to a signed roster generation.
 
-A generation is made only when what it says has changed, and its number is above every number that a gateway of the
-site has ever named, so that a hub restored from a backup is still believed.
+A generation is made only when what it says has changed. The hub alone counts them: a number that a gateway names moves
+the count only with the hub's own signature, so that a hub restored from a backup is still believed and nobody else is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, delete, func, insert, select
+from sqlalchemy import Connection, Text, cast, delete, insert, select
 
 from gateway.access.people import EVERY_POINT, CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import Calendar, Schedule, parse_window
@@ -137,15 +137,18 @@ def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
     return (UID_PROJECTION, *(name for name in LOSSY_PROJECTIONS if name in used))
 
 
-def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False) -> Published | None:
+def refresh(
+    store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False, floor: int = 0
+) -> Published | None:
     """Make the next generation of a site if what it says has changed.
 
     Args:
         resend: give the newest generation again even when nothing changed, and all its chunks: the broker may have
             forgotten them. Otherwise only the chunks come that the generation before has not.
+        floor: a number that this hub once signed, of which it may have lost the generation.
     """
     site_key = read_site_key(key_file)
-    table, gateway = tables.roster_generation, tables.gateway
+    table = tables.roster_generation
     with store.read() as connection:
         content = load_content(connection, site)
         kept = connection.execute(
@@ -154,14 +157,13 @@ def refresh(store: Store, site: str, signer: Signer, key_file: Path, *, resend: 
             .order_by(table.c.version.desc())
             .limit(DELTAS_FROM + 1)
         ).all()
-        heard = connection.scalar(select(func.max(gateway.c.roster)).where(gateway.c.site == site)) or 0
     files = [bytes(row.file) for row in kept]
     newest = kept[0].version if kept else 0
-    made = build(replace(content, version=max(newest, heard) + 1), signer, site_key, files[0] if files else None)
+    made = build(replace(content, version=max(newest, floor) + 1), signer, site_key, files[0] if files else None)
     digest = what_it_says(made)
-    if not kept or kept[0].digest != digest or heard > newest:
+    if not kept or kept[0].digest != digest or floor > newest:
         files.insert(0, made)
-        _keep(store, site, max(newest, heard) + 1, digest, len(content.cards), made)
+        _keep(store, site, max(newest, floor) + 1, digest, len(content.cards), made)
     elif not resend:
         return None
     return _published(site, files, signer, site_key, whole=resend)

@@ -1,8 +1,8 @@
 """The hub's own connection: its state, watermarks again when asked for, births and wills, rosters.
 
 One thread owns it. Several hubs may run; the one that holds the lock publishes, the others wait. Everything retained is
-sent again after each connect, because a broker may have forgotten it. The hub says `ready` while its database answers:
-gateways hold their backlog otherwise.
+sent again after each connect, because a broker may have forgotten it. The hub says `ready` while its database answers
+and no older hub serves the broker: gateways hold their backlog otherwise. Each birth gets its signed answer.
 """
 
 from __future__ import annotations
@@ -10,25 +10,42 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+import msgspec
+from sqlalchemy import Connection, func, select
 
-from gateway.config import BrokerSettings
+from gateway.config import BrokerSettings, read_site_key
 from gateway.errors import BadMessage, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import last_change
-from gateway.hub.fleet.gateways import find_gateway, note_state
+from gateway.hub.fleet.asking import Asking
+from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
+from gateway.hub.fleet.counting import RosterCount
+from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state
 from gateway.hub.fleet.rosters import Published, refresh
 from gateway.hub.fleet.standby import LOOK_SECONDS, Standby
-from gateway.hub.ingest.commit import quarantine
-from gateway.hub.ingest.marks import skip_lost, stored_watermarks
+from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
+from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
 from gateway.hub.ingest.parse import Fault
+from gateway.hub.ingest.quarantine import quarantine
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
 from gateway.link.client import Published as Answered
-from gateway.link.messages import Command, GatewayState, HubState, Reply, Watermark, decode, encode
+from gateway.link.messages import (
+    WELCOME_PURPOSE,
+    Command,
+    GatewayState,
+    HubState,
+    Reply,
+    Signed,
+    Welcome,
+    decode,
+    encode,
+)
 from gateway.link.topics import (
     ALL_REPLIES,
     ALL_STATES,
@@ -46,8 +63,8 @@ log = logging.getLogger(__name__)
 LOCK = "fleet"
 POLL_SECONDS = 0.25
 REPLAY_EXPIRY_SECONDS = 300
-_LOST = encode(HubState("lost"))
-_READY = encode(HubState("ready"))
+ASK_SECONDS = 2.0
+_LATE_MESSAGES = 5000
 
 
 class FleetService(Standby):
@@ -55,6 +72,7 @@ class FleetService(Standby):
 
     Args:
         worker: stable over restarts and different for each hub process.
+        twin_quiet_ms: for how long only one of two machines with one id must have been heard before it goes on.
     """
 
     def __init__(
@@ -65,81 +83,174 @@ class FleetService(Standby):
         signer: Signer,
         *,
         beat: Callable[[], None] = lambda: None,
+        asking: Asking | None = None,
+        twin_quiet_ms: int = TWIN_QUIET_MS,
     ) -> None:
         super().__init__(LOCK, store, beat)
         self._broker, self._worker, self._signer = broker, worker, signer
         self._link: Link | None = None
         self._seen_change = -1
-        self._ready = False
+        self._is_new_here = False
+        self._said: str | None = None
+        self._said_at = self._asked_at = 0.0
         self._resend: set[str] = set()
+        self._count = RosterCount(signer)
+        self._late: deque[Arrived] = deque(maxlen=_LATE_MESSAGES)
+        self._asking = asking or Asking()
+        self._twin_quiet_ms = twin_quiet_ms
 
     @property
     def connected(self) -> bool:
         return self._link is not None and self._link.connected
 
     def _work(self, still_held: Callable[[], bool]) -> None:
-        link = Link(self._broker, f"{self._worker}-fleet", will=Will(HUB_STATE, _LOST), session_expiry_seconds=0)
-        self._link, self._ready, self._seen_change = link, False, -1
+        claim = Claim(self._store, self._signer, self._site_keys)
+        # Not told as lost by a fenced hub: the word on the broker is that of the one that serves.
+        lost = Will(HUB_STATE, claim.payload("lost"))
+        link = Link(self._broker, f"{self._worker}-fleet", will=lost, session_expiry_seconds=0)
+        self._link, self._said, self._seen_change = link, None, -1
         link.start()
         try:
             checked = time.monotonic()
             while not self._stopping.is_set():
                 self._beat()
-                self._turn(link)
+                self._turn(link, claim)
                 if time.monotonic() - checked > LOOK_SECONDS:
                     checked = time.monotonic()
                     if not still_held():
                         log.warning("this hub no longer holds the fleet lock and steps back")
                         return
         finally:
-            link.close(Will(HUB_STATE, _LOST))
+            link.close(None if claim.fenced else lost)
             self._link = None
 
-    def _turn(self, link: Link) -> None:
+    def _turn(self, link: Link, claim: Claim) -> None:
         try:
             item = link.inbox.get(timeout=POLL_SECONDS)
         except queue.Empty:
             item = None
         try:
             if item is not None:
-                self._on_item(link, item)
+                self._take(link, claim, item)
             if link.connected:
-                self._publish_changes(link)
-                self._say(link, _READY)
+                claim.tick()
+                if claim.may_speak:
+                    if self._is_new_here:
+                        self._enter(link)
+                    self._say(link, claim, "ready")
+                    while self._late:
+                        self._take(link, claim, self._late.popleft())
+                    self._publish_changes(link)
+                    self._ask(link)
         except StoreUnavailable as error:
             log.warning("%s Gateways are told to hold their backlog.", error)
-            self._say(link, _LOST)
+            if claim.may_speak:
+                self._say(link, claim, "lost")
+            self._stopping.wait(1.0)
+        except Exception:
+            log.exception("the fleet service met a fault of its own; it goes on")
             self._stopping.wait(1.0)
 
-    def _say(self, link: Link, state: bytes) -> None:
-        ready = state == _READY
-        if ready != self._ready and link.publish(HUB_STATE, state, retain=True) is not None:
-            self._ready = ready
+    def _take(self, link: Link, claim: Claim, item: Any) -> None:
+        try:
+            self._on_item(link, claim, item)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if not isinstance(item, Arrived):
+                raise
+            log.exception("a message on %s met a fault and is set aside", item.topic)
+            with self._store.write() as connection:
+                why = f"The hub could not take this message ({type(error).__name__})."
+                quarantine(connection, item.topic, Fault(item.payload, why), now_ms())
 
-    def _on_item(self, link: Link, item: Connected | Disconnected | Arrived | Answered) -> None:
+    def _say(self, link: Link, claim: Claim, state: str) -> None:
+        now = time.monotonic()
+        if state == self._said and now - self._said_at < RENEW_SECONDS:
+            return
+        if link.publish(HUB_STATE, claim.payload(state), retain=True) is not None:
+            self._said, self._said_at = state, now
+
+    def _site_keys(self) -> dict[str, bytes]:
+        # Read anew each time: a site may come, and its key may be changed, while this runs.
+        with self._store.read() as connection:
+            files = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
+        keys: dict[str, bytes] = {}
+        for site, key_file in files:
+            try:
+                keys[site] = read_site_key(Path(key_file))
+            except TapgateError as error:
+                log.debug("the key of site %s cannot be read: %s", site, error)
+        return keys
+
+    def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
-            self._ready, self._seen_change = False, -1
-            link.subscribe([ALL_STATES, ALL_REPLIES])
+            self._said, self._seen_change, self._is_new_here = None, -1, True
+            claim.connected()
             with self._store.read() as connection:
                 self._resend = set(connection.scalars(select(tables.site.c.id)))
-                marks = stored_watermarks(connection)
-            for topics, mark in marks:
-                link.publish(topics.ack, encode(mark), retain=True)
+            manifests = [roster_manifest(site) for site in sorted(self._resend)]
+            link.subscribe([HUB_STATE, ALL_STATES, ALL_REPLIES, *manifests])
         elif isinstance(item, Disconnected):
             log.warning("fleet: %s", item.why)
         elif isinstance(item, Arrived):
-            if item.topic.endswith("/reply"):
-                self._on_reply(item)
-            else:
-                self._on_state(link, item)
+            self._arrived(link, claim, item)
         elif item.refused:
             log.error("the broker refused a message of the hub (%s); check its rights", item.refused)
+
+    def _arrived(self, link: Link, claim: Claim, item: Arrived) -> None:
+        if item.topic == HUB_STATE:
+            self._on_hub_state(claim, item)
+            if (objection := claim.objection()) is not None:
+                link.publish(HUB_STATE, objection)
+        elif item.topic.endswith("/roster/manifest"):
+            self._on_manifest(item)
+        elif claim.fenced:
+            # The hub that serves answers.
+            self._late.clear()
+        elif not claim.may_speak:
+            self._late.append(item)
+        elif item.topic.endswith("/reply"):
+            self._on_reply(item)
+        else:
+            self._on_state(link, item)
+
+    def _enter(self, link: Link) -> None:
+        """Say again what the broker may have forgotten, and ask the gateways for theirs."""
+        self._is_new_here = False
+        with self._store.read() as connection:
+            marks = stored_watermarks(connection)
+            names = [GatewayTopics(view.site, view.name) for view in list_gateways(connection)]
+        for topics, mark in marks:
+            link.publish(topics.ack, encode(mark), retain=True)
+        for topics in names:
+            # Their own word of what was acknowledged may lie above what this database has since a restore.
+            self._ask_for_birth(link, topics)
+
+    def _on_hub_state(self, claim: Claim, item: Arrived) -> None:
+        if not item.payload:
+            return
+        try:
+            state = decode(item.payload, HubState)
+        except BadMessage as error:
+            log.warning("a hub's state was ignored: %s", error)
+            return
+        if claim.heard(state, retained=item.retained):
+            self._said = None
+
+    def _on_manifest(self, item: Arrived) -> None:
+        # The retained word of this very hub: its count before it was put back to a backup.
+        site = item.topic.split("/")[2]
+        key = self._site_keys().get(site)
+        if key is not None and item.payload and self._count.take_manifest(site, item.payload, key):
+            self._seen_change = -1
 
     def _on_state(self, link: Link, item: Arrived) -> None:
         topic = parse_gateway_topic(item.topic)
         if topic is None or not item.payload:
             return
         site, name, _ = topic
+        keys = self._site_keys()
         with self._store.write() as connection:
             try:
                 state = decode(item.payload, GatewayState)
@@ -147,32 +258,75 @@ class FleetService(Standby):
                 quarantine(connection, item.topic, Fault(item.payload, str(error)), now_ms())
                 return
             number = note_state(connection, site, name, state, now_ms())
-            born = number is not None and state.state == "ready"
-            marks = stored_watermarks(connection, number) if born else []
-        self._ask_again(link, GatewayTopics(site, name), state, dict(marks))
-        for topics, mark in marks:
+            if number is None or state.state != "ready":
+                return
+            topics, mark = GatewayTopics(site, name), None
+            if state.witness:
+                verdict = judge_birth(connection, number, state, now_ms(), twin_quiet_ms=self._twin_quiet_ms)
+                welcome = self._welcome(connection, topics, state, verdict, keys.get(site))
+                mark = msgspec.structs.replace(watermark_of(connection, number, state.epoch), welcome=welcome)
+            else:
+                mark = dict(stored_watermarks(connection, number)).get(topics)
+        if mark is not None:
             link.publish(topics.ack, encode(mark), retain=True)
-        if born:
-            self._seen_change = -1
+        if state.proof is not None and site in keys:
+            self._count.take_proof(site, name, state.proof, keys[site])
+        self._seen_change = -1
+        self._asked_at = 0.0
 
-    def _ask_again(
-        self, link: Link, topics: GatewayTopics, state: GatewayState, marks: dict[GatewayTopics, Watermark]
-    ) -> None:
-        # A gateway that was told more than we hold: this hub was restored from a backup.
-        mark = marks.get(topics)
-        held = mark.upto if mark and mark.epoch == state.epoch else 0
-        if state.state != "ready" or state.acked <= held:
+    def _welcome(
+        self, connection: Connection, topics: GatewayTopics, state: GatewayState, verdict: Verdict, key: bytes | None
+    ) -> Signed:
+        generation = tables.roster_generation
+        newest = select(func.max(generation.c.version)).where(generation.c.site == topics.site)
+        body = encode(
+            Welcome(
+                topics.site,
+                topics.gateway,
+                state.witness,
+                verdict.word,  # type: ignore[arg-type]  # judge_birth knows these three words only
+                state.epoch,
+                verdict.at,
+                now_ms(),
+                connection.scalar(newest) or 0,
+                list(verdict.others),
+            )
+        ).decode()
+        # Without the site's key only `go_on` is believed, as before there was a signature.
+        seal = self._signer.seal(key, WELCOME_PURPOSE + body.encode()).hex() if key is not None else ""
+        return Signed(body, seal)
+
+    def _ask(self, link: Link) -> None:
+        now = time.monotonic()
+        if now - self._asked_at < ASK_SECONDS:
             return
-        log.warning("gateway %s/%s was acknowledged more than is here; it is asked again", topics.site, topics.gateway)
-        correlation = f"{state.epoch}:{held}".encode()
-        command = encode(Command("replay", args={"from": held + 1}))
-        link.publish(
-            topics.command,
-            command,
-            expiry_seconds=REPLAY_EXPIRY_SECONDS,
-            response_topic=topics.reply,
-            correlation=correlation,
-        )
+        self._asked_at = now
+        with self._store.read() as connection:
+            missing = self._asking.missing(connection, now)
+            unborn = self._asking.unborn(connection, now)
+        for topics in unborn:
+            self._ask_for_birth(link, topics)
+        for wanted in missing:
+            topics = wanted.topics
+            log.warning(
+                "events %s to %s of gateway %s/%s are not here; it is asked again",
+                wanted.first,
+                wanted.last,
+                topics.site,
+                topics.gateway,
+            )
+            correlation = f"{wanted.epoch}:{wanted.first - 1}".encode()
+            args = {"from": wanted.first, "to": wanted.last, "epoch": wanted.epoch}
+            link.publish(
+                topics.command,
+                encode(Command("replay", args=args)),
+                expiry_seconds=REPLAY_EXPIRY_SECONDS,
+                response_topic=topics.reply,
+                correlation=correlation,
+            )
+
+    def _ask_for_birth(self, link: Link, topics: GatewayTopics) -> None:
+        link.publish(topics.command, encode(Command("rebirth")), expiry_seconds=REPLAY_EXPIRY_SECONDS)
 
     def _on_reply(self, item: Arrived) -> None:
         topic = parse_gateway_topic(item.topic)
@@ -200,7 +354,14 @@ class FleetService(Standby):
             sites = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
         for site, key_file in sites:
             try:
-                published = refresh(self._store, site, self._signer, Path(key_file), resend=site in self._resend)
+                published = refresh(
+                    self._store,
+                    site,
+                    self._signer,
+                    Path(key_file),
+                    resend=site in self._resend,
+                    floor=self._count.floor(site),
+                )
             except StoreUnavailable:
                 raise
             except TapgateError as error:

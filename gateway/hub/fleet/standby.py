@@ -50,6 +50,8 @@ class Standby(abc.ABC):
                 # Once an outage; the others of this process say it too.
                 log.log(logging.DEBUG if waits else logging.WARNING, "%s waits: %s", self._name, error)
                 waits = True
+            except Exception:
+                log.exception("%s met a fault of its own; it begins again", self._name)
             self._stopping.wait(LOOK_SECONDS)
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ import importlib
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class AmqpQuorum:
             answers is taken; it is never logged. A comma in a password is written %2C.
         broker: the same RabbitMQ as MQTT, all its nodes, for the watermarks.
         worker: stable over restarts and different for each worker.
+        fence: returns why no events may be taken now, None when they may; asked about once a second.
         beat: called whenever the loop turns; feeds the watchdog.
         on_commit: told of every commit after it is durable; must not wait and must not raise.
 
@@ -77,9 +79,12 @@ class AmqpQuorum:
         worker: str,
         committer: Committer,
         *,
+        fence: Callable[[], str | None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
         on_commit: Callable[[Committed], None] = lambda _committed: None,
     ) -> None:
+        self._fence = fence
+        self._fence_at = 0.0
         try:
             self._pika: Any = importlib.import_module("pika")
         except ModuleNotFoundError:
@@ -113,9 +118,15 @@ class AmqpQuorum:
         while not self._stopping.is_set():
             self._beat()
             try:
-                self._serve()
+                if (why := self._fence()) is None:
+                    self._serve()
+                else:
+                    log.warning("the ingest takes nothing: %s", why)
             except (self._pika.exceptions.AMQPError, OSError) as error:
                 log.warning("RabbitMQ: %s; next try in %.0f s", type(error).__name__, _RECONNECT_SECONDS)
+            except Exception:
+                # Nothing that was under way is acknowledged: RabbitMQ gives it again.
+                log.exception("the ingest met a fault of its own; it goes on")
             finally:
                 self._consuming = False
                 for waiting in self._waiting.values():
@@ -131,6 +142,10 @@ class AmqpQuorum:
             self._consuming = True
             while not self._stopping.is_set():
                 self._beat()
+                if time.monotonic() - self._fence_at > _IDLE_SECONDS:
+                    self._fence_at = time.monotonic()
+                    if self._fence() is not None:
+                        return
                 self._flush()
                 connection.process_data_events(time_limit=0 if any(self._waiting.values()) else _IDLE_SECONDS)
                 if self._cancelled or not all(channel.is_open for channel in channels.values()):

@@ -1,17 +1,17 @@
 """The one transaction of the ingest: a batch of messages in, rows and watermarks out.
 
 Law of this file: `(gateway, epoch, seq)` is counted once. Events are inserted or already there; what cannot be an event
-is quarantined with its bytes; the watermark moves in the same transaction, over numbers that are now held. Only when
-`commit` has returned may a message be acknowledged and a watermark be sent.
+is quarantined with its bytes; the watermark moves in the same transaction, over numbers that are now held. An event
+with other bytes than those held under its number, or that does not follow from the one before, is quarantined and moves
+no watermark. Only when `commit` has returned may a message be acknowledged and a watermark be sent.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import UNSET
@@ -21,8 +21,11 @@ from sqlalchemy.exc import DBAPIError
 from gateway.access.event import Event
 from gateway.access.suspicion import read_suspicion
 from gateway.errors import StoreUnavailable
-from gateway.hub.ingest.marks import MarkKey, Touched, lock_marks, move_marks
+from gateway.hub.ingest.forks import is_lost, refuse_forks
+from gateway.hub.ingest.marks import MAX_NEW_EPOCHS, Mark, MarkKey, Touched, lock_marks, move_marks
+from gateway.hub.ingest.moved import is_copy, keep_copy, known_elsewhere
 from gateway.hub.ingest.parse import Fault, Incoming, Reading, read_message
+from gateway.hub.ingest.quarantine import quarantine
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.holders import Holders
@@ -96,7 +99,10 @@ class Committer:
                 done, known = self._write(connection, readings)
         except StoreUnavailable:
             raise
-        except (DBAPIError, ValueError, OverflowError) as error:
+        except Exception as error:
+            # Whatever it is, it lies in one message: that one is set aside and the others go on.
+            if not isinstance(error, DBAPIError | ValueError | OverflowError):
+                log.exception("the ingest met a fault of its own")
             return self._commit_apart(readings, error)
         # Ids made in a transaction that was rolled back must not be remembered, so the cache learns only here.
         self._gateways.update(known)
@@ -111,19 +117,22 @@ class Committer:
         (reading,) = readings
         if not reading.events:
             raise StoreUnavailable(f"The hub's database refuses to write ({type(error).__name__}).") from error
-        log.error("the database refused a message (%s), its events are quarantined", type(error).__name__)
-        why = f"The database refused this event ({type(error).__name__})."
+        log.error("a message could not be taken (%s), its events are quarantined", type(error).__name__)
+        why = f"The hub could not take this event ({type(error).__name__})."
         reading.faults += [Fault(raw, why, event.epoch, event.seq) for event, _, raw in reading.events]
+        reading.copies = []
         reading.events = []
         return self._commit([reading])
 
     def _write(self, connection: Connection, readings: list[Reading]) -> tuple[Committed, dict[tuple[str, str], int]]:
         done = Committed(committed_ms=now_ms())
         known = self._find_gateways(connection, readings)
-        touched = _touch(readings, known)
-        marks = lock_marks(connection, touched, done.committed_ms)
-        self._write_events(connection, readings, known, done)
+        marks = lock_marks(connection, _keys(readings, known), done.committed_ms, also=_first_keys(readings, known))
+        _refuse_new_epochs(readings, known, marks)
+        refuse_forks(connection, readings, known, marks)
+        self._write_events(connection, readings, known, marks, done)
         self._write_faults(connection, readings, done)
+        touched = _touch(readings, known)
         done.watermarks = move_marks(connection, touched, marks, done.committed_ms)
         _note_gateways(connection, readings, known)
         return done, known
@@ -144,26 +153,54 @@ class Committer:
         return known
 
     def _write_events(
-        self, connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int], done: Committed
+        self,
+        connection: Connection,
+        readings: list[Reading],
+        known: dict[tuple[str, str], int],
+        marks: dict[MarkKey, Mark],
+        done: Committed,
     ) -> None:
-        holders = Holders.load(connection, _strangers(readings))
-        rows: list[tuple[Any, ...]] = []
-        for reading in readings:
-            if not reading.events:
-                continue
-            assert reading.gateway is not None
-            gateway = known[reading.site, reading.gateway]
-            for event, at_ms, raw in reading.events:
-                rows.append(_row(reading, gateway, event, at_ms, raw, holders, done.committed_ms))
-                if self._tell:
-                    person = rows[-1][13]
-                    done.events.append(Fresh(reading.site, reading.gateway, reading.historical, event, person))
-        if not rows:
+        if not any(reading.events for reading in readings):
             return
-        done.fresh = self._writer.insert(connection, rows)
-        done.again = len(rows) - done.fresh
+        holders = Holders.load(connection, _strangers(readings))
+        direct = [
+            ((_number(reading, known), event.epoch, event.seq), raw)
+            for reading in readings
+            for event, _, raw in reading.events
+            if event.was is UNSET
+        ]
+        elsewhere = known_elsewhere(connection, direct)
+        for moved in (False, True):
+            # What was moved comes after the rest, so that it meets its first copy in the same batch too.
+            rows: list[tuple[Any, ...]] = []
+            for reading in readings:
+                if not reading.events:
+                    continue
+                gateway, kept = _number(reading, known), []
+                for event, at_ms, raw in reading.events:
+                    if (event.was is not UNSET) != moved:
+                        kept.append((event, at_ms, raw))
+                        continue
+                    key = (gateway, event.epoch, event.seq)
+                    if is_copy(connection, gateway, event, raw) if moved else key in elsewhere:
+                        keep_copy(connection, gateway, event, raw)
+                        reading.copies.append((event, raw))
+                        done.again += 1
+                        continue
+                    kept.append((event, at_ms, raw))
+                    rows.append(_row(reading, gateway, event, at_ms, raw, holders, done.committed_ms))
+                    if self._tell:
+                        person = rows[-1][13]
+                        done.events.append(
+                            Fresh(reading.site, reading.gateway or "", reading.historical, event, person)
+                        )
+                reading.events = kept
+            if rows:
+                fresh = self._writer.insert(connection, rows)
+                done.fresh += fresh
+                done.again += len(rows) - fresh
         if done.again:
-            held = self._find_twins(connection, readings, known)
+            held = self._find_twins(connection, readings, known, marks)
             done.events = [
                 item
                 for item in done.events
@@ -171,54 +208,38 @@ class Committer:
             ]
 
     def _find_twins(
-        self, connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]
+        self,
+        connection: Connection,
+        readings: list[Reading],
+        known: dict[tuple[str, str], int],
+        marks: dict[MarkKey, Mark],
     ) -> dict[MarkKey, dict[int, tuple[bytes, int]]]:
         # A re-sent event has the bytes of its first copy. Other bytes under a used number mean that a journal was
         # rewritten or restored; the first copy stands and the second is kept as evidence.
         sent: dict[MarkKey, list[tuple[Reading, int, bytes]]] = defaultdict(list)
         for reading in readings:
             for event, _, raw in reading.events:
-                assert reading.gateway is not None
-                sent[known[reading.site, reading.gateway], event.epoch].append((reading, event.seq, raw))
+                sent[_number(reading, known), event.epoch].append((reading, event.seq, raw))
         held = {}
         for (gateway, epoch), copies in sent.items():
             first = self._writer.held(connection, gateway, epoch, [seq for _, seq, _ in copies])
             held[gateway, epoch] = first
             for reading, seq, raw in copies:
-                if first[seq][0] != raw:
-                    why = f"Event {seq} of epoch {epoch} is already here with other bytes."
-                    reading.faults.append(Fault(raw, why, epoch, seq))
+                if first[seq][0] == raw or is_lost(raw):
+                    # Of an event that its card lost since, the hub has the better copy.
+                    continue
+                why = f"Event {seq} of epoch {epoch} is already here with other bytes."
+                reading.faults.append(Fault(raw, why, epoch, seq, covers=False))
+                marks[gateway, epoch].fork_at(seq)
         return held
 
     def _write_faults(self, connection: Connection, readings: list[Reading], done: Committed) -> None:
         for reading in readings:
-            for fault in reading.faults:
+            for place, fault in enumerate(reading.faults):
                 done.quarantined += 1
-                quarantine(connection, reading.incoming.topic, fault, done.committed_ms)
-
-
-def quarantine(connection: Connection, topic: str, fault: Fault, at_ms: int) -> None:
-    """Keep bytes that could not be used; the same bytes again only raise the count."""
-    digest = hashlib.sha256(topic.encode() + b"\0" + fault.payload).hexdigest()
-    fresh = insert_if_new(
-        connection,
-        tables.quarantine,
-        {
-            "topic": topic,
-            "epoch": fault.epoch,
-            "seq": fault.seq,
-            "payload": fault.payload,
-            "why": fault.why,
-            "digest": digest,
-            "count": 1,
-            "first_ms": at_ms,
-            "last_ms": at_ms,
-        },
-    )
-    if not fresh:
-        table = tables.quarantine
-        changed = {"count": table.c.count + 1, "last_ms": at_ms}
-        connection.execute(update(table).where(table.c.digest == digest).values(changed))
+                if not quarantine(connection, reading.incoming.topic, fault, done.committed_ms):
+                    # Its bytes are not here, so its gateway must keep them.
+                    reading.faults[place] = replace(fault, covers=False)
 
 
 def ensure_gateway(connection: Connection, site: str, name: str) -> int:
@@ -230,6 +251,48 @@ def ensure_gateway(connection: Connection, site: str, name: str) -> int:
     return int(found)
 
 
+def _number(reading: Reading, known: dict[tuple[str, str], int]) -> int:
+    assert reading.gateway is not None
+    return known[reading.site, reading.gateway]
+
+
+def _keys(readings: list[Reading], known: dict[tuple[str, str], int]) -> set[MarkKey]:
+    keys: set[MarkKey] = set()
+    for reading in readings:
+        if reading.gateway is None or (reading.site, reading.gateway) not in known:
+            continue
+        gateway = known[reading.site, reading.gateway]
+        keys |= {(gateway, event.epoch) for event, _, _ in reading.events}
+        keys |= {(gateway, fault.epoch) for fault in reading.faults if fault.epoch and fault.seq is not None}
+    return keys
+
+
+def _first_keys(readings: list[Reading], known: dict[tuple[str, str], int]) -> set[MarkKey]:
+    # Locked too, so that an event and its moved copy are never committed by two workers at once.
+    return {
+        (_number(reading, known), event.was.epoch)
+        for reading in readings
+        for event, _, _ in reading.events
+        if event.was is not UNSET
+    }
+
+
+def _refuse_new_epochs(readings: list[Reading], known: dict[tuple[str, str], int], marks: dict[MarkKey, Mark]) -> None:
+    for reading in readings:
+        if reading.gateway is None or (reading.site, reading.gateway) not in known:
+            continue
+        gateway = known[reading.site, reading.gateway]
+        refused = [item for item in reading.events if (gateway, item[0].epoch) not in marks]
+        if refused:
+            reading.events = [item for item in reading.events if (gateway, item[0].epoch) in marks]
+            why = f"This gateway began more than {MAX_NEW_EPOCHS} journals within a day."
+            reading.faults += [Fault(raw, why, event.epoch, event.seq, covers=False) for event, _, raw in refused]
+        reading.faults = [
+            item if item.epoch is None or (gateway, item.epoch) in marks else replace(item, covers=False)
+            for item in reading.faults
+        ]
+
+
 def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[MarkKey, Touched]:
     touched: dict[MarkKey, Touched] = {}
     for reading in readings:
@@ -237,15 +300,16 @@ def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[M
             continue
         gateway = known[reading.site, reading.gateway]
         topics = GatewayTopics(reading.site, reading.gateway)
-        for event, _, _ in reading.events:
+        came = [(event, raw) for event, _, raw in reading.events] + reading.copies
+        for event, raw in sorted(came, key=lambda item: item[0].seq):
             # Taken out and put back, so that the epoch heard last stands last.
             entry = touched.pop((gateway, event.epoch), None) or Touched(topics)
             touched[gateway, event.epoch] = entry
-            entry.seqs.append(event.seq)
+            entry.raws[event.seq] = raw
         for fault in reading.faults:
-            if fault.epoch is not None and fault.seq is not None:
+            if fault.epoch is not None and fault.seq is not None and fault.covers:
                 entry = touched.setdefault((gateway, fault.epoch), Touched(topics))
-                entry.seqs.append(fault.seq)
+                entry.raws[fault.seq] = fault.payload
                 entry.rejected.append(Rejected(fault.seq, fault.why))
     return touched
 

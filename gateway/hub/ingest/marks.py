@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
+from gateway.hub.ingest.links import held_bytes, link_of
 from gateway.hub.store import tables
 from gateway.hub.store.rows import insert_if_new
 from gateway.link.messages import Rejected, Watermark
 from gateway.link.topics import GatewayTopics
 from gateway.link.watermark import Coverage
 
+log = logging.getLogger(__name__)
+
 Range = tuple[int, int]
 MarkKey = tuple[int, str]
-_Mark = tuple[int, list[Range], list[Rejected]]
+MAX_NEW_EPOCHS = 50
+_DAY_MS = 86_400_000
 _REJECTED_SHOWN = 20
 _RANGES_SENT = 50
 
 
 @dataclass(slots=True)
 class Touched:
-    """What a batch says about one epoch of one gateway."""
+    """What a batch says about one epoch of one gateway: the bytes by number, events and quarantined ones."""
 
     topics: GatewayTopics
-    seqs: list[int] = field(default_factory=list)
+    raws: dict[int, bytes] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mark:
+    """One row of `mark` while it is locked."""
+
+    upto: int
+    have: list[Range]
+    rejected: list[Rejected]
+    link: str
+    strict: bool
+    forked: int | None
+    changed: bool = False
+
+    def holds(self, seq: int) -> bool:
+        return Coverage(self.upto, self.have).covers(seq, seq)
+
+    def fork_at(self, seq: int) -> None:
+        """Note that something came at a number which is not of the history that is held."""
+        self.forked = seq if self.forked is None else min(seq, self.forked)
+        self.changed = True
 
 
 def advance(upto: int, have: Iterable[Range], seqs: Iterable[int]) -> tuple[int, list[Range]]:
@@ -57,56 +83,92 @@ def _runs(ordered: list[int]) -> list[Range]:
     return runs
 
 
-def lock_marks(connection: Connection, touched: Iterable[MarkKey], at_ms: int) -> dict[MarkKey, _Mark]:
+def lock_marks(
+    connection: Connection, touched: Iterable[MarkKey], at_ms: int, *, also: Iterable[MarkKey] = ()
+) -> dict[MarkKey, Mark]:
     """Lock and read the marks of a batch, adding those that are new.
 
     Locked in key order and before any event is written, so that two workers never wait for each other in a circle.
+
+    Args:
+        also: marks that are locked when they exist and not returned.
+
+    Returns:
+        The marks; without those of journals that a gateway may not begin today, because it began MAX_NEW_EPOCHS.
     """
     table = tables.mark
-    marks: dict[MarkKey, _Mark] = {}
-    for gateway, epoch in sorted(touched):
+    marks: dict[MarkKey, Mark] = {}
+    wanted_keys = set(touched)
+    for gateway, epoch in sorted(wanted_keys | set(also)):
         wanted = (
-            select(table.c.upto, table.c.have, table.c.rejected)
+            select(table.c.upto, table.c.have, table.c.rejected, table.c.link, table.c.strict, table.c.forked)
             .where(table.c.gateway == gateway, table.c.epoch == epoch)
             .with_for_update()
         )
         row = connection.execute(wanted).one_or_none()
+        if (gateway, epoch) not in wanted_keys:
+            continue
         if row is None:
-            # The first journal of a gateway is taken as it is; a later one is a new card or a new Pi, and somebody has
-            # to say that this is right.
-            is_first = connection.scalar(select(table.c.epoch).where(table.c.gateway == gateway).limit(1)) is None
-            empty = {"upto": 0, "have": "[]", "rejected": "[]", "changed_ms": at_ms, "first_ms": at_ms, "verified": 0}
-            empty |= {"accepted_ms": at_ms, "accepted_by": "hub"} if is_first else {}
-            insert_if_new(connection, table, {"gateway": gateway, "epoch": epoch, **empty})
+            if not add_mark(connection, gateway, epoch, at_ms):
+                continue
             row = connection.execute(wanted).one()
-        marks[gateway, epoch] = (row.upto, _decode_ranges(row.have), _decode_rejected(row.rejected))
+        marks[gateway, epoch] = Mark(
+            row.upto, read_ranges(row.have), _decode_rejected(row.rejected), row.link, row.strict, row.forked
+        )
     return marks
 
 
+def add_mark(connection: Connection, gateway: int, epoch: str, at_ms: int, *, strict: bool = False) -> bool:
+    """Add the mark of a journal that is heard for the first time; False when its gateway began too many today."""
+    table = tables.mark
+    mine = table.c.gateway == gateway
+    began = select(func.count()).where(mine, table.c.first_ms > at_ms - _DAY_MS)
+    if (connection.scalar(began) or 0) >= MAX_NEW_EPOCHS:
+        log.error(
+            "gateway %s began more than %s journals within a day; no further one is taken", gateway, MAX_NEW_EPOCHS
+        )
+        return False
+    # The first journal of a gateway is taken as it is; a later one is a new card or a new Pi, and somebody has to say
+    # that this is right.
+    is_first = connection.scalar(select(table.c.epoch).where(mine).limit(1)) is None
+    empty = {"upto": 0, "have": "[]", "rejected": "[]", "changed_ms": at_ms, "first_ms": at_ms, "verified": 0}
+    empty |= {"accepted_ms": at_ms, "accepted_by": "hub"} if is_first else {}
+    insert_if_new(connection, table, {"gateway": gateway, "epoch": epoch, **empty, "link": "", "strict": strict})
+    return True
+
+
+_MOVED = ("upto", "have", "rejected", "changed_ms", "link", "forked")
 _MOVE_MARK = (
     update(tables.mark)
     .where(tables.mark.c.gateway == bindparam("of"), tables.mark.c.epoch == bindparam("in_epoch"))
-    .values({name: bindparam(f"new_{name}") for name in ("upto", "have", "rejected", "changed_ms")})
+    .values({name: bindparam(f"new_{name}") for name in _MOVED})
 )
 
 
 def move_marks(
-    connection: Connection, touched: dict[MarkKey, Touched], marks: dict[MarkKey, _Mark], at_ms: int
+    connection: Connection, touched: dict[MarkKey, Touched], marks: dict[MarkKey, Mark], at_ms: int
 ) -> list[tuple[GatewayTopics, Watermark]]:
     """Advance the locked marks over what is now held; return the watermarks to send once this is committed."""
     moves = []
     watermarks = []
-    for (gateway, epoch), entry in touched.items():
-        old_upto, old_have, old_rejected = marks[gateway, epoch]
-        upto, have = advance(old_upto, old_have, entry.seqs)
-        news = [item for item in entry.rejected if item not in old_rejected]
-        rejected = (old_rejected + news)[-_REJECTED_SHOWN:]
-        watermarks.append((entry.topics, Watermark(epoch, upto, have[:_RANGES_SENT], rejected)))
-        if (upto, have, rejected) != (old_upto, old_have, old_rejected):
-            move = {"of": gateway, "in_epoch": epoch, "new_upto": upto, "new_changed_ms": at_ms}
-            move["new_have"] = msgspec.json.encode(have).decode()
-            move["new_rejected"] = msgspec.json.encode(rejected).decode()
-            moves.append(move)
+    for key in [*touched, *(key for key, mark in marks.items() if key not in touched and mark.changed)]:
+        old, entry = marks[key], touched.get(key)
+        upto, have, rejected, link = old.upto, old.have, old.rejected, old.link
+        if entry is not None:
+            upto, have = advance(old.upto, old.have, entry.raws)
+            news = [item for item in entry.rejected if item not in old.rejected]
+            rejected = (old.rejected + news)[-_REJECTED_SHOWN:]
+            if upto != old.upto:
+                raw = entry.raws.get(upto) or held_bytes(connection, *key, [upto]).get(upto)
+                link = link_of(raw) if raw is not None else ""
+            watermarks.append((entry.topics, Watermark(key[1], upto, have[:_RANGES_SENT], rejected, link)))
+        if not old.changed and (upto, have, rejected, link) == (old.upto, old.have, old.rejected, old.link):
+            continue
+        move = {"of": key[0], "in_epoch": key[1], "new_upto": upto, "new_changed_ms": at_ms, "new_link": link}
+        move["new_have"] = msgspec.json.encode(have).decode()
+        move["new_rejected"] = msgspec.json.encode(rejected).decode()
+        move["new_forked"] = old.forked
+        moves.append(move)
     if moves:
         connection.execute(_MOVE_MARK, moves)
     return watermarks
@@ -119,7 +181,7 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
     """
     table, owner = tables.mark, tables.gateway
     wanted = (
-        select(owner.c.site, owner.c.name, table.c.epoch, table.c.upto, table.c.have, table.c.rejected)
+        select(owner.c.site, owner.c.name, table.c.epoch, table.c.upto, table.c.have, table.c.rejected, table.c.link)
         .join_from(table, owner, owner.c.id == table.c.gateway)
         .order_by((table.c.epoch == owner.c.epoch).desc(), table.c.changed_ms.desc())
     )
@@ -127,28 +189,44 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
         wanted = wanted.where(owner.c.id == gateway)
     newest: dict[GatewayTopics, Watermark] = {}
     for row in connection.execute(wanted):
-        have = _decode_ranges(row.have)[:_RANGES_SENT]
+        have = read_ranges(row.have)[:_RANGES_SENT]
         rejected = _decode_rejected(row.rejected)
-        newest.setdefault(GatewayTopics(row.site, row.name), Watermark(row.epoch, row.upto, have, rejected))
+        mark = Watermark(row.epoch, row.upto, have, rejected, row.link)
+        newest.setdefault(GatewayTopics(row.site, row.name), mark)
     return list(newest.items())
+
+
+def watermark_of(connection: Connection, gateway: int, epoch: str) -> Watermark:
+    """Return the stored watermark of one journal, an empty one where nothing is held."""
+    table = tables.mark
+    wanted = select(table.c.upto, table.c.have, table.c.rejected, table.c.link)
+    row = connection.execute(wanted.where(table.c.gateway == gateway, table.c.epoch == epoch)).one_or_none()
+    if row is None:
+        return Watermark(epoch, 0)
+    have = read_ranges(row.have)[:_RANGES_SENT]
+    return Watermark(epoch, row.upto, have, _decode_rejected(row.rejected), row.link)
 
 
 def skip_lost(connection: Connection, gateway: int, epoch: str, before: int, at_ms: int) -> tuple[int, int] | None:
     """Move a mark over events below `before` that its gateway no longer has; return their range, None without any."""
     key = (gateway, epoch)
     marks = lock_marks(connection, [key], at_ms)
-    upto, have, _ = marks[key]
-    if before <= upto + 1:
+    if key not in marks or before <= marks[key].upto + 1:
         return None
+    upto, have = marks[key].upto, marks[key].have
     coverage = Coverage(upto, have)
     coverage.add(1, before - 1)
+    raw = held_bytes(connection, gateway, epoch, [coverage.upto]).get(coverage.upto)
     values = {"upto": coverage.upto, "have": msgspec.json.encode(coverage.have).decode(), "changed_ms": at_ms}
+    # Nobody knows the bytes of what is lost, so nothing can be said of the event after it.
+    values["link"] = link_of(raw) if raw is not None else ""
     table = tables.mark
     connection.execute(update(table).where(table.c.gateway == gateway, table.c.epoch == epoch).values(values))
     return upto + 1, before - 1
 
 
-def _decode_ranges(text: str) -> list[Range]:
+def read_ranges(text: str) -> list[Range]:
+    """Read the column `have`."""
     return msgspec.json.decode(text, type=list[Range])
 
 

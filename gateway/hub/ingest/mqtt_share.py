@@ -2,7 +2,9 @@
 
 Two connections: live taps must not queue behind a drain, so the backlog has its own connection with a small receive
 maximum. One thread owns both: it collects what has arrived, without a timer, commits, acknowledges, sends watermarks.
-While the database is away nothing is acknowledged, and the receive maximum makes the broker wait.
+While the database is away nothing is acknowledged, and the receive maximum makes the broker wait. The sessions end with
+their connections and a worker that stops leaves its share first: a broker goes on giving messages to the session of a
+worker that is gone, and gateways send what nobody took again anyway.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +30,7 @@ from gateway.hub.ingest.engine import (
 )
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store.engine import now_ms
-from gateway.link.client import Arrived, Connected, Disconnected, Link, Published
+from gateway.link.client import Arrived, Connected, Disconnected, Link, Published, Unsubscribed
 from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 # One share name a filter: rumqttd keeps one queue a name, and spins when its members want different filters.
 LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
 _IDLE_SECONDS = 1.0
+_LEAVE_SECONDS = 5.0
+_LEAVE_TICK_SECONDS = 0.05
 
 
 class _Labelled(queue.SimpleQueue[Any]):
@@ -53,7 +58,8 @@ class MqttShare:
     """One ingest worker.
 
     Args:
-        worker: stable over restarts and different for each worker; the broker keeps what it owes under this name.
+        worker: stable over restarts and different for each worker.
+        fence: returns why no events may be taken now, None when they may; asked about once a second.
         beat: called whenever the loop turns, at least every few seconds; feeds the watchdog.
         on_commit: told of every commit after it is durable; must not wait and must not raise.
     """
@@ -64,9 +70,14 @@ class MqttShare:
         worker: str,
         committer: Committer,
         *,
+        fence: Callable[[], str | None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
         on_commit: Callable[[Committed], None] = lambda _committed: None,
     ) -> None:
+        self._fence = fence
+        self._shares, self._leaving = False, 0
+        self._fence_seen: str | None = None
+        self._fence_at = 0.0
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
         self._links = {
@@ -74,6 +85,7 @@ class MqttShare:
                 broker,
                 f"{worker}-{label}",
                 manual_ack=True,
+                session_expiry_seconds=0,
                 receive_maximum=window,
                 inbox=_Labelled(label, self._inbox),
             )
@@ -89,13 +101,18 @@ class MqttShare:
     def connected(self) -> bool:
         return all(link.connected for link in self._links.values())
 
+    @property
+    def takes_share(self) -> bool:
+        """Tell whether this worker takes events: it does not while another hub serves the broker."""
+        return self._shares
+
     def start(self) -> None:
         for link in self._links.values():
             link.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the commit under way, then leave; what was not acknowledged comes again to another worker."""
+        """Leave the share, commit what has arrived, then end."""
         self._stopping.set()
         self._thread.join(30)
         for link in self._links.values():
@@ -103,15 +120,62 @@ class MqttShare:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._turn()
+        # What the broker has sent before it took the worker out is committed; nothing comes after its answer.
+        self._leave()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        while time.monotonic() < deadline and (any(self._waiting.values()) or (self._leaving and self.connected)):
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
             self._beat()
+            self._look_at_fence()
             batch = self._collect()
             if batch:
                 self._commit(batch)
+        except Exception:
+            # Nothing of the batch is acknowledged, so nothing is lost: the gateways send it again.
+            log.exception("the ingest met a fault of its own; it goes on")
+            self._stopping.wait(_IDLE_SECONDS)
+
+    def _look_at_fence(self) -> None:
+        now = time.monotonic()
+        if self._stopping.is_set() or now - self._fence_at < _IDLE_SECONDS:
+            return
+        self._fence_at = now
+        why = self._fence()
+        if why != self._fence_seen:
+            if why is not None:
+                log.warning("the ingest takes nothing: %s", why)
+            self._fence_seen = why
+        if why is None and not self._shares:
+            self._shares = True
+            for label, link in self._links.items():
+                if link.connected:
+                    self._join(label)
+        elif why is not None and self._shares:
+            self._leave()
+            for waiting in self._waiting.values():
+                # Not acknowledged and not committed: the gateways send it again, to the hub that serves.
+                waiting.clear()
+
+    def _join(self, label: str) -> None:
+        self._links[label].subscribe([self._topics[label]])
+        log.info("ingest %s: takes its share", label)
+
+    def _leave(self) -> None:
+        self._shares = False
+        for label, link in self._links.items():
+            if link.connected:
+                link.unsubscribe([self._topics[label]])
+                self._leaving += 1
 
     def _collect(self) -> list[tuple[str, Arrived]]:
         # A broker may send more than the receive maximum when it resumes a session (mosquitto 2.0 does), so the order
         # of arrival is not trusted: live messages first, then as much backlog as keeps the next commit short.
-        self._take_all(_IDLE_SECONDS if not any(self._waiting.values()) else 0)
+        idle = _LEAVE_TICK_SECONDS if self._stopping.is_set() else _IDLE_SECONDS
+        self._take_all(idle if not any(self._waiting.values()) else 0)
         batch: list[tuple[str, Arrived]] = []
         size = 0
         for label, limit in (("live", BATCH_BYTES), ("backlog", BACKLOG_BYTES)):
@@ -134,9 +198,12 @@ class MqttShare:
         except queue.Empty:
             return
 
-    def _on_link(self, label: str, item: Connected | Disconnected | Published) -> None:
-        if isinstance(item, Connected):
-            self._links[label].subscribe([self._topics[label]])
+    def _on_link(self, label: str, item: Connected | Disconnected | Published | Unsubscribed) -> None:
+        if isinstance(item, Unsubscribed):
+            self._leaving -= 1
+        elif isinstance(item, Connected):
+            if self._shares:
+                self._join(label)
             self._outgoing.flush(self._links["live"])
         elif isinstance(item, Disconnected):
             # What was not acknowledged comes again; holding it here would only grow.

@@ -20,7 +20,8 @@ from gateway.access.event import Event, decode_event, split_events
 from gateway.errors import BadMessage
 from gateway.link.topics import parse_gateway_topic
 
-MAX_SEQ = 1 << 62
+MAX_SEQ = 1 << 53
+_LAST_MS = 4_102_444_800_000  # 2100-01-01; later years overflow what reads them
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _CARD_KEY = re.compile(r"[0-9a-f]{32}")
 _PERSON = re.compile(r"p_[0-9a-f]{16}")
@@ -40,17 +41,26 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Bytes that are not an event of this gateway; `epoch` and `seq` are None where they cannot be read."""
+    """Bytes that are not an event of this gateway; `epoch` and `seq` are None where they cannot be read.
+
+    Attributes:
+        covers: whether the watermark counts the number. Not for an event of a forked history: its gateway must keep it.
+    """
 
     payload: bytes
     why: str
     epoch: str | None = None
     seq: int | None = None
+    covers: bool = True
 
 
 @dataclass(slots=True)
 class Reading:
-    """What one message holds; `gateway` None when its topic is none of ours."""
+    """What one message holds; `gateway` None when its topic is none of ours.
+
+    Attributes:
+        copies: events that are held under another number already; the commit sorts them out.
+    """
 
     incoming: Incoming
     site: str = ""
@@ -58,6 +68,7 @@ class Reading:
     historical: bool = False
     events: list[tuple[Event, int, bytes]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    copies: list[tuple[Event, bytes]] = field(default_factory=list)
 
 
 class _Claim(msgspec.Struct):
@@ -113,7 +124,10 @@ def _check(event: Event, gateway: str) -> int:
         raise BadMessage("This event's time is not of the form 2026-11-22T08:31:04.123Z.") from None
     if at.tzinfo is not UTC and at.utcoffset() is None:
         raise BadMessage("This event's time does not say that it is UTC.")
-    return round(at.timestamp() * _MILLISECOND)
+    at_ms = round(at.timestamp() * _MILLISECOND)
+    if not 0 <= at_ms < _LAST_MS:
+        raise BadMessage("This event's time lies outside the years 1970 to 2099.")
+    return at_ms
 
 
 def _claim(raw: bytes) -> tuple[str | None, int | None]:

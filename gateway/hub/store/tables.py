@@ -156,7 +156,25 @@ gateway = Table(
     Column("live_ms", BigInteger),
     Column("enrolled_ms", BigInteger),
     Column("certificate_until_ms", BigInteger),
+    Column("witness", String(64)),
+    Column("twin_ms", BigInteger),
+    Column("challenge", String(64)),
+    Column("alarm", Text),
+    Column("alarm_ms", BigInteger),
     UniqueConstraint("site", "name"),
+)
+
+# The boots of each gateway that were heard last, each by its witness. `witness` in `gateway` is the one of the last
+# birth, `twin_ms` when an earlier one last came back after it: two machines with one id.
+witness = Table(
+    "witness",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("witness", String(64), primary_key=True),
+    Column("board", Text, nullable=False),
+    Column("boot", BigInteger, nullable=False),
+    Column("epoch", String(63), nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
 )
 
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
@@ -235,7 +253,10 @@ event = Table(
 
 # The watermark: every seq up to `upto` is an event or quarantined; `have` holds the closed ranges above it (JSON),
 # `rejected` the newest quarantined ones (JSON), both as link.messages.Watermark sends them. The hash chain was followed
-# up to `verified`; an epoch after a gateway's first waits for somebody to accept it.
+# up to `verified`; an epoch after a gateway's first waits for somebody to accept it. `link` is what the event after
+# `upto` must carry as `prev`, empty where unknown. A `strict` epoch is that of a gateway that waits for the hub's
+# welcome: an event that does not follow from the one before is not taken, and `forked` holds the number at which such a
+# one came, until the gateway was answered.
 mark = Table(
     "mark",
     metadata,
@@ -249,6 +270,56 @@ mark = Table(
     Column("verified", BigInteger, nullable=False, server_default="0"),
     Column("accepted_ms", BigInteger),
     Column("accepted_by", Text),
+    Column("link", String(32), nullable=False, server_default=""),
+    Column("strict", Boolean, nullable=False, server_default=false()),
+    Column("forked", BigInteger),
+)
+
+# Events that came in another epoch than their first, by what they were (`epoch`, `seq`, `digest` of what they say): the
+# same one from two copies of a card is counted once. `at_epoch` and `at_seq` are where it is held.
+moved_event = Table(
+    "moved_event",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), primary_key=True),
+    Column("at_epoch", String(63), nullable=False),
+    Column("at_seq", BigInteger, nullable=False),
+)
+
+# An event that is held under another number already: its bytes under this one, for the chain.
+event_copy = Table(
+    "event_copy",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+# One row: which hub this database is, who speaks for it now, and why it may not take events (`fenced`), None if it may.
+hub_claim = Table(
+    "hub_claim",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("instance", String(64), nullable=False),
+    Column("holder", String(64), nullable=False, server_default=""),
+    Column("fenced", Text),
+    Column("changed_ms", BigInteger, nullable=False, server_default="0"),
+    Column("alarm", Text),
+    Column("alarm_ms", BigInteger),
+)
+
+# What the quarantine holds of each gateway (`scope` SITE/GATEWAY, empty for topics of none), and how many came after
+# its quota was used up.
+quarantine_use = Table(
+    "quarantine_use",
+    metadata,
+    Column("scope", String(127), primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
 )
 
 # Where the hash chain of a gateway does not hold: `missing` events `first`..`last` are nowhere, `broken` says that

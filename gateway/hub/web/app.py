@@ -23,7 +23,8 @@ from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_car
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
 from gateway.hub.fleet.chain import accept_journal, list_faults, list_new_journals
-from gateway.hub.fleet.gateways import list_gateways
+from gateway.hub.fleet.claim import hub_alarm
+from gateway.hub.fleet.gateways import ALARM_SHOWN_MS, list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import approve_hold
@@ -202,6 +203,7 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
                 "suspicions": suspicions.list_suspicions(connection, now_ms()),
+                "hub_alarm": hub_alarm(connection, now_ms() - ALARM_SHOWN_MS),
                 "suspicion_days": suspicions.SUSPICION_DAYS,
                 "now_ms": now_ms(),
             }
