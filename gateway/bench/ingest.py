@@ -126,7 +126,14 @@ def _store(folder: Path) -> Store:
     store = open_store("sqlite:///hub.db", folder)
     store.migrate()
     with store.write() as connection:
-        row = {"id": _SITE, "name": "Bench", "timezone": "UTC", "key_file": "none", "edited": False}
+        row = {
+            "id": _SITE,
+            "name": "Bench",
+            "timezone": "UTC",
+            "key_file": "none",
+            "edited": False,
+            "trust_unenrolled": True,
+        }
         if connection.scalar(tables.site.select()) is None:
             connection.execute(tables.site.insert().values(row))
     return store

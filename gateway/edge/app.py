@@ -314,6 +314,7 @@ class Gateway:
             if self.roster_sync:
                 self.roster_sync.start()
             if self.relay:
+                self.relay.set_trust(self.roster.trust)
                 self.relay.announce()
             self.faults.clear(SITE_KEY)
             self._on_change()

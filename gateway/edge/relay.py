@@ -118,8 +118,10 @@ class Relay:
         self._offline_after_seconds = offline_after_seconds
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         will = GatewayState("lost", journal.boot)
+        # A hub's broker takes the certificate's name, SITE/GATEWAY, in any case; an id alone is not unique in a trust.
+        client_id = f"{site}/{gateway_id}"
         self._link = Link(
-            broker, gateway_id, will=Will(self._topics.state, messages.encode(will)), resends=False, inbox=self._inbox
+            broker, client_id, will=Will(self._topics.state, messages.encode(will)), resends=False, inbox=self._inbox
         )
         self._resend_seconds = resend_seconds
         self._outbox = Outbox(journal, resend_seconds)
@@ -179,6 +181,10 @@ class Relay:
         A retained one is kept and sent at every connection; another is dropped while there is none.
         """
         self._inbox.put(_Call(lambda: self._publish(topic, payload, retain)))
+
+    def set_trust(self, trust: Trust) -> None:
+        """Take another trust, once the site key that was missing is there; callable from any thread."""
+        self._inbox.put(_Call(lambda: setattr(self._standing, "trust", trust)))
 
     def announce(self) -> None:
         """Publish the birth message again, for instance because another roster is in force."""

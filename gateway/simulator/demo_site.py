@@ -105,6 +105,7 @@ id = "{SITE}"
 name = "St Mary's"
 site_key_file = "site.key"
 
+{"".join(f'[[site.gateway]]{chr(10)}id = "{gateway.id}"{chr(10)}' for gateway in GATEWAYS)}
 [[site.source]]
 name = "mis"
 kind = "csv"

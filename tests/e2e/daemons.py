@@ -60,6 +60,7 @@ class House:
         file.write_text(
             f'[hub]\nstate_dir = "{name}"\nbroker = "mqtt://127.0.0.1:{self.broker.port}"\nworker = "{worker}"\n'
             f'signing_key_file = "{name}.key"\n[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\n'
+            "trust_unenrolled = true\n"
         )
         return self._spawn(log, *words, "hub", "--config", str(file))
 

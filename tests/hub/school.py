@@ -113,7 +113,7 @@ class School:
         file = self.folder / f"worker-{number}.toml"
         file.write_text(
             f'[hub]\nstate_dir = "state"\ndatabase = "{self.url}"\nbroker = "mqtt://127.0.0.1:{self.port}"\n'
-            f'worker = "hub-{number}"\n[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\n'
+            f'worker = "hub-{number}"\n[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\ntrust_unenrolled = true\n'
         )
         words = [str(file)] if self.module == TWIN else ["hub", "--config", str(file), "--role", "ingest"]
         with (self.folder / f"worker-{number}.log").open("ab") as log:

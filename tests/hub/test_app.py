@@ -29,6 +29,7 @@ port = 0
 [[site]]
 id = "st-marys"
 site_key_file = "site.key"
+trust_unenrolled = true
 [[site.source]]
 name = "mis"
 kind = "csv"

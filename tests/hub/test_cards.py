@@ -26,6 +26,7 @@ broker = "mqtt://127.0.0.1:1883"
 [[site]]
 id = "st-marys"
 site_key_file = "site.key"
+trust_unenrolled = true
 [[site.source]]
 name = "mis"
 kind = "csv"

@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from gateway.access.event import FIRST_PREV
+from gateway.hub.fleet.enrolment import enrol, revoke
+from gateway.hub.ingest import commit
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store import tables
@@ -195,3 +197,30 @@ def test_more_events_than_one_copy_needs_are_stored_whole_and_again_once(store: 
         rows = connection.execute(select(event.c.raw, event.c.reader).order_by(event.c.seq)).all()
     assert [bytes(row.raw) for row in rows] == raws
     assert rows[0].reader == "tab\t and \\ 1"
+
+
+def test_a_gateway_that_is_not_enrolled_is_heard_by_nobody_and_its_bytes_are_kept(store: Store) -> None:
+    with store.write() as connection:
+        connection.execute(tables.site.update().values(trust_unenrolled=False))
+    committer = Committer(store)
+    stranger = committer.commit([message(tap(1, gateway="gw-stranger"), gateway="gw-stranger")])
+    assert (stranger.fresh, stranger.quarantined, stranger.watermarks) == (0, 1, [])
+    with store.write() as connection:
+        assert enrol(connection, SITE, "gw-canteen", actor="test")
+    assert committer.commit([message(tap(1))]).fresh == 1
+    with store.read() as connection:
+        assert connection.scalars(select(tables.gateway.c.name)).all() == ["gw-canteen"]
+        assert "not enrolled" in str(connection.scalar(select(tables.quarantine.c.why)))
+
+
+def test_a_revoked_gateway_is_taken_in_no_more_within_seconds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.write() as connection:
+        connection.execute(tables.site.update().values(trust_unenrolled=False))
+        enrol(connection, SITE, "gw-canteen", actor="test")
+    committer = Committer(store)
+    assert committer.commit([message(tap(1))]).fresh == 1
+    with store.write() as connection:
+        revoke(connection, SITE, "gw-canteen", actor="test")
+    monkeypatch.setattr(commit, "_ENROLMENT_SECONDS", 0.0)
+    refused = committer.commit([message(tap(2))])
+    assert (refused.fresh, refused.quarantined) == (0, 1)

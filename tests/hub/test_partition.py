@@ -93,7 +93,7 @@ def hub(cable: Cable, tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "site.key").write_text(bytes(range(32)).hex())
     toml.write_text(
         f'[hub]\nstate_dir = "state"\nbroker = "mqtt://127.0.0.1:{PORT}"\n[[site]]\nid = "{SITE}"\n'
-        'site_key_file = "site.key"\n'
+        'site_key_file = "site.key"\ntrust_unenrolled = true\n'
     )
     front = cable.inside(cable.broker)
     worker = [sys.executable, "-m", "gateway", "hub", "--config", str(toml), "--role", "ingest"]

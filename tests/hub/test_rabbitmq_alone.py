@@ -53,6 +53,7 @@ class Hub:
         self.file.write_text(
             f'[hub]\nstate_dir = "state"\nbroker = "mqtt://{nodes}"\ningest = "amqp-quorum"\n'
             f'amqp_url = "{cluster.urls()}"\n[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\n'
+            "trust_unenrolled = true\n"
         )
         self._log = (folder / "hub.log").open("wb")
         words = [sys.executable, "-m", "gateway", "hub", "--config", str(self.file)]

@@ -28,6 +28,7 @@ broker = "mqtt://127.0.0.1:1883"
 id = "st-marys"
 name = "St Mary's"
 site_key_file = "site.key"
+trust_unenrolled = true
 [[site.source]]
 name = "mis"
 kind = "csv"

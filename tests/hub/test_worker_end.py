@@ -30,7 +30,7 @@ def _worker(folder: Path, broker: BrokerSettings, number: int, module: str) -> s
     file = folder / f"worker-{number}.toml"
     file.write_text(
         f'[hub]\nstate_dir = "state"\nbroker = "mqtt://127.0.0.1:{broker.port}"\nworker = "hub-{number}"\n'
-        f'[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\n'
+        f'[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\ntrust_unenrolled = true\n'
     )
     words = [sys.executable, "-m", module, "hub", "--config", str(file), "--role", "ingest"]
     with (folder / f"worker-{number}.log").open("ab") as log:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, update
 
-from gateway.hub.ingest.commit import ensure_gateway
+from gateway.hub.ingest.commit import enrolled_gateway
 from gateway.hub.ingest.marks import stored_watermarks
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
@@ -41,13 +41,13 @@ class GatewayView:
 
 
 def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
-    """Keep a birth or will; return the gateway's number, None when its site is unknown or the word is out of date.
+    """Keep a birth or will; return the gateway's number, None when it is not enrolled or the word is out of date.
 
     A will of an older boot than the last birth is out of date: the broker tells it after the gateway came back.
     """
-    if connection.scalar(select(tables.site.c.id).where(tables.site.c.id == site)) is None:
+    number = enrolled_gateway(connection, site, name)
+    if number is None:
         return None
-    number = ensure_gateway(connection, site, name)
     table = tables.gateway
     boot = connection.scalar(select(table.c.boot).where(table.c.id == number)) or 0
     if state.boot < boot and not (state.state == "ready" and state.witness):

@@ -9,6 +9,7 @@ no watermark. Only when `commit` has returned may a message be acknowledged and 
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,9 @@ from gateway.link.messages import Rejected, Watermark
 from gateway.link.topics import GatewayTopics
 
 log = logging.getLogger(__name__)
+
+# For how long a gateway that was revoked may still be taken in.
+_ENROLMENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Committer:
         self._tell = tell
         self._writer = EventWriter(store)
         self._gateways: dict[tuple[str, str], int] = {}
+        self._gateways_at = time.monotonic()
 
     def commit(self, batch: Sequence[Incoming]) -> Committed:
         """Commit a batch.
@@ -139,16 +144,18 @@ class Committer:
 
     def _find_gateways(self, connection: Connection, readings: list[Reading]) -> dict[tuple[str, str], int]:
         wanted = {(reading.site, reading.gateway) for reading in readings if reading.gateway is not None}
+        if time.monotonic() - self._gateways_at > _ENROLMENT_SECONDS:
+            # Who was revoked meanwhile is taken in no more.
+            self._gateways, self._gateways_at = {}, time.monotonic()
         known = {name: self._gateways[name] for name in wanted if name in self._gateways}
-        missing = sorted(wanted - known.keys())
-        if missing:
-            sites = set(connection.scalars(select(tables.site.c.id)))
-            for site, name in missing:
-                if site in sites:
-                    known[site, name] = ensure_gateway(connection, site, name)
+        for site, name in sorted(wanted - known.keys()):
+            number = enrolled_gateway(connection, site, name)
+            if number is not None:
+                known[site, name] = number
         for reading in readings:
             if reading.gateway is not None and (reading.site, reading.gateway) not in known:
-                reading.faults = [Fault(reading.incoming.payload, f"There is no site {reading.site!r} at this hub.")]
+                why = f"The gateway {reading.site}/{reading.gateway} is not enrolled at this hub."
+                reading.faults = [Fault(reading.incoming.payload, why)]
                 reading.events = []
         return known
 
@@ -242,13 +249,21 @@ class Committer:
                     reading.faults[place] = replace(fault, covers=False)
 
 
-def ensure_gateway(connection: Connection, site: str, name: str) -> int:
-    """Return the number of a gateway of a known site, adding it when it is heard for the first time."""
-    insert_if_new(connection, tables.gateway, {"site": site, "name": name})
+def enrolled_gateway(connection: Connection, site: str, name: str) -> int | None:
+    """Return the number of an enrolled gateway, None for any other.
+
+    Only a site that trusts whatever its broker lets in gets a gateway by being spoken to.
+    """
     table = tables.gateway
-    found = connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))
-    assert found is not None
-    return int(found)
+    here = (table.c.site == site, table.c.name == name)
+    found = connection.execute(select(table.c.id, table.c.enrolled_ms).where(*here)).one_or_none()
+    if found is not None and found.enrolled_ms is not None:
+        return int(found.id)
+    if not connection.scalar(select(tables.site.c.trust_unenrolled).where(tables.site.c.id == site)):
+        return None
+    if found is None:
+        insert_if_new(connection, table, {"site": site, "name": name})
+    return int(connection.execute(select(table.c.id).where(*here)).scalar_one())
 
 
 def _number(reading: Reading, known: dict[tuple[str, str], int]) -> int:
