@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 from gateway.config import load_gateway, read_site_key
+from gateway.edge.dangers import note_dangers
 from gateway.edge.options import reader_options
 from gateway.readers.base import DRIVERS
 from gateway.toml_help import read_marked_text
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _check_hub(path)
     settings = load_gateway(path, tuple(DRIVERS))
     reader_options(settings)
+    note_dangers(settings)
     settings.file.finish()
     for warning in settings.file.warnings:
         print(f"warning: {warning}")
