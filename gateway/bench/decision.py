@@ -79,14 +79,14 @@ def run_bench() -> dict[str, Any]:
         finally:
             gateway.stop()
             peer.close()
-    ours = {"cards": len(entries), "quiet_us": _spread(quiet), "busy_us": _spread(busy)}
-    peers = {"tinydb 4.9 JSONStorage, look-up alone": {"us": _spread(peer_us)}}
+    ours = {"cards": len(entries), "quiet_us": spread(quiet), "busy_us": spread(busy)}
+    peers = {"tinydb 4.9 JSONStorage, look-up alone": {"us": spread(peer_us)}}
     return {
         "name": "decision",
         "unit": "us from UID known to output performed",
         "ours": ours,
         "peers": peers,
-        "ratio": round(_spread(peer_us)["p50"] / _spread(quiet)["p50"]),
+        "ratio": round(spread(peer_us)["p50"] / spread(quiet)["p50"]),
     }
 
 
@@ -132,7 +132,7 @@ def _taps(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:
     return list(stats.output_us)
 
 
-def _address(gateway: Gateway) -> str:
+def address_of(gateway: Gateway) -> str:
     """Return where the pages listen; their process needs a second or two to start."""
     deadline = time.monotonic() + 30
     while gateway.desk is None or gateway.desk.address is None:
@@ -144,7 +144,7 @@ def _address(gateway: Gateway) -> str:
 
 def _busy(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:
     load = subprocess.Popen(
-        [sys.executable, "-c", _LOAD, _address(gateway)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", _LOAD, address_of(gateway)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         assert load.stdout is not None
@@ -157,7 +157,8 @@ def _busy(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:
             load.stdout.close()
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, 99th percentile and maximum."""
     ordered = sorted(values)
     return {
         "p50": round(ordered[len(ordered) // 2], 1),

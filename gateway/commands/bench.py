@@ -21,6 +21,7 @@ BENCHES = {
     "roster": "gateway.bench.roster",
     "ingest": "gateway.bench.ingest",
     "revoke": "gateway.bench.revoke",
+    "siege": "gateway.bench.siege",
 }
 
 

@@ -1,7 +1,8 @@
 """The brake of a reader at which one unknown card after another is held: somebody is guessing numbers.
 
-A known card is always decided. While the brake is on, unknown ones get no answer and no record of their own; they are
-counted, and the count is recorded now and then, so that a guesser fills no journal and learns nothing from the speed.
+A known card is always decided. While the brake is on, one unknown card a second is answered and recorded, as many as a
+queue of pupils holds up whose cards the MIS writes otherwise; the others are counted, and the count is recorded now and
+then, so that a guesser fills no journal.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from dataclasses import dataclass, field
 UNKNOWN_LIMIT = 10
 WINDOW_SECONDS = 60.0
 REPORT_SECONDS = 30.0
+PACE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class _Reader:
     """The unknown cards of one reader; `counted` since the last report, `on` while the brake is."""
 
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=UNKNOWN_LIMIT + 1))
+    times: deque[float] = field(default_factory=deque)
     on: bool = False
     counted: int = 0
     reported_at: float = 0.0
+    answered_at: float = float("-inf")
 
 
 class Brake:
@@ -45,15 +48,20 @@ class Brake:
         with self._lock:
             state = self._readers.setdefault(reader, _Reader())
             state.times.append(now)
+            while now - state.times[0] >= WINDOW_SECONDS or len(state.times) > UNKNOWN_LIMIT + 1:
+                state.times.popleft()
             if state.on:
+                if now - state.answered_at >= PACE_SECONDS:
+                    state.answered_at = now
+                    return False
                 state.counted += 1
                 return True
-            if not _is_full(state, now):
+            if len(state.times) <= UNKNOWN_LIMIT:
                 return False
-            state.on, state.counted, state.reported_at = True, 1, now
+            state.on, state.counted, state.reported_at, state.answered_at = True, 0, now, now
         sentence = f"More than {UNKNOWN_LIMIT} unknown cards in {WINDOW_SECONDS:.0f} s; somebody may be guessing."
         self._report(reader, "brake", sentence)
-        return True
+        return False
 
     def tick(self) -> None:
         """Record what was counted, and release a brake after a quiet while; ask about once a second."""
@@ -79,7 +87,3 @@ class Brake:
         """Name the readers whose brake is on."""
         with self._lock:
             return [reader for reader, state in self._readers.items() if state.on]
-
-
-def _is_full(state: _Reader, now: float) -> bool:
-    return len(state.times) > UNKNOWN_LIMIT and now - state.times[0] <= WINDOW_SECONDS

@@ -116,7 +116,7 @@ def test_an_event_of_another_gateway_than_its_topic_is_refused(store: Store) -> 
 def test_a_site_that_this_hub_does_not_have_gets_no_watermark(store: Store) -> None:
     done = Committer(store).commit([message(tap(1), site="elsewhere")])
     assert done.watermarks == []
-    assert "no site" in _faults(store)[0][1]
+    assert "not enrolled" in _faults(store)[0][1]
 
 
 @pytest.mark.parametrize(

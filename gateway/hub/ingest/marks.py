@@ -22,6 +22,8 @@ Range = tuple[int, int]
 MarkKey = tuple[int, str]
 MAX_NEW_EPOCHS = 50
 _DAY_MS = 86_400_000
+_WARN_EVERY_MS = 600_000
+_warned_ms: dict[int, int] = {}
 _REJECTED_SHOWN = 20
 _RANGES_SENT = 50
 
@@ -99,7 +101,11 @@ def lock_marks(
     table = tables.mark
     marks: dict[MarkKey, Mark] = {}
     wanted_keys = set(touched)
+    known = _known_epochs(connection, {gateway for gateway, _ in wanted_keys})
+    full: set[int] = set()
     for gateway, epoch in sorted(wanted_keys | set(also)):
+        if gateway in full and epoch not in known[gateway]:
+            continue
         wanted = (
             select(table.c.upto, table.c.have, table.c.rejected, table.c.link, table.c.strict, table.c.forked)
             .where(table.c.gateway == gateway, table.c.epoch == epoch)
@@ -110,6 +116,7 @@ def lock_marks(
             continue
         if row is None:
             if not add_mark(connection, gateway, epoch, at_ms):
+                full.add(gateway)
                 continue
             row = connection.execute(wanted).one()
         marks[gateway, epoch] = Mark(
@@ -118,15 +125,28 @@ def lock_marks(
     return marks
 
 
+def _known_epochs(connection: Connection, gateways: set[int]) -> dict[int, set[str]]:
+    table = tables.mark
+    known: dict[int, set[str]] = {gateway: set() for gateway in gateways}
+    for gateway, epoch in connection.execute(
+        select(table.c.gateway, table.c.epoch).where(table.c.gateway.in_(sorted(gateways)))
+    ):
+        known[gateway].add(epoch)
+    return known
+
+
 def add_mark(connection: Connection, gateway: int, epoch: str, at_ms: int, *, strict: bool = False) -> bool:
     """Add the mark of a journal that is heard for the first time; False when its gateway began too many today."""
     table = tables.mark
     mine = table.c.gateway == gateway
     began = select(func.count()).where(mine, table.c.first_ms > at_ms - _DAY_MS)
     if (connection.scalar(began) or 0) >= MAX_NEW_EPOCHS:
-        log.error(
-            "gateway %s began more than %s journals within a day; no further one is taken", gateway, MAX_NEW_EPOCHS
-        )
+        if at_ms - _warned_ms.get(gateway, -_WARN_EVERY_MS) >= _WARN_EVERY_MS:
+            # Whoever forges epochs must not fill the log with them.
+            _warned_ms[gateway] = at_ms
+            log.error(
+                "gateway %s began more than %s journals within a day; no further one is taken", gateway, MAX_NEW_EPOCHS
+            )
         return False
     # The first journal of a gateway is taken as it is; a later one is a new card or a new Pi, and somebody has to say
     # that this is right.
