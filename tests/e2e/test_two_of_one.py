@@ -49,7 +49,7 @@ def test_a_copied_card_in_a_second_machine_loses_no_tap_and_both_say_so(house: H
         time.sleep(0.5)
     for each in (port, other_port):
         wait_until(
-            lambda each=each: "Another gateway uses this id" in str(status(each).get("verdict")),  # type: ignore[misc]
+            lambda each=each: "Another gateway uses this id" in str(status(each).get("attention")),  # type: ignore[misc]
             60,
             "a gateway does not say it",
         )
