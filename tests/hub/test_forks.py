@@ -9,6 +9,7 @@ from gateway.access.event import FIRST_PREV, Was
 from gateway.hub.fleet.chain import list_faults, verify_all
 from gateway.hub.fleet.gateways import note_state
 from gateway.hub.fleet.welcome import judge_birth
+from gateway.hub.ingest import marks
 from gateway.hub.ingest import quarantine as quarantine_module
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.ingest.links import link_of
@@ -187,3 +188,16 @@ def test_an_old_will_stays_out_of_date_and_an_old_image_is_heard(store: Store) -
         assert note_state(connection, SITE, GATEWAY, GatewayState("lost", 3), 0) is None
         assert note_state(connection, SITE, GATEWAY, GatewayState("ready", 3, EPOCH), 0) is None
         assert note_state(connection, SITE, GATEWAY, GatewayState("ready", 3, EPOCH, witness="aa" * 16), 0) is not None
+
+
+def test_twenty_thousand_forged_epochs_are_bounded(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    marks._warned_ms.clear()
+    committer = Committer(store)
+    forged = [tap(1, epoch=f"{number:08x}", gateway="gw-forger") for number in range(20_000)]
+    messages = [message(*forged[at : at + 50], gateway="gw-forger") for at in range(0, len(forged), 50)]
+    for at in range(0, len(messages), 100):
+        committer.commit(messages[at : at + 100])
+    assert committer.commit([message(tap(1))]).fresh == 1
+    with store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(tables.mark)) == MAX_NEW_EPOCHS + 1
+    assert len([record for record in caplog.records if "journals within a day" in record.getMessage()]) == 1

@@ -26,7 +26,7 @@ from gateway.hub.ingest.forks import is_lost, refuse_forks
 from gateway.hub.ingest.marks import MAX_NEW_EPOCHS, Mark, MarkKey, Touched, lock_marks, move_marks
 from gateway.hub.ingest.moved import is_copy, keep_copy, known_elsewhere
 from gateway.hub.ingest.parse import Fault, Incoming, Reading, read_message
-from gateway.hub.ingest.quarantine import quarantine
+from gateway.hub.ingest.quarantine import count_beyond_quota, quarantine, scope_of
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.holders import Holders
@@ -241,12 +241,24 @@ class Committer:
         return held
 
     def _write_faults(self, connection: Connection, readings: list[Reading], done: Committed) -> None:
+        full: set[str] = set()
         for reading in readings:
-            for place, fault in enumerate(reading.faults):
-                done.quarantined += 1
-                if not quarantine(connection, reading.incoming.topic, fault, done.committed_ms):
-                    # Its bytes are not here, so its gateway must keep them.
-                    reading.faults[place] = replace(fault, covers=False)
+            topic = reading.incoming.topic
+            scope = scope_of(topic)
+            done.quarantined += len(reading.faults)
+            kept: list[bool] = []
+            while len(kept) < len(reading.faults) and scope not in full:
+                kept.append(quarantine(connection, topic, reading.faults[len(kept)], done.committed_ms))
+                if not kept[-1]:
+                    full.add(scope)
+            if rest := reading.faults[len(kept) :]:
+                # A flood beyond the quota costs a few statements, however long it is.
+                kept += count_beyond_quota(connection, topic, rest, done.committed_ms)
+            # Where its bytes are not here, its gateway must keep them.
+            reading.faults = [
+                fault if is_kept else replace(fault, covers=False)
+                for fault, is_kept in zip(reading.faults, kept, strict=True)
+            ]
 
 
 def enrolled_gateway(connection: Connection, site: str, name: str) -> int | None:
