@@ -127,7 +127,7 @@ def _site_key(view: GatewayView) -> Verdict | None:
 def _roster_missing(view: GatewayView) -> Verdict | None:
     if view.roster_version is not None:
         return None
-    why = view.roster_fault or "none has arrived from the hub yet."
+    why = view.roster_fault or "None has arrived from the hub yet."
     return Verdict(BAD, "No roster: every tap is denied.", why)
 
 
@@ -224,7 +224,7 @@ def _roster_old(view: GatewayView) -> Verdict | None:
 
 
 def _clock(view: GatewayView) -> Verdict | None:
-    if view.clock_quality != "free":
+    if view.clock_quality != "free" or not view.clock_is_set:
         return None
     remedy = "Taps are kept in order and their times repaired later; check NTP."
     return Verdict(WARN, "The clock is not synchronised.", remedy)
