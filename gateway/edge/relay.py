@@ -118,8 +118,8 @@ class Relay:
         self._offline_after_seconds = offline_after_seconds
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         will = GatewayState("lost", journal.boot)
-        # An id alone is not unique in a trust. A hub's broker puts the certificate's name, SITE/GATEWAY, in its place; the
-        # demo's refuses a client id with a slash, and ids hold no dots.
+        # An id alone is not unique in a trust. A hub's broker puts the certificate's name, SITE/GATEWAY, in its place;
+        # the demo's refuses a client id with a slash, and ids hold no dots.
         client_id = f"{site}.{gateway_id}"
         self._link = Link(
             broker, client_id, will=Will(self._topics.state, messages.encode(will)), resends=False, inbox=self._inbox
