@@ -130,6 +130,8 @@ class SocketsWord(Outbox):
 def spoil(relay: Relay, journal: Journal) -> None:
     """Make a relay that sends without asking for an answer and forgets what it sent, as many in the field do."""
     relay._outbox = SocketsWord(journal, 1.0)
+    # A watermark lets a relay send again what it believed to be there; this one does not listen.
+    relay._on_watermark = lambda _message: None  # type: ignore[method-assign]
     publish = relay._link._client.publish
 
     def unasked(topic: str, payload: bytes, qos: int = 0, **more: Any) -> Any:

@@ -33,7 +33,6 @@ id = "gw-canteen"
 site = "st-marys"
 state_dir = "state"
 site_key_file = "site.key"
-trust_unenrolled = true
 
 [[reader]]
 id = "front-in"
