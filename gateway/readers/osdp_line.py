@@ -83,7 +83,7 @@ class OsdpLine:
         return self._is_open and member in self._called
 
     def enter(self, member: Member) -> None:
-        """Give a member its turns; the first one opens the port.
+        """Serve a member from now on; the first one opens the port.
 
         Raises:
             ReaderOffline: the port cannot be opened.
@@ -100,7 +100,7 @@ class OsdpLine:
         self._open.append(member)
 
     def leave(self, member: Member) -> None:
-        """Take a member's turns away; the last one closes the port. Beside others it goes on being called."""
+        """Stop serving a member; the last one closes the port. While others remain, it is still called."""
         was_here = member in self._open or member in self._called
         self._forget(member)
         if not self._open:

@@ -50,7 +50,7 @@ class Header(Protocol):
         ...
 
     def release_input(self, pin: int) -> None:
-        """Give a claimed input back."""
+        """Release a claimed input."""
         ...
 
 

@@ -329,15 +329,11 @@ def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[M
     return touched
 
 
-_NOTE_GATEWAY = (
-    update(tables.gateway).where(tables.gateway.c.id == bindparam("of")).values({"seen_ms": bindparam("seen")})
-)
-_NOTE_LIVE = (
-    update(tables.gateway)
-    .where(tables.gateway.c.id == bindparam("of"))
-    .where(tables.gateway.c.live_ms.is_(None) | (tables.gateway.c.live_ms < bindparam("live")))
-    .values({"live_ms": bindparam("live")})
-)
+_OF_GATEWAY = update(tables.gateway).where(tables.gateway.c.id == bindparam("of"))
+_NOTE_GATEWAY = _OF_GATEWAY.values({"seen_ms": bindparam("seen")})
+_NOTE_LIVE = _OF_GATEWAY.where(
+    tables.gateway.c.live_ms.is_(None) | (tables.gateway.c.live_ms < bindparam("live"))
+).values({"live_ms": bindparam("live")})
 
 
 def _note_gateways(connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]) -> None:
