@@ -1,8 +1,8 @@
 """Configuration files: TOML to typed settings, every error as `file:line: key: message`.
 
-Unknown keys are errors. Secrets are only named by file; no message repeats a value of a key that names one. The
-options of a reader's driver and of an MIS source stay opaque here: the package that owns them checks them and reports
-through `SettingsFile.problem`, so that one run reports every error of a file, in file order.
+Unknown keys are errors. Secrets are only named by file; no message repeats a value of a key that names one. The options
+of a reader's driver and of an MIS source stay opaque here: the package that owns them checks them and reports through
+`SettingsFile.problem`, so that one run reports every error of a file, in file order.
 
 What lives here: gateway.toml, hub.toml and what the two have in common.
 What it never imports: any other package of the gateway.

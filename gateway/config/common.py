@@ -54,7 +54,7 @@ class WebSettings:
     """Where the pages listen; tills beyond this machine must show the token that `till_token_file` holds.
 
     Attributes:
-        names: host names under which the pages may be asked for, besides addresses and localhost.
+        names: host names that the pages answer to, besides addresses and localhost.
     """
 
     host: str
@@ -64,7 +64,7 @@ class WebSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host names this machine only."""
+    """Return whether a host names this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -72,7 +72,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_id(value: str) -> str | None:
-    """Return what is wrong with an id of a site, gateway, reader or point; None when it is good."""
+    """Return what is wrong with an id of a site, gateway, reader or point; None when it is valid."""
     return None if _ID.fullmatch(value) else "must be letters, digits, - and _ only, at most 63 of them"
 
 
@@ -116,7 +116,7 @@ def take_broker(table: Table, key: str) -> BrokerSettings:
     for node in nodes.split(",") if scheme in {"mqtt", "mqtts"} else []:
         parts = urlsplit(f"{scheme}://{node.strip()}")
         if parts.username or parts.password:
-            table.problem(key, "must not hold a user or password; use username and password_file")
+            table.problem(key, "must not contain a user or password; use username and password_file")
         try:
             port = parts.port or (8883 if scheme == "mqtts" else 1883)
         except ValueError:
@@ -154,7 +154,7 @@ def take_web(file: SettingsFile, port: int) -> WebSettings | None:
 
 
 def check_texts(value: list[Any]) -> str | None:
-    return None if all(isinstance(item, str) for item in value) else "must be a list of texts"
+    return None if all(isinstance(item, str) for item in value) else "must be a list of strings"
 
 
 def check_sections(file: SettingsFile, known: tuple[str, ...]) -> None:
@@ -162,7 +162,7 @@ def check_sections(file: SettingsFile, known: tuple[str, ...]) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean [{near[0]}]?" if near else f"known sections are {', '.join(known)}"
-            file.problem(key, f"is not a section of this file; {hint}")
+            file.problem(key, f"is not a known section; {hint}")
 
 
 def read_site_key(path: Path) -> bytes:
@@ -183,4 +183,4 @@ def read_site_key(path: Path) -> bytes:
     if not odd:
         digits = sum(character in string.hexdigits for character in text)
         odd = f"it has {len(text)} characters, {digits} of them hex digits" if text else "it is empty"
-    raise ConfigError([f"{path}:1: site_key_file: must hold {SITE_KEY_BYTES} bytes as 64 hex digits; {odd}."])
+    raise ConfigError([f"{path}:1: site_key_file: must contain {SITE_KEY_BYTES} bytes as 64 hex digits; {odd}."])

@@ -22,13 +22,13 @@ from gateway.config.common import (
 )
 from gateway.settings_file import SettingsFile, Table
 
-# The words of points.lock, which stands above this floor.
+# The values of points.lock, which this package may not import; a test compares the two.
 LOCK_KINDS = ("fail-secure", "fail-safe")
 EGRESS_WAYS = ("mechanical", "breakglass")
 POINT_KINDS = ("lane", "door", "kiosk")
 
 _check_gpio = between(0, 27)
-# Their readers are told apart by settings of their own, address and pins.
+# Several readers of these drivers share a port; address or pins tell them apart.
 _SHARING_DRIVERS = ("osdp", "wiegand")
 
 
@@ -47,7 +47,7 @@ class PointSettings:
     """A place that people tap at; all pins are BCM numbers, None where nothing is wired.
 
     Attributes:
-        lock: what the lock does without power, a word of points.lock; None where no strike is wired, and in a file of
+        lock: what the lock does without power, a value of points.lock; None where no strike is wired, and in a file of
             the release before.
         egress: how people get out, likewise.
     """
@@ -191,8 +191,8 @@ def _check_points(file: SettingsFile, readers: list[ReaderSettings], points: lis
         if reader.port and holder is not reader and not holder.driver == reader.driver in _SHARING_DRIVERS:
             file.problem(
                 f"{reader.place}.port",
-                f"is already used by reader {holder.id!r}; only osdp readers with different addresses share a port, "
-                "and wiegand readers with different pins",
+                f"is already used by reader {holder.id!r}; only osdp readers with different addresses and "
+                "wiegand readers with different pins can share a port",
             )
     pins: dict[int, str] = {}
     for number, point in enumerate(points):

@@ -26,7 +26,7 @@ from gateway.config.common import (
 )
 from gateway.settings_file import SettingsFile, Table
 
-# As access.people has them, which this floor does not know; a test compares the two.
+# The values of access.people, which this package may not import; a test compares the two.
 UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
 STALE = ("warn", "staff", "deny")
 SOURCE_KINDS = ("csv", "wonde", "sql", "oneroster", "managebac", "isams")
@@ -117,7 +117,7 @@ def load_hub(path: Path) -> HubSettings:
     table = file.table("hub") or Table(file, "hub", {})
     sites = [_site(file, item) for item in file.tables("site")]
     state_dir = need_path(table, "state_dir", "/var/lib/tapgate-hub")
-    # Beside hub.toml the service may not write; a key that an earlier release made there is still the key.
+    # The service may not write next to hub.toml, but a key that an earlier release created there stays in use.
     beside = path.parent / "hub.key"
     settings = HubSettings(
         file=file,

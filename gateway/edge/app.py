@@ -1,6 +1,6 @@
-"""Builds the gateway daemon: the only place that knows all its parts.
+"""Builds the gateway daemon from all its parts.
 
-Readers start first and the web last, so that the first decision waits for nobody.
+Readers start first and the pages last, so that nothing delays the first decision.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ class Gateway:
         try:
             restore_kiosks(self.seats, self.journal, self.clock.now(), self.zone)
         except Exception:
-            log.exception("who was signed in at the kiosks is not known")
+            log.exception("the kiosks could not be restored: who is signed in is unknown")
         self.journal.subscribe(self._on_record)
 
     def start(self, *, pages: Literal["child", "elsewhere"] = "child") -> None:
-        """Start the readers, then the way to the hub, then what the pages need.
+        """Start the readers, then the link to the hub, then what the pages need.
 
         Args:
             pages: whether their process is a child of this one or is started by a service manager.
@@ -154,7 +154,7 @@ class Gateway:
             desk = self._make_desk(settings)
             desk.start(child=pages == "child")
         except (Exception, SystemExit) as error:
-            # A page that nobody can open is no reason to keep a door shut, whatever it failed of.
+            # Failing pages must not keep the doors from working, whatever the cause.
             if not isinstance(error, FatalError):
                 log.exception("the pages failed")
             why = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
@@ -164,7 +164,7 @@ class Gateway:
             self.desk = desk
 
     def stop(self) -> None:
-        """Stop everything in the opposite order; what is recorded is durable before the journal closes."""
+        """Stop everything in reverse order; recorded events are durable before the journal closes."""
         if self.desk:
             self.desk.stop()
         for bus in self.buses:
@@ -199,7 +199,7 @@ class Gateway:
 
     @property
     def zone(self) -> ZoneInfo:
-        """Return the site's time zone: the hub's word where it has one, else this gateway's settings."""
+        """Return the site's time zone: the roster's if it names one, else this gateway's setting."""
         roster = self.roster.current
         return roster.zone if roster is not None and roster.zone is not None else self.settings.timezone
 
@@ -214,7 +214,7 @@ class Gateway:
         return self.roster.current
 
     def _known_past(self) -> datetime:
-        """Return the latest time that is known to have been."""
+        """Return the latest time that is known to be past."""
         roster = self.roster.current
         recorded = datetime.fromtimestamp(self.journal.wall_ms / 1000, UTC)
         return max(recorded, roster.created) if roster else recorded
@@ -225,7 +225,7 @@ class Gateway:
         return self._pins.fault
 
     def _make_link(self) -> None:
-        """Build the link to the hub; without a journal there is nothing to send, and a roster could not be kept."""
+        """Build the link to the hub; without a journal nothing can be sent, and no roster can be stored."""
         settings, journal = self.settings, self.journal
         if settings.hub is None or not isinstance(journal, Journal):
             return
@@ -235,7 +235,7 @@ class Gateway:
             if not isinstance(error, TapgateError):
                 log.exception("the link to the hub cannot be built")
             why = str(error) if isinstance(error, TapgateError) else f"{type(error).__name__}: {error}"
-            self.faults.note(HUB_LINK, f"{why} It is tried again; taps are kept here.")
+            self.faults.note(HUB_LINK, f"{why} The gateway keeps trying; taps are stored here meanwhile.")
             return
         topics = GatewayTopics(settings.site, settings.id)
         self.roster_sync = RosterSync(self.roster, relay, topics.reported, self._on_roster)
@@ -243,7 +243,7 @@ class Gateway:
         self.faults.clear(HUB_LINK)
 
     def _mend(self) -> None:
-        """Try again what could not start, so that nobody has to restart a gateway whose file is back."""
+        """Retry the parts that could not start, so that a repaired file needs no restart."""
         if SITE_KEY in self.faults and (site_key := find_site_key(self.settings, self.faults)) is not None:
             self.roster.trust = make_trust(self.settings, site_key)
             load_roster(self.roster, self.roster_age.floor)
@@ -264,7 +264,7 @@ class Gateway:
             journal = open_journal(self.settings, self.faults)
             if isinstance(journal, Journal):
                 journal.close()
-                log.warning("the journal can be opened again; the daemon ends, so that the service manager starts it")
+                log.warning("the journal can be opened again; stopping for a restart by the service manager")
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def _make_desk(self, web: WebSettings) -> Desk:
@@ -288,7 +288,7 @@ class Gateway:
         self._on_change()
 
     def _keep_house(self) -> None:
-        """Look once a second at what no event tells: the clock, a roster that does not arrive, events refused."""
+        """Check once a second what no event reports: the clock, an overdue roster, refused events."""
         beat = self.beats.register("housekeeping", 30.0)
         while not self._stopping.wait(1.0):
             beat()

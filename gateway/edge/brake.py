@@ -1,7 +1,7 @@
-"""The brake of a reader at which one unknown card after another is held: somebody is guessing numbers.
+"""Slows down a reader that gets one unknown card after another, as when somebody guesses numbers.
 
-A known card is always decided. While the brake is on, unknown ones get no answer and no record of their own; they are
-counted, and the count is recorded now and then, so that a guesser fills no journal and learns nothing from the speed.
+Known cards are always decided. While the brake is on, unknown cards get no answer and no record of their own; their
+count is recorded now and then, so that guessing neither fills the journal nor reveals anything by its timing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Reader:
 
 
 class Brake:
-    """Counts unknown cards by reader; may be asked from every bus thread.
+    """Counts unknown cards by reader; callable from every bus thread.
 
     Args:
         report: called with reader, `brake` or `brake_over`, and a sentence, whenever there is something to record.
@@ -40,7 +40,7 @@ class Brake:
         self._readers: dict[str, _Reader] = {}
 
     def holds(self, reader: str) -> bool:
-        """Count an unknown card; return whether it goes without answer and record."""
+        """Count an unknown card; return whether to leave it unanswered and unrecorded."""
         now = self._now()
         with self._lock:
             state = self._readers.setdefault(reader, _Reader())
@@ -56,7 +56,7 @@ class Brake:
         return True
 
     def tick(self) -> None:
-        """Record what was counted, and release a brake after a quiet while; ask about once a second."""
+        """Record the counts, and release a brake after a quiet period; call about once a second."""
         now = self._now()
         due: list[tuple[str, str, str]] = []
         with self._lock:
@@ -66,7 +66,7 @@ class Brake:
                 over = now - state.times[-1] > WINDOW_SECONDS
                 if not over and (now - state.reported_at < REPORT_SECONDS or not state.counted):
                     continue
-                sentence = f"{state.counted} more unknown cards were held."
+                sentence = f"{state.counted} more unknown cards were presented."
                 due.append((reader, "brake_over" if over else "brake", sentence))
                 state.counted, state.reported_at = 0, now
                 if over:
@@ -76,7 +76,7 @@ class Brake:
             self._report(reader, what, sentence)
 
     def braked(self) -> list[str]:
-        """Name the readers whose brake is on."""
+        """Return the readers whose brake is on."""
         with self._lock:
             return [reader for reader, state in self._readers.items() if state.on]
 

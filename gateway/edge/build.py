@@ -1,4 +1,4 @@
-"""Builds what one gateway consists of from its settings: points, buses, checkpoints, the relay to the hub."""
+"""Builds the parts of a gateway from its settings: points, buses, checkpoints and the relay to the hub."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def make_relay(
 
 
 def restore_kiosks(seats: Mapping[str, Seat], journal: Journal | AbsentJournal, now: datetime, zone: ZoneInfo) -> None:
-    """Sign in again who was signed in at the kiosks, from today's movements that the journal still holds."""
+    """Restore who is signed in at the kiosks from today's movements in the journal."""
     kiosks = {seat.point.name: seat.point for seat in seats.values() if isinstance(seat.point, Kiosk)}
     if not kiosks:
         return
