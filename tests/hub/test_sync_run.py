@@ -103,7 +103,7 @@ def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approve
     assert f"--approve {held['plan']}" in out
     code, wrong, out = office.verb("sync", "--approve", "0" * 16)
     assert (code, wrong["applied"], wrong["plan"]) == (1, 0, held["plan"])
-    assert "not the one that is held now" in out
+    assert "not the one held now" in out
     _, done, _ = office.verb("sync", "--approve", held["plan"])
     assert (done["applied"], done["held"]) == (101, 0)
     store = office.store()

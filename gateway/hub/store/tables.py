@@ -180,7 +180,7 @@ witness = Table(
 )
 
 # The law of the hub: one row for (gateway, epoch, seq), whatever is sent again. `raw` is the event as it was journaled
-# and sent; the other columns are read from it. `person` is the gateway's word, or, with `matched_ms`, ours. `at_ms` is
+# and sent; the other columns are read from it. `person` is from the gateway or, with `matched_ms`, from us. `at_ms` is
 # when it happened as far as is known: `at_how` is `set`, `repaired`, `bounded` or `unknown` (see access.timeline), and
 # `at_error_ms` its bound, None where the clock was right or nothing bounds it. A `reader` event with a `reason` is a
 # card that looks like a copy: `reason` is the sign, `tail` the card's (see access.suspicion).
