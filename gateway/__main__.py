@@ -1,4 +1,4 @@
-"""Lets `python -m gateway` stand for the `tapgate` command."""
+"""Runs the `tapgate` command as `python -m gateway`."""
 
 import sys
 

@@ -28,23 +28,23 @@ class Verb:
 VERBS: dict[str, Verb] = {
     "run": Verb("gateway.commands.run", "run the gateway daemon"),
     "guard": Verb("gateway.commands.guard", "drive each door to its state without a daemon; the unit runs it"),
-    "web": Verb("gateway.commands.web", "serve the gateway's pages, in a process of their own"),
-    "install": Verb("gateway.commands.install", "put units and system files in their places, as root"),
+    "web": Verb("gateway.commands.web", "serve the gateway's pages from a separate process"),
+    "install": Verb("gateway.commands.install", "install units and system files, as root"),
     "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),
     "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source; list and retire sources"),
-    "check-config": Verb("gateway.commands.check_config", "check a configuration file and name every error"),
+    "check-config": Verb("gateway.commands.check_config", "check a configuration file and list every error"),
     "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
-    "bench": Verb("gateway.commands.bench", "measure ours and the peers on this machine"),
+    "bench": Verb("gateway.commands.bench", "measure our code and its peers on this machine"),
     "doctor": Verb("gateway.commands.doctor", "check machine and configuration, and tell you how to fix each problem"),
     "journal": Verb("gateway.commands.journal", "list, verify or export a journal"),
-    "card": Verb("gateway.commands.card", "learn from a few taps how the MIS writes card numbers"),
+    "card": Verb("gateway.commands.card", "find the card number format of the MIS from a few taps"),
     "readers": Verb("gateway.commands.readers", "list the drivers, or try a configured reader"),
     "schema": Verb("gateway.commands.schema", "print the JSON Schema, AsyncAPI or OpenAPI description"),
-    "wiring": Verb("gateway.commands.wiring", "check a wiring profile and write its firmware lines"),
+    "wiring": Verb("gateway.commands.wiring", "check a wiring profile and print its firmware lines"),
 }
 
 
-# What is imported only where an extra is installed, and that extra.
+# Packages that only some installations have, by the extra that brings them.
 _EXTRAS = {
     "alembic": "hub",
     "charset_normalizer": "hub",

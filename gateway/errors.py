@@ -1,29 +1,29 @@
-"""The whole error tree on one page; an error's type says what the caller should do.
+"""Every error of the project; an error's type says what the caller should do.
 
-Retry: the same call may work later. Refused: drop this one thing, go on with the rest. Fatal: stop and tell a person.
-A refused card is a Decision (see access.rules), never an exception.
+Retry: the same call may work later. Refused: drop this one input and continue. Fatal: stop and report it to a person. A
+refused card is a Decision (see access.rules), never an exception.
 """
 
 from __future__ import annotations
 
 
 class TapgateError(Exception):
-    """Stands above every error this project raises; never raised itself.
+    """Base class of every error this project raises; never raised itself.
 
     The text is one sentence for people: what is wrong, where, what to do. It holds no card number, name or secret.
     """
 
 
 class RetryError(TapgateError):
-    """Says that the same call may work later; wait, then try again."""
+    """The same call may work later; wait, then try again."""
 
 
 class RefusedError(TapgateError):
-    """Says that this one input is bad; drop or quarantine it and go on."""
+    """This one input is bad; drop or quarantine it and continue."""
 
 
 class FatalError(TapgateError):
-    """Says that nothing can go on until a person acts."""
+    """Nothing more can be done until a person acts."""
 
 
 class ReaderOffline(RetryError):
@@ -75,10 +75,10 @@ class BadRoster(RefusedError):
 
 
 class SourceRefused(FatalError):
-    """An MIS source answered and said no: credentials, approval or a missing object.
+    """An MIS source rejected the request: credentials, approval or a missing object.
 
     Attributes:
-        failure: the closed word that `mis check` reports, for instance `refused` or `column_missing`.
+        failure: the fixed code that `mis check` reports, for instance `refused` or `column_missing`.
     """
 
     def __init__(self, failure: str, message: str) -> None:

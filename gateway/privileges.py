@@ -107,4 +107,4 @@ def _make(folder: Path, user: str) -> None:
         folder.mkdir(parents=True, mode=0o700)
         os.chown(folder, account.pw_uid, account.pw_gid)
     except OSError as error:
-        raise FatalError(f"The state folder {folder} cannot be made ({error.strerror}).") from None
+        raise FatalError(f"The state folder {folder} cannot be created ({error.strerror}).") from None

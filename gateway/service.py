@@ -1,4 +1,4 @@
-"""What makes a daemon a good service: readiness and watchdog notices, and a clean stop.
+"""Service manager support for a daemon: readiness and watchdog notices, and a clean stop.
 
 The watchdog is fed only while every registered loop has beaten within its own deadline, so a hung reader thread or
 writer gets the process restarted, and a free-running timer cannot hide it. sd_notify(3), sd_watchdog_enabled(3).
@@ -30,7 +30,7 @@ def sd_notify(text: str) -> bool:
             notices.connect(address)
             notices.sendall(text.encode())
     except OSError as error:
-        log.warning("the service manager could not be told %r: %s", text, error)
+        log.warning("%r could not be sent to the service manager: %s", text, error)
         return False
     return True
 
@@ -41,7 +41,7 @@ def is_supervised() -> bool:
 
 
 class Beats:
-    """The loops that must go on, each with its deadline in seconds."""
+    """The loops that must keep running, each with its deadline in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,12 +59,12 @@ class Beats:
         return beat
 
     def forget(self, name: str) -> None:
-        """Take a loop out that ended on purpose."""
+        """Remove a loop that ended on purpose."""
         with self._lock:
             self._loops.pop(name, None)
 
     def overdue(self) -> list[str]:
-        """Name the loops that did not beat within their deadline."""
+        """Return the loops that did not beat within their deadline."""
         now = self._clock()
         with self._lock:
             return [name for name, (at, deadline) in self._loops.items() if now - at > deadline]
@@ -92,26 +92,26 @@ def run_service(
     status: Callable[[], str] | None = None,
     stop_signal: StopSignal | None = None,
 ) -> None:
-    """Tell that the daemon is ready, feed the watchdog, and stop it on SIGTERM or SIGINT.
+    """Report that the daemon is ready, feed the watchdog, and stop it on SIGTERM or SIGINT.
 
     Call from the main thread after everything was started; returns when `stop` has returned.
 
     Args:
         stop_signal: made before the start, where a signal during the start must not end the process as it is.
     """
-    asked = stop_signal or StopSignal()
+    signals = stop_signal or StopSignal()
     watchdog_seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
     pause = watchdog_seconds / 3 if watchdog_seconds else 5.0
     sd_notify("READY=1")
     try:
-        while not asked.received.wait(pause):
+        while not signals.received.wait(pause):
             overdue = beats.overdue()
             if overdue:
-                log.error("these loops hang: %s", ", ".join(overdue))
-                sd_notify(f"STATUS=hanging: {', '.join(overdue)}")
+                log.error("these loops are not responding: %s", ", ".join(overdue))
+                sd_notify(f"STATUS=not responding: {', '.join(overdue)}")
                 continue
             sd_notify("WATCHDOG=1" + (f"\nSTATUS={status()}" if status else ""))
     finally:
         sd_notify("STOPPING=1")
         stop()
-        asked.restore()
+        signals.restore()

@@ -1,4 +1,4 @@
-"""One TOML file while it is read: the line of every key, and every problem as `file:line: key: message`.
+"""Reads one TOML file: the line of every key, and every problem as `file:line: key: message`.
 
 A warning has the same form and does not keep the file from being used.
 
@@ -55,7 +55,7 @@ class SettingsFile:
         self._problems.append((line, place, f"{self.path}:{line}: {place}: {message}"))
 
     def warn(self, place: str, message: str) -> None:
-        """Note what works and should still be looked at."""
+        """Note something that works but deserves attention."""
         line = self.line_of(place)
         self._warnings.append((line, f"{self.path}:{line}: {place}: {message}"))
 
@@ -67,7 +67,7 @@ class SettingsFile:
         """Raise ConfigError when any problem was noted.
 
         Args:
-            tolerated: tells of a place whether its problem may stay; ask `problems_at` for those.
+            tolerated: returns whether the problem of a place is tolerated; `problems_at` returns those.
         """
         if any(not tolerated(place) for _, place, _ in self._problems):
             raise ConfigError([text for _, _, text in sorted(self._problems)])
@@ -84,7 +84,7 @@ class SettingsFile:
             return None
         if not isinstance(found, dict):
             is_array = isinstance(found, list)
-            how = f"is written as [[{place}]]; there is one only, so write [{place}]" if is_array else ""
+            how = f"is written as [[{place}]]; there can be only one, so write [{place}]" if is_array else ""
             self.problem(place, how or f"must be a section; write [{place}] on a line of its own and its keys below")
             return None
         return Table(self, place, found)
@@ -114,7 +114,7 @@ class Table:
     def __init__(self, file: SettingsFile, place: str, values: Mapping[str, Any]) -> None:
         self.file, self.place, self.values = file, place, dict(values)
         self._left = dict(values)
-        self._asked: list[str] = []
+        self._known: list[str] = []
 
     def problem(self, key: str, message: str) -> None:
         self.file.problem(f"{self.place}.{key}", message)
@@ -123,7 +123,7 @@ class Table:
         self, key: str, kind: type, default: Any = _REQUIRED, check: Callable[[Any], str | None] | None = None
     ) -> Any:
         """Take one key; a wrong or missing one is noted and replaced by the default or an empty value of the kind."""
-        self._asked.append(key)
+        self._known.append(key)
         fallback = _empty(kind) if default is _REQUIRED else default
         if key not in self._left:
             if default is _REQUIRED:
@@ -142,13 +142,13 @@ class Table:
         return value
 
     def rest(self) -> dict[str, Any]:
-        """Return the keys not taken; whoever owns them checks them."""
+        """Return the keys not taken; their owner checks them."""
         rest, self._left = self._left, {}
         return rest
 
     def finish(self) -> None:
         for key in self._left:
-            near = difflib.get_close_matches(key, self._asked, 1)
+            near = difflib.get_close_matches(key, self._known, 1)
             self.problem(
                 key, f"is not known here; did you mean {near[0]!r}?" if near else "is not known here; remove it"
             )

@@ -1,4 +1,4 @@
-"""Files that ship beside the code: units, broker files, wiring profiles."""
+"""Files that ship with the code: units, broker files, wiring profiles."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_every_error_is_named_with_line_key_and_remedy_in_one_run(tmp_path: Path
     [
         ("[gateway\n", "/gateway.toml:1: syntax:"),
         ("", "/gateway.toml:1: gateway: is missing"),
-        (GATEWAY + "\n[[readers]]\n", "readers: is not a section of this file; did you mean [reader]?"),
+        (GATEWAY + "\n[[readers]]\n", "readers: is not a known section; did you mean [reader]?"),
         (GATEWAY.replace("mqtt://127", "http://127"), "hub.url: must be mqtt://HOST:PORT"),
         (GATEWAY.replace("Europe/London", "Mars/Olympus"), "gateway.timezone: is not a time zone name"),
         (GATEWAY.replace("hex-msb", "hex-middle"), "reader.1.encoding: 'hex-middle' is not an encoding"),

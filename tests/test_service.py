@@ -46,7 +46,7 @@ def test_the_watchdog_is_fed_only_while_every_loop_beats(tmp_path: Path, monkeyp
             heard.append(manager.recv(4096).decode())
             if heard[-1].startswith("WATCHDOG"):
                 now[0] = 6.0
-            if heard[-1].startswith("STATUS=hanging"):
+            if heard[-1].startswith("STATUS=not responding"):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     listener = threading.Thread(target=listen)
@@ -57,6 +57,6 @@ def test_the_watchdog_is_fed_only_while_every_loop_beats(tmp_path: Path, monkeyp
     manager.close()
     assert heard[0] == "READY=1"
     assert heard[1] == "WATCHDOG=1\nSTATUS=all good"
-    assert heard[2] == "STATUS=hanging: bus spi0"
+    assert heard[2] == "STATUS=not responding: bus spi0"
     assert heard[-1] == "STOPPING=1"
     assert stopped == [True]

@@ -53,13 +53,13 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
         ('site_key_file = "site.key"', 'site\u2013key = "x"', "4: syntax: \u2013 is not a hyphen here; type -"),
         ('"site.key"', "site.key", "4: syntax: put the value in quotes"),
         ('"site.key"', "/etc/tapgate/site.key", "4: syntax: put the value in quotes"),
-        ('"s"', '"s', "3: syntax: a text is not closed; its second quote is missing"),
-        ('"site.key"', '"C:\\keys\\site.key"', "4: syntax: a backslash in a text is written \\\\"),
+        ('"s"', '"s', "3: syntax: a string is not closed; its second quote is missing"),
+        ('"site.key"', '"C:\\keys\\site.key"', "4: syntax: write a backslash in a string as \\\\"),
         ("site = ", "site : ", "3: syntax: write key = value"),
         ("[gateway]", "[gateway", "1: syntax: the brackets of this section are not closed"),
-        ("[gateway]", "[gateway]\n[gateway]", "2: syntax: this section stands twice"),
-        ('site = "s"', 'site = "s"\nsite = "t"', "4: syntax: this key stands twice"),
-        ('"s"', "True", "3: syntax: write true or false, in small letters"),
+        ("[gateway]", "[gateway]\n[gateway]", "2: syntax: this section appears twice"),
+        ('site = "s"', 'site = "s"\nsite = "t"', "4: syntax: this key appears twice"),
+        ('"s"', "True", "3: syntax: write true or false in lower case"),
     ],
 )
 def test_the_message_says_what_to_type(tmp_path: Path, old: str, new: str, problem: str) -> None:
@@ -76,13 +76,13 @@ def test_curly_quotes_in_a_text_or_a_comment_are_nobody_s_fault(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[[gateway]]\nid = 'gw'\n", "gateway: is written as [[gateway]]; there is one only, so write [gateway]"),
+        ("[[gateway]]\nid = 'gw'\n", "gateway: is written as [[gateway]]; there can be only one, so write [gateway]"),
         ("gateway = 5\n", "gateway: must be a section; write [gateway] on a line of its own"),
         (GATEWAY + "[reader]\nid = 'r'\n", "reader: is written as [reader]; there may be several, so write [[reader]]"),
         (GATEWAY + "[point.front]\nkind = 'door'\n", "point: is written as [point]; there may be several"),
-        (GATEWAY + "[[hub]]\nurl = 'x'\n", "hub: is written as [[hub]]; there is one only"),
+        (GATEWAY + "[[hub]]\nurl = 'x'\n", "hub: is written as [[hub]]; there can be only one"),
         ("reader = [1]\n" + GATEWAY, "reader: must be written as [[reader]] sections"),
-        (GATEWAY + "[reader]\nid = 'r'\n[[reader]]\nid = 'q'\n", "syntax: this section was written in another form"),
+        (GATEWAY + "[reader]\nid = 'r'\n[[reader]]\nid = 'q'\n", "syntax: this section is written in another form"),
     ],
 )
 def test_a_section_of_the_wrong_kind_is_named_with_the_right_one(tmp_path: Path, text: str, sentence: str) -> None:

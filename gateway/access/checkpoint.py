@@ -1,4 +1,4 @@
-"""Signed checkpoints of the hash chain: whoever rewrites history before one must forge the gateway's signature.
+"""Signed checkpoints of the hash chain: rewriting earlier history would require forging the gateway's signature.
 
 A checkpoint is a `system` event that names an earlier event and the hash of its bytes. The signature is Ed25519 over
 `tapgate checkpoint 1`, gateway, epoch, number and hash, joined by line feeds.
@@ -23,7 +23,7 @@ def _signed_bytes(gateway: str, epoch: str, seq: int, link: str) -> bytes:
 
 
 def make_checkpoint(key: Ed25519PrivateKey, gateway: str, epoch: str, seq: int, link: str) -> dict[str, Any]:
-    """Make the `system` content of a checkpoint.
+    """Return the `system` content of a checkpoint.
 
     Args:
         link: what event `seq` + 1 carries as `prev`, 32 hex digits.
@@ -47,5 +47,5 @@ def read_checkpoint(key: Ed25519PublicKey, event: Event) -> tuple[int, str] | No
     try:
         key.verify(binascii.unhexlify(signature), _signed_bytes(event.gw, event.epoch, seq, link))
     except (InvalidSignature, binascii.Error):
-        raise BadMessage(f"Checkpoint {event.seq} is not signed by the key of gateway {event.gw!r}.") from None
+        raise BadMessage(f"Checkpoint {event.seq} is not signed with the key of gateway {event.gw!r}.") from None
     return seq, link

@@ -1,7 +1,7 @@
-"""The one form of an event: what is journaled, sent and ingested.
+"""The event format that is journaled, sent and ingested.
 
-The bytes that are stored are the bytes that are sent: an event is encoded once, by the journal, and never again.
-The form carries its version in `v`; samples of each version stay in tests/access/samples.
+The bytes that are stored are the bytes that are sent: an event is encoded once, by the journal, and never again. The
+form carries its version in `v`; samples of each version stay in tests/access/samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ClockQuality = Literal["ntp", "rtc", "free"]
 
 
 class CardRef(msgspec.Struct, frozen=True):
-    """How an event names a card: `key` 32 hex digits, `tail` four hex digits, `type` such as `ntag`."""
+    """A card in an event: `key` 32 hex digits, `tail` four hex digits, `type` such as `ntag`."""
 
     key: _Name
     tail: _Name
@@ -41,7 +41,7 @@ class CardRef(msgspec.Struct, frozen=True):
 
 
 class Was(msgspec.Struct, frozen=True):
-    """The number an event had before it was written again into a new epoch."""
+    """The number an event had before it was moved to a new epoch."""
 
     epoch: _Name
     seq: _Count
@@ -52,7 +52,7 @@ class Event(msgspec.Struct, kw_only=True):
 
     `epoch`, `seq` and `prev` are given by the journal at the moment of writing. `at` is UTC with milliseconds and `Z`;
     `up` is CLOCK_BOOTTIME in seconds. Fields that a kind does not use are absent, not null. Every kind but `tap` puts
-    what it has to say in the object of its own name. `was` stands in events that a new epoch took over.
+    its content in the object of its own name. `was` stands in events that a new epoch took over.
     """
 
     v: int = EVENT_VERSION
@@ -96,7 +96,7 @@ def decode_event(raw: bytes) -> Event:
     """Decode and validate one event.
 
     Raises:
-        BadMessage: not JSON, not an event, of a later version, or with a value out of all bounds; quarantine the bytes.
+        BadMessage: not JSON, not an event, of a later version, or with a value out of range; quarantine the bytes.
     """
     if len(raw) > MAX_EVENT_BYTES:
         raise BadMessage(f"An event has at most {MAX_EVENT_BYTES} bytes; this one has {len(raw)}.")
@@ -110,12 +110,12 @@ def decode_event(raw: bytes) -> Event:
         raise BadMessage("An event needs a gateway, an epoch and a sequence number from 1.")
     for body in (event.sale, event.movement, event.door, event.system, event.data):
         if body is not UNSET and not _bounded(body, _MAX_DEPTH):
-            raise BadMessage(f"A value in this {event.kind} event is out of all bounds.")
+            raise BadMessage(f"A value in this {event.kind} event is out of range.")
     return event
 
 
 def _bounded(value: Any, depth: int) -> bool:
-    # The objects of the kinds are free in form, so what reads them later would meet the numbers unguarded.
+    # The objects of the kinds have no fixed form, so check their numbers here for every later reader.
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
         return depth > 0 and all(_bounded(item, depth - 1) for item in inner)

@@ -1,4 +1,4 @@
-"""What a gateway knows of a card and its person: states, groups, dates; never a name or a number."""
+"""What a gateway knows about a card and its holder: states, groups, dates; never a name or a number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CardState(enum.IntEnum):
     REPLACED = 5
 
 
-# The rules under this name hold at every point that has none of its own.
+# The rules under this name apply at every point without rules of its own.
 EVERY_POINT = "*"
 # The group of everybody whose role is staff; a person's role is one of their groups.
 STAFF = "staff"
@@ -56,7 +56,7 @@ class Rule:
 
 
 class UnsetClock(enum.StrEnum):
-    """What a point does while nobody has set the clock, so that no hour and no day can be judged."""
+    """What a point does while the clock is not set, so that hours and days cannot be checked."""
 
     RULES_WITHOUT_HOURS = "rules-without-hours"
     GRANT = "grant"
@@ -79,7 +79,7 @@ class PointRules:
     """The rules of one point, tried in order; no rule that fits means no access.
 
     Attributes:
-        unset_clock: which rules count while the clock is unset.
+        unset_clock: which rules apply while the clock is unset.
         stale: who still passes once the roster is older than `stale_after_seconds`.
     """
 
@@ -91,7 +91,7 @@ class PointRules:
 
 
 class Roster(Protocol):
-    """What a decision needs of the roster in force."""
+    """The parts of the roster in force that a decision needs."""
 
     @property
     def version(self) -> int:

@@ -1,7 +1,7 @@
 """The decision: may this card pass here, now, and by which rule.
 
 Law of this file: pure and total. Every path ends in a Decision with a reason of the closed list; the first reason that
-denies, in the order written here, is the one that is told. Nothing here reads a clock or waits.
+denies, in the order written here, is the one reported. Nothing here reads a clock or waits.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class Presentation:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a decision is made, and what is known of it.
+    """When a decision is made, and how reliable that time is.
 
     Attributes:
         local: the site's local time, or the latest time known to be past when the clock is not trusted.
-        clock_is_set: False while nobody's word stands behind `local`; it is then a lower bound.
+        clock_is_set: False while no source vouches for `local`; it is then a lower bound.
         roster_age_seconds: since the hub last confirmed the roster in force, None where that is not known.
     """
 
@@ -104,7 +104,7 @@ def decide(
     """Decide one presentation at a point.
 
     Args:
-        no_roster: why there is none, where there is none.
+        no_roster: the reason to deny with when there is no roster.
 
     Returns:
         A denial with `no_roster` when there is no roster; never raises for a card.
@@ -172,7 +172,7 @@ def _is_too_stale(entry: CardEntry, rules: PointRules, moment: Moment) -> bool:
 def _judge_days(entry: CardEntry, rules: PointRules, moment: Moment) -> Reason | None:
     today = moment.local.date()
     if entry.valid_until and today > entry.valid_until:
-        # Without a clock the time is at least this late, so it is over either way.
+        # Without a clock the real time is at least this late, so the validity has ended either way.
         return Reason.CARD_EXPIRED
     if entry.valid_from and today < entry.valid_from:
         if moment.clock_is_set:
@@ -182,7 +182,7 @@ def _judge_days(entry: CardEntry, rules: PointRules, moment: Moment) -> Reason |
 
 
 def _judge_without_clock(mine: list[Rule], policy: UnsetClock) -> tuple[Reason, str | None]:
-    """Judge by the rules of a person while no hour is known, as the point's policy says."""
+    """Decide by a person's rules while the hour is unknown, following the point's policy."""
     for rule in mine:
         if policy is UnsetClock.GRANT or (policy is UnsetClock.RULES_WITHOUT_HOURS and not rule.schedule.windows):
             return Reason.OK, rule.name

@@ -58,7 +58,7 @@ ALWAYS = Schedule("always", on_holidays=True)
 
 
 def applies(schedule: Schedule, calendar: Calendar, local: datetime) -> bool:
-    """Tell whether a schedule applies at a local time of the site.
+    """Return whether a schedule applies at a local time of the site.
 
     Times are compared as the wall clock shows them: an hour that a clock change repeats counts twice, one that it skips
     never comes.

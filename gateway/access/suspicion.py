@@ -1,4 +1,4 @@
-"""A sign that a card is a copy, as a `reader` event carries it."""
+"""The sign of a copied card in a `reader` event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TAIL = re.compile(r"[0-9A-F]{4}")
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What was seen at a card.
+    """A sign of copying found at a card.
 
     Attributes:
         sign: a value of cards.clones.Sign, or of a later release's.
@@ -28,10 +28,10 @@ class Suspicion:
 
 def read_suspicion(event: Event) -> Suspicion | None:
     """Read the suspicion in an event; None when it is another event."""
-    said = event.data
-    if event.kind != "reader" or not isinstance(said, dict) or said.get("state") != SUSPICION:
+    data = event.data
+    if event.kind != "reader" or not isinstance(data, dict) or data.get("state") != SUSPICION:
         return None
-    sign, tail = said.get("sign"), said.get("tail")
+    sign, tail = data.get("sign"), data.get("tail")
     return Suspicion(
         sign if isinstance(sign, str) and _SIGN.fullmatch(sign) else "unknown",
         tail if isinstance(tail, str) and _TAIL.fullmatch(tail) else "",

@@ -1,9 +1,8 @@
-"""What time an event really happened: stamps of a clock that was not set, repaired by the clock records of the boot.
+"""Corrects the times of events stamped by an unset clock, from the clock records of the same boot.
 
-A `clock` event (edge.clock) says what a machine's seconds since boot mean in true time. The boot number of an event
-counts starts of the journal; several of them can fall into one boot of the machine, which the records join by its
-boot id. A boot that never heard a time server keeps its order and gets bounds from its neighbours. Pure; used by hub
-and gateway.
+A `clock` event (edge.clock) maps a machine's seconds since boot to true time. The boot number of an event counts starts
+of the journal; several of them can fall into one boot of the machine, which the records join by its boot id. A boot
+that never heard a time server keeps its order and gets bounds from its neighbours. Pure; used by hub and gateway.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class ClockRecord:
     synchronised: bool
 
 
-# An error of more than a day says nothing about the time of day.
+# With an error of more than a day the time of day is unknown.
 _SURE_OF_THE_DAY = timedelta(days=1)
 
 
@@ -57,14 +56,14 @@ class TrueTime:
     how: How
 
     def may_cross(self, boundary: datetime) -> bool:
-        """Say whether the event may lie on either side of a boundary, such as the end of registration."""
+        """Return whether the event may fall on either side of a boundary, such as the end of registration."""
         return self.error_ms is None or abs(self.at - boundary) <= timedelta(milliseconds=self.error_ms)
 
 
 def near_boundaries(found: TrueTime, boundaries: Iterable[time], zone: zoneinfo.ZoneInfo) -> list[time]:
-    """Return the times of day that an event may lie on either side of, such as the times at which registers close.
+    """Return the times of day that an event may fall on either side of, such as the times at which registers close.
 
-    An event with a set clock lies where its stamp says. One that is unsure by a day or more is near every boundary.
+    An event with a set clock falls where its stamp says. One uncertain by a day or more is near every boundary.
 
     Args:
         boundaries: local times of every day.
@@ -121,7 +120,7 @@ class Timeline:
             self.add(record)
 
     def add(self, record: ClockRecord) -> None:
-        """Take in one record; a repeated one changes nothing."""
+        """Add one record; a repeated one changes nothing."""
         machine_boot = record.boot_id or f"start {record.boot}"
         self._machine_boots[record.boot] = machine_boot
         known = self._records.setdefault(machine_boot, [])
@@ -130,7 +129,7 @@ class Timeline:
             known.sort(key=lambda item: item.up)
 
     def repairs(self, boot: int) -> bool:
-        """Say whether events of a boot number can be repaired now."""
+        """Return whether events of a boot number can be corrected now."""
         return bool(self._records.get(self._machine_boots.get(boot, "")))
 
     def true_time(self, event: Event, *, earliest: datetime | None = None, latest: datetime | None = None) -> TrueTime:
@@ -146,7 +145,7 @@ class Timeline:
             before = [record for record in records if record.up <= event.up]
             return TrueTime(stamped, before[-1].error_ms if before else NTP_ERROR_MS, "set")
         if records:
-            # An unset stamp lies before the first setting; the nearest record after it drifted least.
+            # A stamp of the unset clock precedes its first setting; the nearest record after it has drifted least.
             record = next((item for item in records if item.up >= event.up), records[-1])
             away_seconds = record.up - event.up
             error_ms = record.error_ms + round(abs(away_seconds) * DRIFT * 1000)

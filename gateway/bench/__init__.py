@@ -1,4 +1,4 @@
-"""Benchmarks: ours and a peer measured in one run, interleaved.
+"""Benchmarks: our code and a peer measured in one interleaved run.
 
 What lives here: one figure a file, each with `run_bench() -> dict`; `tapgate bench NAME` starts them by name.
 What it never imports: commands, cli.

@@ -1,4 +1,4 @@
-"""UID known to output performed on the whole daemon with 100,000 cards, quiet and with busy pages, against TinyDB.
+"""Time from UID to performed output in the whole daemon with 100,000 cards, idle and under page load, against TinyDB.
 
 The taps enter where the reader hands them over (a silent line reader, so that no emulated chip takes time); journal,
 points and outputs are the real ones. Busy means eight open live pages and fifty page loads a second from another
@@ -52,7 +52,7 @@ while True:
 
 
 def run_bench() -> dict[str, Any]:
-    """Measure; ours quiet, ours busy and the peer in turns."""
+    """Measure our daemon idle, under load, and the peer, in turns."""
     draw = random.Random(3)
     numbers = [CardNumber("uid", b"\x04" + draw.randbytes(6)) for _ in range(_KNOWN)]
     entries = sample_cards(CARDS)

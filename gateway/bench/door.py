@@ -1,4 +1,4 @@
-"""Card in the field to strike asserted: the whole daemon on the virtual Pi, ours and the mfrc522 library in turns.
+"""Time from card to strike in the whole daemon on the virtual Pi, our driver and the mfrc522 library in turns.
 
 The Pi costs 35 us a system call and 12 us a transfer, the radio takes its real time, and the strike is seen at the GPIO
 registers from outside the daemon. The hub is away, which must not matter.

@@ -1,4 +1,4 @@
-"""What one ingest worker commits in a second, over a real broker, against a worker that commits message by message.
+"""Events that one ingest worker commits per second over a real broker, against a worker that commits each message.
 
 Every event is committed before its message is acknowledged, on SQLite with synchronous FULL. The events wait in the
 worker's session at the broker, so that the worker is measured and not the publisher; a last part sends live taps while
@@ -181,7 +181,7 @@ def _publish(broker: BrokerSettings, gateway: str, count: int, per_message: int,
 
 
 def publish_all(broker: BrokerSettings, gateway: str, count: int, per_message: int, last: str) -> None:
-    """Publish events as a gateway does, a full window at a time; runs in a process of its own."""
+    """Publish events as a gateway does, a full window at a time; runs in a separate process."""
     sender = _Sender(broker, gateway)
     events = sample_events(gateway, count)
     topic = f"tapgate/v1/{_SITE}/{gateway}/{last}"

@@ -1,4 +1,4 @@
-"""How fast and how surely cards are read: our RC522 driver and its peers on one virtual Pi, in turns.
+"""Speed and reliability of card reads: our RC522 driver and its peers on one virtual Pi, in turns.
 
 Every tap is a card of its own that enters the field of a chip in another process, stays for the dwell and leaves; a
 driver has read it when it names that UID. Drivers run one at a time in processes of their own, in short turns, so that
@@ -46,11 +46,11 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
     reason = missing()
     if reason:
         return _in_process(taps, reason, seed)
-    wanted = [_OURS, *(name for name, package in _PEERS.items() if peers and importlib.util.find_spec(package))]
+    names = [_OURS, *(name for name, package in _PEERS.items() if peers and importlib.util.find_spec(package))]
     results: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
         # One Pi a driver: each has its own chip, none waits for another's lock.
-        stations = {name: stack.enter_context(_station(name)) for name in wanted}
+        stations = {name: stack.enter_context(_station(name)) for name in names}
         for name, station in stations.items():
             results[name] = station.count_empty_polls()
         reads: dict[tuple[str, int], list[float | None]] = {}
@@ -58,11 +58,11 @@ def run_bench(taps: int = 60, *, peers: bool = True, seed: int = 1) -> dict[str,
         for dwell_ms in DWELLS_MS:
             for turn in range(0, taps, _TURN):
                 for name, station in stations.items():
-                    wanted_taps = min(_TURN, taps - turn)
-                    reads.setdefault((name, dwell_ms), []).extend(station.tap(wanted_taps, dwell_ms, chance))
+                    turn_taps = min(_TURN, taps - turn)
+                    reads.setdefault((name, dwell_ms), []).extend(station.tap(turn_taps, dwell_ms, chance))
         for (name, dwell_ms), times in reads.items():
             results[name][f"dwell_{dwell_ms}_ms"] = _summary(times)
-        for name in wanted:
+        for name in names:
             results[name]["all_dwells"] = _summary([time for dwell_ms in DWELLS_MS for time in reads[name, dwell_ms]])
     results[_OURS]["idle_cpu_percent"] = _idle_cpu()
     results[_OURS] |= _several_readers(taps, seed)
@@ -123,14 +123,14 @@ class _Station:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._said: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._hear()
 
     def _listen(self) -> None:
         if self._child.stdout:
             for line in self._child.stdout:
-                self._said.put(json.loads(line))
+                self._replies.put(json.loads(line))
 
     def _say(self, word: str) -> None:
         if self._child.stdin:
@@ -138,7 +138,7 @@ class _Station:
             self._child.stdin.flush()
 
     def _hear(self) -> dict[str, Any]:
-        return self._said.get(timeout=ANSWER_SECONDS)
+        return self._replies.get(timeout=ANSWER_SECONDS)
 
     def count_empty_polls(self, polls: int = 5) -> dict[str, Any]:
         # The first look after a pause may carry the health check of the second.
@@ -176,12 +176,12 @@ class _Station:
         end = left + 0.15
         while (rest := end - time.monotonic()) > 0:
             try:
-                said = self._said.get(timeout=rest)
+                reply = self._replies.get(timeout=rest)
             except queue.Empty:
                 break
-            if said.get("uid", "")[:8] == uid:
-                self.cpu_ms.append(said["cpu"] * 1e3)
-                return float(said["ns"] - entered_ns) / 1e6
+            if reply.get("uid", "")[:8] == uid:
+                self.cpu_ms.append(reply["cpu"] * 1e3)
+                return float(reply["ns"] - entered_ns) / 1e6
         return None
 
     def processor_percent(self, seconds: float) -> float:
@@ -207,7 +207,7 @@ def _several_readers(taps: int, seed: int) -> dict[str, Any]:
 
     Those that are polled have no `look` and come one after the other; those in a group take turns with their fields.
     """
-    wanted = {"one_on_one_bus": ("bus", 1)} | {
+    setups = {"one_on_one_bus": ("bus", 1)} | {
         f"{word}_{how}": (driver, count)
         for word, count in (("two", 2), ("four", 4))
         for how, driver in (
@@ -216,10 +216,10 @@ def _several_readers(taps: int, seed: int) -> dict[str, Any]:
             ("in_an_antenna_group", "group"),
         )
     }
-    reads: dict[str, list[float | None]] = {name: [] for name in wanted}
+    reads: dict[str, list[float | None]] = {name: [] for name in setups}
     with contextlib.ExitStack() as stack:
         stations = {}
-        for name, (driver, count) in wanted.items():
+        for name, (driver, count) in setups.items():
             ports = [f"spidev0.{select}" for select in range(count)]
             pi = stack.enter_context(VirtualPi(ports))
             stations[name] = _Station(pi, f"{driver}-{count}")

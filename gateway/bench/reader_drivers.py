@@ -1,4 +1,4 @@
-"""The drivers that the reader bench measures, each in a process of its own.
+"""The drivers that the reader bench measures, each in a separate process.
 
     python -m gateway.bench.reader_drivers DRIVER
 
@@ -33,8 +33,8 @@ _FILE = rc522.Options(credential="desfire-file", aid=f"{FILE_AID:06X}", file=FIL
 _Look = Callable[[], "tuple[bytes, int] | None"]  # a number, and CLOCK_MONOTONIC nanoseconds when it was known
 
 
-def _say(**said: Any) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def _say(**fields: Any) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
@@ -58,7 +58,7 @@ def _uid_of(read: CardRead) -> bytes:
 
 
 class _Gate(Beats):
-    """Holds a bus thread, at its beat, while nobody looks at it, so that the other stations have the machine."""
+    """Pauses a bus thread at its beat while it is not measured, so that the other stations have the machine."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A card revoked at the hub until a connected gateway denies it: hub, mosquitto and gateway each in its own process.
+"""Time from revoking a card at the hub until a connected gateway denies it; hub, mosquitto and gateway as processes.
 
 The clock starts before the change of the card is written to the hub's database, as a hub page writes it, and stops when
 the gateway has denied the card. The card is held up again and again, so the pause between taps counts too.
@@ -34,7 +34,7 @@ _ANSWER_SECONDS = 5.0
 
 
 class Door:
-    """The gateway's serial reader at the front door, asked by holding up cards."""
+    """The gateway's serial reader at the front door, probed by tapping cards."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._gateway = gateway

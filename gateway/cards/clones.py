@@ -1,4 +1,4 @@
-"""Signs that a card is a rewritable copy and not from its maker; a card without them may be a copy all the same.
+"""Signs that a card is a rewritable copy; a card without them may still be a copy.
 
 Sources: ISO/IEC 14443-3 section 6.5.2 (ATQA), NXP AN10833, MF1S50YYX data sheet, Proxmark3 notes on magic cards.
 """
@@ -19,7 +19,7 @@ _SIZE_BITS, _ANTICOLLISION_BITS = 0xC0, 0x1F
 
 
 class Sign(enum.StrEnum):
-    """What was seen.
+    """The evidence from one card.
 
     Attributes:
         STATIC_NONCE: some cheap cards of honest makers have it too.
@@ -32,12 +32,12 @@ class Sign(enum.StrEnum):
 
 
 def is_classic(sak: int) -> bool:
-    """Tell whether a card says that it is a MIFARE Classic and nothing else."""
+    """Return whether a card claims to be a MIFARE Classic and nothing else."""
     return sak in _CLASSIC_SAKS
 
 
 def is_impossible(uid: bytes, atqa: bytes, sak: int) -> bool:
-    """Tell whether no maker's card gives these answers together.
+    """Return whether no genuine card gives these answers together.
 
     Args:
         atqa: of this card alone, as sent, low byte first.

@@ -165,7 +165,7 @@ class FileSettings:
         return cls(mode, (body[3] >> 4, body[2] >> 4), int.from_bytes(body[4:7], "little"))
 
     def mode_for(self, key_number: int) -> Mode:
-        """Tell how the content comes to who has authenticated with this key.
+        """Return how the content is protected for a session under this key.
 
         Raises:
             BadRecord: this key may not read the file.

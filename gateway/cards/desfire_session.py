@@ -1,4 +1,4 @@
-"""What reader and DESFire say under a key: authentication, then commands and answers that nobody can change unseen.
+"""Authenticated sessions with a DESFire: authentication, then commands and answers protected against changes.
 
     ev1   AuthenticateAES: one session key; an initialisation vector runs through every command and answer, so that
           each CMAC covers all before it; encrypted content carries a CRC-32 inside
@@ -33,7 +33,7 @@ _CRC_BYTES = 4
 _STATUS_OK = b"\x00"
 _WRONG_KEY = "The card does not know the key of this application; check key_file and system_id."
 _CHANGED = "The card's answer is not what its session makes of it: changed on its way, or an older one sent again."
-_WRONG_LENGTH = "The card's answer has not the length that was asked for."
+_WRONG_LENGTH = "The card's answer does not have the requested length."
 
 
 class Session(Protocol):
@@ -47,7 +47,7 @@ class Session(Protocol):
         """Check a response and return its content.
 
         Args:
-            length: of the content, as asked for; None takes any, in `full` mode only where the content ends by itself.
+            length: of the content, as requested; None takes any, in `full` mode only where the content ends by itself.
 
         Raises:
             BadRecord: the card refuses, or the check does not hold.

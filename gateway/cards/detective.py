@@ -25,7 +25,7 @@ CANDIDATES = (*(name for name in ENCODINGS if name not in _NO_UID), *_CHAINS)
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One encoding held against the column and the taps.
+    """One encoding compared with the column and the taps.
 
     Attributes:
         rows: for each tapped card that was found, the row it points to.
@@ -52,7 +52,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the detective says.
+    """The result of the search.
 
     Attributes:
         best: the encoding to write into the source's settings, None when it may not be written yet.
@@ -149,7 +149,7 @@ _KEEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An explanation in words for the technician: which byte stands first, what is kept, how it is filled up."""
+    """A description for the technician: byte order, what is kept, and padding."""
 
     order: str
     keeps: str

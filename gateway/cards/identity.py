@@ -53,7 +53,7 @@ class CardNumber:
 
     @property
     def is_random(self) -> bool:
-        """Tell whether this is a random UID, which must be refused and never stored."""
+        """Return whether this is a random UID, which must be refused and never stored."""
         if self.projection != UID_PROJECTION or len(self.value) != 4 or not self.is_iso14443a:
             return False
         return self.value[0] == RANDOM_ID
@@ -72,12 +72,12 @@ def card_key(site_key: bytes, number: CardNumber) -> bytes:
 
 
 def lengths_of(technology: str) -> tuple[int, ...]:
-    """Return how many bytes numbers of a technology have; empty stands for ISO 14443 type A."""
+    """Return how many bytes numbers of a technology have; empty means ISO 14443 type A."""
     return (4, 5) if technology == LOW_FREQUENCY else KINDS.get(technology, UID_LENGTHS)
 
 
 def identify(raw: bytes, technology: str = "") -> CardNumber:
-    """Return the identity that the bytes of a number stand for.
+    """Return the identity for the bytes of a number.
 
     Args:
         raw: first byte first.

@@ -1,6 +1,6 @@
-"""What ISO/IEC 14443-3 type A fixes about a card: ATQA, SAK, check bytes and the cascade.
+"""ISO/IEC 14443-3 type A: ATQA, SAK, check bytes and the cascade.
 
-Bytes stand in the order they are sent; CRC_A is sent low byte first.
+Bytes are in the order they are sent; CRC_A is sent low byte first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CRC_A_PRESET = 0x6363
 
 UNKNOWN_TYPE = "unknown"
 
-# NXP AN10833, table "SAK coding"; the cascade bit never stands in a final SAK.
+# NXP AN10833, table "SAK coding"; the cascade bit is never set in a final SAK.
 _TYPES: dict[int, str] = {
     0x00: "ntag",
     0x08: "mifare-classic-1k",
@@ -62,7 +62,7 @@ def with_crc(data: bytes) -> bytes:
 
 
 def has_good_crc(frame: bytes) -> bool:
-    """Tell whether a received frame ends in its own CRC_A."""
+    """Return whether a received frame ends in its own CRC_A."""
     return len(frame) > 2 and crc_a(frame[:-2]) == frame[-2:]
 
 

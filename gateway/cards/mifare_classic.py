@@ -1,4 +1,4 @@
-"""MIFARE Classic: where things lie in its memory, and how a number is written in a block.
+"""MIFARE Classic: its memory layout, and how a number is written in a block.
 
 Sources: NXP MF1S50YYX data sheet section 8.6 and 8.7, AN10787 (MAD). The cipher has been broken since 2008: a number in
 a sector is an identity with a thin lid on it, never a proof.

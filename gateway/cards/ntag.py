@@ -84,7 +84,7 @@ def _times(factor: int, point: _Point) -> _Point:
 
 
 def is_genuine(uid: bytes, signature: bytes, *, ultralight: bool = False) -> bool:
-    """Tell whether NXP signed this UID: ECDSA on secp128r1 over the UID itself.
+    """Return whether NXP signed this UID: ECDSA on secp128r1 over the UID itself.
 
     A copied card may carry a copied UID with its signature: a wrong one tells of a clone, a right one proves little.
     """

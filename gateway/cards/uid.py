@@ -13,7 +13,7 @@ RANDOM_ID = 0x08
 
 
 class UidKind(enum.Enum):
-    """What a UID promises (NXP AN10927, section 2)."""
+    """Kinds of UIDs (NXP AN10927, section 2)."""
 
     UNIQUE = "unique"
     NOT_UNIQUE = "not-unique"
@@ -38,9 +38,9 @@ class Uid:
 
     @property
     def kind(self) -> UidKind:
-        """Tell whether this UID may identify a card.
+        """Return whether this UID may identify a card.
 
-        A 4-byte UID starting 08 is drawn anew at every field entry and must never be stored; other 4-byte values have
+        A 4-byte UID starting with 08 is random at every field entry and must never be stored; other 4-byte values have
         been issued more than once since 2010.
         """
         if len(self.raw) != 4:

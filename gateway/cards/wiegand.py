@@ -93,7 +93,7 @@ def _mask(first: int, last: int, bits: int) -> int:
 
 
 def _halves(bits: int, card: Field, facility: Field | None) -> Format:
-    # Even parity stands in front and covers the first half, odd parity stands after and covers the second.
+    # The leading even parity covers the first half, the trailing odd parity the second.
     inner, half = bits - 2, (bits - 1) // 2
     even = Parity(bits - 1, _mask(1, half, bits), is_odd=False)
     odd = Parity(0, _mask(inner + 1 - half, inner, bits), is_odd=True)
@@ -148,7 +148,7 @@ CHECKED_BITS = tuple(sorted(_AGREED))
 
 
 def has_agreed_parity(word: int, bits: int) -> bool | None:
-    """Tell whether a word has the parity of its length; None when its length has no agreed one."""
+    """Return whether a word has the parity of its length; None when its length has no agreed one."""
     return _AGREED[bits][0].is_whole(word) if bits in _AGREED else None
 
 

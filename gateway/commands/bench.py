@@ -1,4 +1,4 @@
-"""`tapgate bench NAME`: measures ours and the peer in the same run, interleaved, on this machine."""
+"""`tapgate bench NAME`: measures our code and a peer's in one interleaved run on this machine."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ BENCHES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("name", choices=sorted(BENCHES), help="what to measure")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--taps", type=int, help="cards a figure of `reader`; the bars ask for 500, an hour with peers")
+    parser.add_argument(
+        "--taps",
+        type=int,
+        help="taps per figure, for the bench reader; the published figures use 500 (an hour with peers)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = {}
     if arguments.taps is not None:
         if arguments.name != "reader" or arguments.taps < 1:
-            raise ConfigError(["bench:0: --taps: is a number from 1 for the bench `reader`"])
+            raise ConfigError(["bench:0: --taps: must be at least 1, and only the bench `reader` takes it"])
         size["taps"] = arguments.taps
     result: dict[str, Any] = importlib.import_module(BENCHES[arguments.name]).run_bench(**size)
     result.setdefault("machine", describe_machine())
@@ -58,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe_machine() -> str:
-    """Name processor, kernel and interpreter, because figures mean nothing without them."""
+    """Return processor, kernel and interpreter, because figures mean nothing without them."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
     # `model name` on a PC, `Model` on a Raspberry Pi.

@@ -1,7 +1,7 @@
-"""`tapgate card teach`: how does the MIS write card numbers? A few taps and its column say.
+"""`tapgate card teach`: finds the card number format of the MIS from a few taps.
 
-Run it with the gateway's daemon stopped: a reader has one owner. Card numbers show their last two bytes only, and
-nothing of them is kept. The setting is written into the source of hub.toml that is named; without one it is printed.
+Run it with the gateway's daemon stopped: a reader has one owner. Card numbers show their last two bytes only and are
+not stored. The setting is written to the named source of hub.toml; without one it is printed.
 """
 
 from __future__ import annotations
@@ -45,28 +45,34 @@ Ask = Callable[[str], str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
     teach = actions.add_parser("teach", help="tap a few cards and find the encoding of the MIS column")
     teach.add_argument("reader", help="the reader's id in the configuration")
     teach.add_argument("--config", type=Path, required=True, help="a gateway.toml")
-    teach.add_argument("--csv", type=Path, help="an export of the MIS; default: the file of the source")
-    teach.add_argument("--column", help="heading of the card numbers; default: the source's, or a usual one")
-    teach.add_argument("--key-column", help="heading of the person keys; default: the source's, or a usual one")
-    teach.add_argument("--hub", type=Path, metavar="FILE", help="the hub.toml to write the setting into")
+    teach.add_argument("--csv", type=Path, help="an MIS export (default: the source's file)")
+    teach.add_argument("--column", help="heading of the card number column (default: the source's, or a common one)")
+    teach.add_argument("--key-column", help="heading of the person key column (default: the source's, or a common one)")
+    teach.add_argument("--hub", type=Path, metavar="FILE", help="the hub.toml to write the setting to")
     teach.add_argument("--site", metavar="ID")
     teach.add_argument("--source", metavar="NAME")
-    whose = teach.add_mutually_exclusive_group()
-    whose.add_argument("--person", action="append", default=[], metavar="KEY", help="whose card is tapped, tap by tap")
-    whose.add_argument("--ask", action="store_true", help="ask after each tap whose card it was")
-    teach.add_argument("--taps", type=int, default=NEEDED_CARDS, help="how many different cards to tap at least")
+    owner = teach.add_mutually_exclusive_group()
+    owner.add_argument(
+        "--person",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="person key of the card tapped; once per tap, in order",
+    )
+    owner.add_argument("--ask", action="store_true", help="ask after each tap for the card's person key")
+    teach.add_argument("--taps", type=int, default=NEEDED_CARDS, help="minimum number of different cards to tap")
     teach.add_argument("--seconds", type=float, default=60.0, help="how long to wait for the next card")
-    teach.add_argument("--dry-run", action="store_true", help="print the setting, write nothing")
+    teach.add_argument("--dry-run", action="store_true", help="print the setting without writing it")
     teach.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Learn from taps at a real reader; 1 when nothing certain came out or a person must write the setting."""
+    """Learn from taps at a real reader; 1 when the result is uncertain or a person must write the setting."""
     return teach(arguments, RealTransports(), input)
 
 
@@ -84,7 +90,7 @@ class _Column:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The source whose setting is written."""
+    """The source that gets the setting."""
 
     path: Path
     place: str
@@ -92,10 +98,10 @@ class _Target:
 
 
 def teach(arguments: argparse.Namespace, transports: Transports, ask: Ask) -> int:
-    """Take the taps, ask the detective, say what came out and write it.
+    """Take the taps, find the encoding, print the result and write it.
 
     Args:
-        ask: puts a question to the technician and gives the answer.
+        ask: puts a question to the technician and returns the answer.
 
     Raises:
         ConfigError: an argument or a file it names cannot be used.
@@ -126,9 +132,11 @@ def _prepare(arguments: argparse.Namespace) -> tuple[_Column, _Target | None]:
         if source.kind == "csv":
             values, base = dict(source.options), arguments.hub.parent
         elif not arguments.csv:
-            raise _usage("--csv", f"{target.label} is no CSV source; export its card column to a file and name it")
+            raise _usage(
+                "--csv", f"{target.label} is no CSV source; export its card column to a file and pass that file"
+            )
     elif not arguments.csv:
-        raise _usage("--csv", "name an export of the MIS, or --hub, --site and --source")
+        raise _usage("--csv", "pass an MIS export, or --hub, --site and --source")
     if arguments.csv:
         values, base = {**values, "path": str(arguments.csv.absolute())}, Path()
     known: dict[str, Any] = {key: values[key] for key in ("path", "columns", "delimiter") if key in values}
@@ -189,20 +197,20 @@ def _reader(arguments: argparse.Namespace, transports: Transports) -> Reader:
 
 def _take_taps(reader: Reader, arguments: argparse.Namespace, column: _Column, ask: Ask) -> Verdict:
     show = (lambda _text: None) if arguments.json else print
-    wanted = max(arguments.taps, len(arguments.person), NEEDED_CARDS)
+    needed = max(arguments.taps, len(arguments.person), NEEDED_CARDS)
     cards: list[Uid] = []
     owners: dict[Uid, Collection[int]] = {}
     verdict = investigate(cards, column.numbers)
     try:
         reader.open()
-        show(f"{reader.name} is ready; tap {wanted} different cards, one at a time")
+        show(f"{reader.name} is ready; tap {needed} different cards, one at a time")
         while (uid := _next_card(reader, cards, arguments.seconds, show)) is not None:
-            key = _whose(len(cards), arguments, column, ask)
+            key = _owner_of(len(cards), arguments, column, ask)
             cards.append(uid)
             if key:
                 owners[uid] = column.rows_of[key]
             show(f"card {len(cards)}: {len(uid.raw)} bytes, ends in {uid.tail}")
-            if len(cards) < wanted:
+            if len(cards) < needed:
                 continue
             verdict = investigate(cards, column.numbers, owners)
             if verdict.best or arguments.person or not verdict.explanations:
@@ -210,7 +218,7 @@ def _take_taps(reader: Reader, arguments: argparse.Namespace, column: _Column, a
             show(verdict.why)
     finally:
         reader.close()
-    show(f"no further card within {arguments.seconds:g} s")
+    show(f"no more cards within {arguments.seconds:g} s")
     return investigate(cards, column.numbers, owners)
 
 
@@ -225,7 +233,7 @@ def _next_card(reader: Reader, known: list[Uid], seconds: float, show: Callable[
                 continue
             uid = _uid_of(event)
             if uid is None:
-                show("this reader gives no whole UID of this card; use another reader or another card")
+                show("this reader does not report the full UID of this card; use another reader or another card")
             elif uid not in known:
                 return uid
         time.sleep(reader.pause_seconds)
@@ -240,11 +248,11 @@ def _uid_of(read: CardRead) -> Uid | None:
         return None
 
 
-def _whose(place: int, arguments: argparse.Namespace, column: _Column, ask: Ask) -> str | None:
+def _owner_of(place: int, arguments: argparse.Namespace, column: _Column, ask: Ask) -> str | None:
     if place < len(arguments.person):
         return str(arguments.person[place])
     while arguments.ask:
-        key = ask("whose card is it? person key, or nothing when you do not know: ").strip()
+        key = ask("person key of this card (press Enter if you do not know): ").strip()
         if not key:
             return None
         if key in column.rows_of:
@@ -261,9 +269,9 @@ def _print(verdict: Verdict, column: _Column) -> None:
         form = form_of(item, column.numbers)
         note = ""
         if item.disproved:
-            note = f"  points to others for {item.disproved}"
+            note = f"  matches other people for {item.disproved}"
         elif item.ambiguous:
-            note = f"  leaves {item.ambiguous} open"
+            note = f"  {item.ambiguous} ambiguous"
         print(
             f"{item.encoding:<20} {form.order:<18} {form.keeps:<24} {form.padding:<20} {item.found:>5}  "
             f"{item.readable / filled:.0%}{note}"
@@ -284,10 +292,10 @@ def _settle(encoding: str, target: _Target | None, *, dry_run: bool) -> bool:
             return True
         kept = replace_text(target.path, text)
     except RefusedError as error:
-        print(f"{error} Write this into the [[site.source]] section of {target.label} yourself:\n    {line}")
+        print(f"{error} Add this to the [[site.source]] section of {target.label} yourself:\n    {line}")
         return False
     print(f"{target.path}: {target.label} has {line} now; the old file is {kept.name}")
-    print("restart the hub, then look at what changes with: tapgate mis preview")
+    print("restart the hub, then check the changes with: tapgate mis preview")
     return True
 
 

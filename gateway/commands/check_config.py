@@ -1,6 +1,6 @@
-"""`tapgate check-config FILE`: every error of a configuration at once, as `file:line: key: message`.
+"""`tapgate check-config FILE`: all errors of a configuration at once, as `file:line: key: message`.
 
-Warnings are printed and make the exit 1, which keeps no daemon from starting.
+Warnings are printed and make the exit code 1, but do not stop a daemon from starting.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gateway.toml_help import read_marked_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("file", type=Path, help="a gateway.toml or hub.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the file; the errors come out as one ConfigError."""
+    """Check the file and raise every error in one ConfigError."""
     path: Path = arguments.file
     if _is_hub(path):
         return _check_hub(path)
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in settings.file.warnings:
         print(f"warning: {warning}")
     read_site_key(settings.site_key_file)
-    print(f"{path}: good; {len(settings.readers)} readers at {len(settings.points)} points.")
+    print(f"{path}: OK; {len(settings.readers)} readers at {len(settings.points)} points.")
     return 1 if settings.file.warnings else 0
 
 
@@ -46,7 +46,7 @@ def _check_hub(path: Path) -> int:
         read_site_key(site.site_key_file)
     for warning in hub.file.warnings:
         print(f"warning: {warning}")
-    print(f"{path}: good; {len(hub.sites)} sites, {sum(len(site.sources) for site in hub.sites)} sources.")
+    print(f"{path}: OK; {len(hub.sites)} sites, {sum(len(site.sources) for site in hub.sites)} sources.")
     return 1 if hub.file.warnings else 0
 
 

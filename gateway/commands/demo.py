@@ -47,7 +47,7 @@ _SHOWN = 12
 
 @dataclass(slots=True)
 class Tally:
-    """What was tapped, and what the gateways said of it."""
+    """Counts of taps and of the gateways' decisions."""
 
     sent: int = 0
     done: int = 0
@@ -57,22 +57,24 @@ class Tally:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("--seconds", type=float, help="stop tapping after this time (default: until Ctrl-C)")
     parser.add_argument("--taps", type=int, help="stop after this many taps")
     parser.add_argument("--pupils", type=int, default=2000, help="size of the school (default 2000)")
     parser.add_argument("--port", type=int, default=8080, help="first port for the pages (default 8080)")
-    parser.add_argument("--outage", type=float, help="kill the hub half-way and keep it down for this many seconds")
+    parser.add_argument(
+        "--outage", type=float, help="kill the hub halfway through and keep it down for this many seconds"
+    )
     parser.add_argument("--broker", help="use this broker, such as mqtt://127.0.0.1:1883, instead of the embedded one")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     parser.add_argument("--keep", type=Path, help="keep configuration, journals and database in this folder")
-    parser.add_argument("--seed", type=int, default=1, help="which cards are held up, and where")
+    parser.add_argument("--seed", type=int, default=1, help="seed for which cards are tapped, and where")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit code 0 when nothing was lost or counted twice, 1 otherwise."""
     school = sample_school(arguments.pupils)
-    # A request to stop ends the demo as Ctrl-C does, with everything it started.
+    # SIGTERM ends the demo as Ctrl-C does, with everything it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder(arguments.keep))
@@ -97,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         school_day = _SchoolDay(arguments, school, hub, gateways, show, read_site_key(folder / "site.key"))
         with contextlib.suppress(KeyboardInterrupt):
             school_day.run()
-        show.say("The taps are over; waiting until the hub has them all ...")
+        show.say("Tapping is finished; waiting for the hub to receive everything ...")
         record = _wait_for_commit(folder, school_day.tally.done, hub)
         for gateway in gateways:
             gateway.end()
@@ -107,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _SchoolDay:
-    """Holds up cards at every reader until the time or the number is over."""
+    """Taps cards at every reader until the time or the number of taps is reached."""
 
     def __init__(
         self,
@@ -155,13 +157,13 @@ class _SchoolDay:
         if self._hub_back_at is not None and seconds >= self._hub_back_at:
             self._hub.start()
             self._hub_back_at = None
-            self._show.say("The hub is back; the gateways bring what waited.")
+            self._show.say("The hub is back; the gateways are sending their backlog.")
         half = (self._limit_seconds or 30.0) / 2 - (self._outage_seconds or 0) / 2
         if not self._outage_over and seconds >= half:
             self._outage_over = True
             self._hub.kill()
             self._hub_back_at = seconds + self._outage_seconds
-            self._show.say(f"The hub is killed for {self._outage_seconds:g} s; doors and lanes go on.")
+            self._show.say(f"The hub has been killed for {self._outage_seconds:g} s; doors and lanes keep working.")
 
     def _send(self) -> None:
         gateway, reader = self._draw.choice(self._readers)
@@ -176,7 +178,7 @@ class _SchoolDay:
         gateway.tap(wish)
 
     def _pick(self, driver: str) -> Uid | None:
-        """Draw a card: mostly one of the school, now and then a stranger's or a phone."""
+        """Draw a card: mostly one of the school, now and then an unknown card or a phone."""
         chance = self._draw.random()
         if chance < 0.03:
             return Uid(b"\x04" + self._draw.randbytes(6))
@@ -198,10 +200,10 @@ class _SchoolDay:
 
 
 class _Display:
-    """Says what happens; on a terminal one line lives at the bottom."""
+    """Prints progress; a terminal keeps one status line at the bottom."""
 
     def __init__(self, *, quiet: bool) -> None:
-        # With --json the last line of standard output is the result, so the words go to standard error.
+        # With --json the last line of standard output is the result, so progress goes to standard error.
         self._stream = sys.stderr if quiet else sys.stdout
         self._live = self._stream.isatty()
         self._shown_at = 0.0
@@ -227,10 +229,10 @@ class _Display:
         self._stream.flush()
 
 
-def _wait_for_commit(folder: Path, wanted: int, hub: HubProcess) -> HubRecord:
+def _wait_for_commit(folder: Path, needed: int, hub: HubProcess) -> HubRecord:
     deadline = time.monotonic() + COMMIT_SECONDS
     record = read_hub(folder)
-    while record.count < wanted and time.monotonic() < deadline and hub.ended() is None:
+    while record.count < needed and time.monotonic() < deadline and hub.ended() is None:
         time.sleep(0.1)
         record = read_hub(folder)
     return record
@@ -282,7 +284,7 @@ def _report(result: dict[str, Any], *, as_json: bool) -> None:
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):
-            raise FatalError(f"{keep} is not empty; name a new folder, because the demo draws a new site key.")
+            raise FatalError(f"{keep} is not empty; choose a new folder, because the demo makes a new site key.")
         keep.mkdir(parents=True, exist_ok=True)
         yield keep.absolute()
         return

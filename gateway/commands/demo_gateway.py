@@ -36,7 +36,7 @@ GAP_SECONDS = 0.05
 
 
 class Hands:
-    """Holds cards to one reader, one after the other."""
+    """Taps cards at one reader, one after the other."""
 
     def __init__(self, gateway: Gateway, wires: SimulatedTransports, reader: str, port: str, driver: str) -> None:
         self._vitals = gateway.readers[reader].vitals
@@ -81,7 +81,7 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one gateway of the demo until it is told to end or its standard input closes."""
+    """Run one gateway of the demo until it is asked to stop or its standard input closes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("config", type=Path)
     arguments = parser.parse_args(words)

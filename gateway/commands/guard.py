@@ -14,9 +14,9 @@ from gateway.outputs.guard import drive_doors, guard_files, read_guard_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument(
-        "file", nargs="?", type=Path, help="the file of the doors (default: the service's doors.json, then /var/lib's)"
+        "file", nargs="?", type=Path, help="the doors.json to use (default: the service's, then the one in /var/lib)"
     )
 
 

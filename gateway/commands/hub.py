@@ -1,4 +1,4 @@
-"""`tapgate hub`: the hub daemon, and what sets it up: init, issue, revoke, gateways."""
+"""`tapgate hub`: the hub daemon and its set-up: init, issue, revoke, gateways."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ CONFIG = Path("/etc/tapgate-hub/hub.toml")
 ROLES = ("all", "ingest", "web", "sync")
 _ACTIONS = {
     "run": "run the daemon (the default)",
-    "init": "make the certificate authority, all keys, hub.toml and the files of the broker; keeps what is there",
-    "issue": "make the bundle of one gateway, named SITE/GATEWAY, and let it in",
-    "revoke": "let a gateway in no more, named SITE/GATEWAY",
-    "gateways": "list the gateways that were let in",
+    "init": "create the certificate authority, all keys, hub.toml and the broker's files; keeps existing ones",
+    "issue": "enrol a gateway, named SITE/GATEWAY, and create its bundle",
+    "revoke": "revoke the enrolment of a gateway, named SITE/GATEWAY",
+    "gateways": "list the enrolled gateways",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
     parser.add_argument("action", nargs="?", choices=tuple(_ACTIONS), default="run", help=words)
-    parser.add_argument("name", nargs="?", metavar="SITE/GATEWAY", help="issue, revoke: which gateway")
+    parser.add_argument("name", nargs="?", metavar="SITE/GATEWAY", help="issue, revoke: the gateway")
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
     parser.add_argument(
-        "--role", choices=ROLES, default="all", help="run: what this process does; ingest may run many times"
+        "--role", choices=ROLES, default="all", help="run: the role of this process; ingest may run several times"
     )
     setup = parser.add_argument_group("init")
-    setup.add_argument("--address", metavar="HOST", help="name or address at which gateways reach this hub")
+    setup.add_argument("--address", metavar="HOST", help="name or address where gateways reach this hub")
     setup.add_argument("--site", metavar="ID", help="the first school's id, such as st-marys")
     setup.add_argument("--site-name", metavar="TEXT", help="its name (default: the id)")
     setup.add_argument("--state-dir", type=Path, default=Path("/var/lib/tapgate-hub"), help="keys and database")

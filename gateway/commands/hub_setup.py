@@ -1,4 +1,4 @@
-"""`tapgate hub init|issue|revoke|gateways`: keys, certificates and the broker's files, each made once and kept.
+"""`tapgate hub init|issue|revoke|gateways`: keys, certificates and broker files, each created once and kept.
 
 Run by root; every file gets the owner of the service that reads it. A second run makes what is missing and changes
 nothing else, so that it is also the way to mend an installation.
@@ -95,14 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     with as_owner(settings.state_dir), _opened(settings) as store, store.write() as connection:
         revoke(connection, site, gateway, actor=by_hand(getpass.getuser()))
     _write_rights(settings, arguments.broker_dir)
-    print(f"{site}/{gateway} is let in no more; what it sends is refused by broker and hub.")
+    print(f"{site}/{gateway} is revoked; broker and hub refuse what it sends.")
     return 0
 
 
 def _split(name: str | None, action: str) -> tuple[str, str]:
     site, slash, gateway = (name or "").partition("/")
     if not slash or check_id(site) or check_id(gateway):
-        raise ConfigError([f"hub:0: {action}: needs a gateway as SITE/GATEWAY, each of letters, digits, - and _."])
+        raise ConfigError([f"hub:0: {action}: needs a gateway as SITE/GATEWAY; use letters, digits, - and _ only."])
     return site, gateway
 
 
@@ -117,11 +117,11 @@ def _init(arguments: argparse.Namespace) -> int:
     else:
         address = arguments.address
         if arguments.site is None or address is None:
-            raise ConfigError(["hub:0: init: needs --site ID and --address HOST, at which gateways reach this hub."])
+            raise ConfigError(["hub:0: init: needs --site ID and --address HOST, where gateways reach this hub."])
         if problem := check_id(arguments.site):
             raise ConfigError([f"hub:0: --site: {problem}."])
     if address is None:
-        raise ConfigError([f"{config}:0: hub.address: is missing; write the name at which gateways reach this hub."])
+        raise ConfigError([f"{config}:0: hub.address: is missing; write the name where gateways reach this hub."])
     _folder(state, SERVICE_USER, 0o700)
     for name in ("ca", "sites"):
         _folder(state / name, SERVICE_USER, 0o700)
@@ -166,7 +166,7 @@ def _authority(state: Path) -> Authority:
     certificate, key = state / "ca" / "ca.crt", state / "ca" / "ca.key"
     if certificate.exists() != key.exists():
         missing = key if certificate.exists() else certificate
-        raise FatalError(f"{missing} is missing beside its twin; restore both from the backup of the hub.")
+        raise FatalError(f"{missing} is missing but its counterpart is there; restore both from the hub's backup.")
     if not certificate.exists():
         made, pem = Authority.create(f"Tapgate {secrets.token_hex(4)}", dt.datetime.now(dt.UTC))
         _make(key, lambda: pem, 0o600, SERVICE_USER)
@@ -209,7 +209,7 @@ def _write_rights(settings: HubSettings, broker: Path) -> None:
     try:
         subprocess.run(_RELOAD, check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        print("mosquitto could not be told; restart it: systemctl restart mosquitto")
+        print("mosquitto could not be reloaded; restart it: systemctl restart mosquitto")
 
 
 def _opened(settings: HubSettings) -> Store:
@@ -257,7 +257,7 @@ def _issue(arguments: argparse.Namespace, settings: HubSettings, site_id: str, g
     _write_rights(settings, arguments.broker_dir)
     what = "is let in" if is_new else "has a new certificate"
     print(f"{site_id}/{gateway} {what} until {issued.valid_until:%Y-%m-%d}.")
-    print(f"Bring {out} to the gateway (it holds its keys: delete it afterwards), then there:")
+    print(f"Copy {out} to the gateway (it holds private keys: delete it afterwards), then run there:")
     print(f"  sudo tar -C /etc/tapgate -xf {out.name}")
     return 0
 
@@ -283,5 +283,5 @@ def _list(settings: HubSettings) -> int:
         until = dt.datetime.fromtimestamp((until_ms or 0) / 1000, dt.UTC).date().isoformat()
         print(f"{site}/{name}  {f'certificate until {until}' if until_ms else 'named in hub.toml'}")
     if not rows:
-        print("No gateway is let in yet: tapgate hub issue SITE/GATEWAY")
+        print("No gateway is enrolled yet; enrol one with: tapgate hub issue SITE/GATEWAY")
     return 0

@@ -1,7 +1,7 @@
-"""`tapgate install gateway|hub`: puts the shipped system files in their places and makes the service's user.
+"""`tapgate install gateway|hub`: installs the system files and creates the service's user.
 
-It stands in for a package: run by root from the virtual environment that holds Tapgate. A second run brings the files
-of a newer release; configuration, keys and state are never touched.
+Run it as root from the virtual environment that holds Tapgate. A second run brings the files of a newer release;
+configuration, keys and state are never touched.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROLES = {
             "50-tapgate-pcsc.rules": "etc/polkit-1/rules.d/50-tapgate-pcsc.rules",
         },
         "tapgate",
-        "unpack the bundle that the hub issued: tar -C /etc/tapgate -xf SITE-GATEWAY.tar",
+        "unpack the bundle issued by the hub: tar -C /etc/tapgate -xf SITE-GATEWAY.tar",
     ),
     "hub": _Role(
         _SHARED | {"tapgate-hub.service": f"{_UNITS}/tapgate-hub.service"},
@@ -63,7 +63,7 @@ _STEPS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("role", choices=tuple(ROLES), help="what this machine is")
 
 
@@ -90,15 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _link(program: Path) -> None:
-    """Let people and units call `tapgate` by one name, wherever its environment stands."""
+    """Link `tapgate` to a fixed path for people and units, wherever its environment is."""
     if not program.exists():
-        raise FatalError(f"{program} is missing; run the tapgate of the environment that is to be installed.")
+        raise FatalError(f"{program} is missing; run the `tapgate` of the environment to install.")
     if LAUNCHER.is_symlink() or not LAUNCHER.exists():
         LAUNCHER.unlink(missing_ok=True)
         LAUNCHER.symlink_to(program)
         print(f"linked {LAUNCHER} to {program}")
     else:
-        print(f"kept  {LAUNCHER}, which another installation put there")
+        print(f"kept  {LAUNCHER}, which belongs to another installation")
 
 
 def _step(*words: str) -> None:
@@ -110,6 +110,6 @@ def _step(*words: str) -> None:
         return
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        print(f"warning: `{text}` said: {last}")
+        print(f"warning: `{text}` failed: {last}")
     else:
         print(f"ran   {text}")

@@ -1,4 +1,4 @@
-"""`tapgate journal list|verify|export`: look at a gateway's journal, running or not, and prove that it is whole."""
+"""`tapgate journal list|verify|export`: inspects and verifies the journal of a running or stopped gateway."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _GOOD, _FINDINGS = 0, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's arguments."""
+    """Add the verb's arguments."""
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = verbs.add_parser("list", help="show the last events")
-    show.add_argument("--after", type=int, help="begin after this number instead of near the end")
-    show.add_argument("--limit", type=int, default=50, help="how many events at most (50)")
-    check = verbs.add_parser("verify", help="prove that nothing was dropped, doubled or edited, or name what was")
+    show.add_argument("--after", type=int, help="start after this number instead of near the end")
+    show.add_argument("--limit", type=int, default=50, help="maximum number of events (50)")
+    check = verbs.add_parser("verify", help="check that no event was dropped, duplicated or edited")
     check.add_argument("--key", metavar="HEX", help="the gateway's public key, to check the signed checkpoints too")
-    export = verbs.add_parser("export", help="write every event, byte for byte, one a line")
-    export.add_argument("--output", type=Path, help="a file instead of the standard output")
+    export = verbs.add_parser("export", help="write every event byte for byte, one per line")
+    export.add_argument("--output", type=Path, help="output file (default: standard output)")
     for action in (show, check, export):
         action.add_argument("directory", metavar="DIR", type=Path, help="the gateway's state folder or its journal")
         action.add_argument("--json", action="store_true", help="for programs")
@@ -60,7 +60,7 @@ def _find(directory: Path) -> Path:
     for folder in (directory / "journal", directory):
         if folder.is_dir() and list_segments(folder):
             return folder
-    raise FatalError(f"There is no journal in {directory}; give a gateway's state_dir.")
+    raise FatalError(f"There is no journal in {directory}; pass a gateway's state_dir.")
 
 
 def _list(reader: JournalReader, after: int | None, limit: int, *, as_json: bool) -> None:
@@ -70,7 +70,7 @@ def _list(reader: JournalReader, after: int | None, limit: int, *, as_json: bool
         # The stored bytes of each event, untouched.
         print("[" + ",\n".join(raw.decode() for _, raw in events) + "]")
         return
-    print(f"{reader.gateway}  epoch {reader.epoch}  events to {reader.head}, the hub has them to {reader.acked}")
+    print(f"{reader.gateway}  epoch {reader.epoch}  events to {reader.head}, confirmed by the hub to {reader.acked}")
     for seq, raw in events:
         print(_line(seq, raw))
 
@@ -105,9 +105,11 @@ def _verify(report: Report, *, as_json: bool) -> int:
         return _GOOD if report.ok else _FINDINGS
     print(
         f"{report.gateway}  epoch {report.epoch}  {report.events} events from {report.first} to {report.head} "
-        f"in {report.segments} segments, the hub has them to {report.acked}"
+        f"in {report.segments} segments, confirmed by the hub to {report.acked}"
     )
     for finding in report.findings:
         print(f"{finding.kind:8} {finding.text}")
-    print("whole: every record is good and the chain is unbroken" if report.ok else f"{len(report.findings)} findings")
+    print(
+        "intact: every record is valid and the chain is unbroken" if report.ok else f"{len(report.findings)} findings"
+    )
     return _GOOD if report.ok else _FINDINGS

@@ -1,4 +1,4 @@
-"""`tapgate mis check|preview|sync|list|retire`: try a source, see what a sync would do, do it; hub stopped or running.
+"""`tapgate mis check|preview|sync|list|retire`: tests, previews and syncs a source, hub stopped or running.
 
 check and preview read hub.toml as it is now and write nothing. Run by root, every action works as the owner of the
 hub's state folder.
@@ -24,11 +24,11 @@ from gateway.hub.sync.run import Report, preview, sync
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
 _ACTIONS = {
-    "check": "try the source; nothing is written",
-    "preview": "what a sync would change; nothing is written",
-    "sync": "read the source and apply what the guard lets through",
-    "list": "the sources, and those that hub.toml no longer names but that still have people",
-    "retire": "let the people of a source go that hub.toml no longer names; held until --approve",
+    "check": "test the source; writes nothing",
+    "preview": "show what a sync would change; writes nothing",
+    "sync": "read the source and apply what the guard allows",
+    "list": "list the sources, including those no longer in hub.toml that still have people",
+    "retire": "remove the people of a source no longer in hub.toml; held until --approve",
 }
 
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
     parser.add_argument("--site", metavar="ID", help="needed for all but list")
     parser.add_argument("--source", metavar="NAME", help="needed for all but list")
-    parser.add_argument("--approve", metavar="HASH", help="sync, retire: apply the held plan of this hash too")
+    parser.add_argument("--approve", metavar="HASH", help="sync, retire: also apply the held plan with this hash")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -100,7 +100,7 @@ def _list(settings: HubSettings, *, as_json: bool) -> int:
     rows = [(site.id, item.name, True, 0) for site in settings.sites for item in site.sources]
     rows += [(site, item.name, False, left[site].get(item.name, 0)) for site, items in gone.items() for item in items]
     for site, name, configured, people in rows:
-        print(f"{site}/{name}" if configured else f"{site}/{name}: not in hub.toml any more; {people} people left")
+        print(f"{site}/{name}" if configured else f"{site}/{name}: no longer in hub.toml; {people} people left")
     if as_json:
         keys = ("site", "source", "configured", "people_left")
         _print_json({"sources": [dict(zip(keys, row, strict=True)) for row in rows]})
@@ -156,11 +156,11 @@ def _print(report: Report, source: Source, arguments: argparse.Namespace) -> int
     for reason in report.verdict.reasons:
         print(f"{'held' if report.held else 'approved'}: {reason}")
     if report.approval_missed:
-        print(f"The plan {arguments.approve} is not the one that is held now; look at the new one first.")
+        print(f"The plan {arguments.approve} is not the one held now; review the new one first.")
     if report.held:
         verb = "retire" if source.is_removed else "sync"
         print(
-            f"To apply what is held: tapgate mis {verb} --config {arguments.config} --site {source.site} "
+            f"To apply the held changes: tapgate mis {verb} --config {arguments.config} --site {source.site} "
             f"--source {source.name} --approve {report.verdict.plan}"
         )
     if arguments.json:

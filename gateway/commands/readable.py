@@ -1,4 +1,4 @@
-"""Whose file is it: judges whether the daemon's user can read a file, and says the one command that mends it."""
+"""Checks whether the daemon's user can read a file, and names the command that fixes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Account:
 
 
 def daemon_account() -> Account:
-    """Return the installed daemon's user when root asks, else the one who asks."""
+    """Return the installed daemon's user when run as root, else the current user."""
     if os.geteuid() == 0:
         try:
             entry = pwd.getpwnam(DAEMON)

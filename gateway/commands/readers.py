@@ -52,28 +52,28 @@ _BY_ID = "/by-id/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="ports of this machine and readers of a configuration")
+    listing = actions.add_parser("list", help="list this machine's ports and the configured readers")
     listing.add_argument("--config", type=Path, help="a gateway.toml")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
-    test = actions.add_parser("test", help="open one reader, show what it reads and how it does")
+    test = actions.add_parser("test", help="open one reader, show what it reads and how healthy it is")
     test.add_argument("reader", help="the reader's id in the configuration")
     test.add_argument("--config", type=Path, required=True, help="a gateway.toml")
     test.add_argument("--seconds", type=float, default=15.0, help="how long to wait for cards")
-    test.add_argument("--self-test", action="store_true", help="run the chip's own test as well, where it has one")
+    test.add_argument("--self-test", action="store_true", help="also run the chip's self-test, if it has one")
     test.add_argument("--json", action="store_true", help="end with one JSON object")
-    trace = actions.add_parser("trace", help="record what one reader and its driver say to each other")
+    trace = actions.add_parser("trace", help="record the traffic between a reader and its driver")
     trace.add_argument("reader", help="the reader's id in the configuration")
     trace.add_argument("--config", type=Path, required=True, help="a gateway.toml")
     trace.add_argument("--seconds", type=float, default=15.0, help="how long to record")
-    trace.add_argument("--out", type=Path, required=True, help="the file to write; its card numbers are invented")
-    replay = actions.add_parser("replay", help="run the driver on a recording")
+    trace.add_argument("--out", type=Path, required=True, help="output file; its card numbers are made up")
+    replay = actions.add_parser("replay", help="run a driver on a recording")
     replay.add_argument("file", type=Path, help="what trace has written")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the actions; 1 when the reader works but has something to say."""
+    """Run one action; 1 when the reader works but needs attention."""
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list,
         "test": _test,
@@ -180,7 +180,7 @@ def _trace(arguments: argparse.Namespace) -> int:
     item, options = _find(arguments)
     if item.driver not in MASKED_DRIVERS:
         known = ", ".join(MASKED_DRIVERS)
-        raise ConfigError([f"{arguments.config}:1: driver: {item.driver} is not recorded; those that are: {known}"])
+        raise ConfigError([f"{arguments.config}:1: driver: {item.driver} cannot be recorded; choose one of: {known}"])
     raw = io.StringIO()
     recorder = Recorder(RealTransports(), raw, item.driver, dict(item.options))
     reader = make_reader(item.driver, item.id, item.port, options, recorder)
@@ -194,14 +194,14 @@ def _trace(arguments: argparse.Namespace) -> int:
             numbers += [event.number.value for event in events if isinstance(event, CardRead)]
             time.sleep(reader.pause_seconds)
     except ReaderOffline as error:
-        # The fault that somebody wants to see may be just this one.
+        # This may be the very fault that is being looked for.
         print(f"the reader is gone: {error}")
     finally:
         reader.close()
     masked = mask([json.loads(line) for line in raw.getvalue().splitlines()], numbers)
     lines = [json.dumps(record, separators=(",", ":")) for record in masked]
     arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{arguments.out}: {len(masked)} steps, {len(numbers)} cards, their numbers replaced by invented ones")
+    print(f"{arguments.out}: {len(masked)} steps, {len(numbers)} cards, card numbers replaced by made-up ones")
     return EXIT_GOOD
 
 
@@ -211,7 +211,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         print(_sentence(event))
     if vitals.detail:
         print(f"the reader is gone: {vitals.detail}")
-    print(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    print(f"{vitals.polls} polls, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
     return EXIT_GOOD
 
 
@@ -239,11 +239,11 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
         reader.close()
         report["vitals"] = asdict(reader.vitals)
     vitals = reader.vitals
-    show(f"{vitals.polls} looks, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
+    show(f"{vitals.polls} polls, {vitals.retries} retries, {vitals.errors} errors, {vitals.resets} resets")
     if not (report["reads"] or report["refused"] or vitals.dropped):
         show(
-            "nothing was heard: was a card held to it? Is this its port? A reader that must be asked (twn4, pn532, "
-            "sl500) says nothing to the drivers of those that speak on their own"
+            "nothing received: was a card held to the reader? Is this its port? A reader that must be polled (twn4, "
+            "pn532, sl500) sends nothing to drivers of readers that send unprompted"
         )
     judged = score(vitals)
     report["score"] = judged.points
@@ -254,7 +254,7 @@ def _watch(reader: Reader, arguments: argparse.Namespace, report: dict[str, Any]
 
 
 def _drops(reader: Reader) -> list[str]:
-    """Return what the reader has dropped since the last call; drivers of chips drop nothing that could be told."""
+    """Return what the reader has dropped since the last call; chip drivers drop nothing that could be reported."""
     take: Callable[[], list[str]] | None = getattr(reader, "take_drops", None)
     return take() if take else []
 

@@ -13,19 +13,19 @@ from gateway.transports.real import RealTransports
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument(
         "--pages",
         choices=("child", "elsewhere"),
         default="child",
-        help="serve the pages in a child of this process, or leave them to tapgate-web.service",
+        help="serve the pages from a child process, or leave them to tapgate-web.service",
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/tapgate/gateway.toml"), help="the gateway.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT."""
-    # From here on a stop goes through the daemon's own: a strike that was just claimed is not left as it is.
+    # From here on a signal stops the daemon cleanly, so that no claimed strike is left as it is.
     stop_signal = StopSignal()
     try:
         gateway = Gateway(load_gateway(arguments.config, tuple(DRIVERS)), RealTransports())

@@ -1,4 +1,4 @@
-"""`tapgate schema events|topics|http`: the machine-readable twins of what is stored, sent and served.
+"""`tapgate schema events|topics|http`: machine-readable descriptions of what is stored, sent and served.
 
 They are made from the code that stores, sends and serves, so they cannot disagree with it: JSON Schema 2020-12 for
 events, AsyncAPI 3.0 for MQTT, OpenAPI for the gateway's HTTP.
@@ -22,7 +22,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("what", choices=["events", "topics", "http"], help="which description to print")
 
 
@@ -37,7 +37,7 @@ def event_schema() -> dict[str, Any]:
     """Return the JSON Schema of one event."""
     schema: dict[str, Any] = msgspec.json.schema(Event)
     definition = schema["$defs"]["Event"]
-    # A program that reads events must know a reason by its word, and the list is closed by release.
+    # Programs match reasons by their text, and each release has a fixed list.
     definition["properties"]["reason"] = {"enum": [str(reason) for reason in Reason]}
     definition["properties"]["v"] = {"const": EVENT_VERSION}
     return {"$schema": _DIALECT, "title": f"Tapgate event, version {EVENT_VERSION}", **schema}
@@ -65,7 +65,7 @@ def async_api() -> dict[str, Any]:
         ("reply", topics.reply, "send", False, {"type": "object"}, "its answer"),
         ("manifest", roster_manifest("{site}"), "receive", True, {"type": "object"}, "the newest roster, signed"),
         ("chunk", roster_chunk("{site}", "{sha256}"), "receive", True, _BINARY, "a part of a roster file, zlib"),
-        ("delta", _delta_topic(), "receive", True, _BINARY, "from one generation to another, zlib of MessagePack"),
+        ("delta", _delta_topic(), "receive", True, _BINARY, "delta between two generations, zlib of MessagePack"),
     ]
     return {
         "asyncapi": "3.0.0",
@@ -98,7 +98,7 @@ def open_api() -> dict[str, Any]:
     from gateway.webkit.events import Broadcaster
 
     def nothing() -> Any:
-        raise RuntimeError("only described, never asked")
+        raise RuntimeError("this source only serves the description")
 
     site = build_status_site(Requests(nothing, nothing, lambda _name: False, list), "gateway", Broadcaster())
     mount_lanes(site.app, Lanes([], LaneSource("gateway", "", nothing, lambda _seq, _n: [], nothing, nothing)), nothing)

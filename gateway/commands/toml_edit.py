@@ -1,4 +1,4 @@
-"""One text setting of a TOML file changed in place: comments, order and line ends stay.
+"""Changes one text setting of a TOML file in place; comments, order and line ends stay.
 
 Law of this file: what would be written is read back first, and must be the old file with that one setting changed.
 Anything else (inline tables, a section in a multi-line text) is refused and left to a person.
@@ -29,12 +29,14 @@ def with_setting(path: Path, place: str, key: str, value: str) -> str:
         ConfigError: it cannot be read or is not TOML.
     """
     if not _PLAIN.fullmatch(value):
-        raise RefusedError(f"{key} holds signs that are not written into {path.name} by a program.")
+        raise RefusedError(
+            f"{key} has characters that cannot be written to {path.name} automatically; edit it by hand."
+        )
     file = SettingsFile(path)
     old = path.read_bytes().decode("utf-8")
     lines = old.splitlines(keepends=True)
-    wanted = copy.deepcopy(file.root)
-    section = _section(wanted, place)
+    edited = copy.deepcopy(file.root)
+    section = _section(edited, place)
     if section is None:
         raise RefusedError(f"{path.name} has no section {place}.")
     if key in section:
@@ -42,7 +44,7 @@ def with_setting(path: Path, place: str, key: str, value: str) -> str:
         line = re.compile(rf"""(\s*{re.escape(key)}\s*=\s*)("[^"\\]*"|'[^']*')(.*)""", re.DOTALL)
         found = line.fullmatch(lines[at])
         if found is None:
-            raise RefusedError(f"{path.name}:{at + 1}: {key} is not written as one text on a line of its own.")
+            raise RefusedError(f"{path.name}:{at + 1}: {key} is not a single string on its own line; edit it by hand.")
         lines[at] = f'{found[1]}"{value}"{found[3]}'
     else:
         at = file.line_of(f"{place}.kind")
@@ -53,11 +55,11 @@ def with_setting(path: Path, place: str, key: str, value: str) -> str:
     section[key] = value
     new = "".join(lines)
     try:
-        same = tomllib.loads(new) == wanted
+        same = tomllib.loads(new) == edited
     except tomllib.TOMLDecodeError:
         same = False
     if not same:
-        raise RefusedError(f"{path.name} is written in a way that a program cannot edit safely.")
+        raise RefusedError(f"{path.name} is written in a form that cannot be edited automatically; edit it by hand.")
     return new
 
 

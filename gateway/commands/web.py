@@ -20,9 +20,11 @@ _LOST_SECONDS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
+    """Add the verb's arguments."""
     parser.add_argument("--panel", type=Path, default=PANEL, metavar="SOCKET", help=f"the daemon's socket ({PANEL})")
-    parser.add_argument("--once", action="store_true", help="end when the daemon goes; `tapgate run` starts it so")
+    parser.add_argument(
+        "--once", action="store_true", help="exit when the daemon does; `tapgate run` starts it this way"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
-"""`tapgate wiring`: checks a wiring profile for a board and writes the firmware lines for it.
+"""`tapgate wiring`: checks a wiring profile for a board and prints its firmware lines.
 
-A profile says what hangs on which pin. The pins of a bus may be shared, every other claim is exclusive; claims are made
-in file order, so a conflict names the newcomer and the holder. Overlay names and pins: the overlays README and the UART
-and SPI pages of the Raspberry Pi documentation.
+A profile says what is connected to which pin. The pins of a bus may be shared, every other claim is exclusive; claims
+are made in file order, so a conflict names the later claim and the earlier one. Overlay names and pins: the overlays
+README and the UART and SPI pages of the Raspberry Pi documentation.
 """
 
 from __future__ import annotations
@@ -79,32 +79,32 @@ class Plan:
 
     @property
     def pins(self) -> list[tuple[int, str]]:
-        """Return what hangs on each pin, in the order of their numbers."""
+        """Return what is connected to each pin, in pin order."""
         return sorted((self._shared | self._claims).items())
 
     def claim(self, pin: int, who: str, problem: Callable[[str], None]) -> None:
         """Take a pin alone."""
         holder = self._claims.get(pin) or self._shared.get(pin)
         if holder:
-            problem(f"GPIO {pin} is wanted by {who} and held by {holder}")
+            problem(f"GPIO {pin} is needed by {who} but already used by {holder}")
         else:
             self._claims[pin] = who
 
     def share(self, pin: int, bus: str, problem: Callable[[str], None]) -> None:
-        """Take a pin together with everything else on the same bus."""
+        """Claim a pin shared with everything else on the same bus."""
         holder = self._claims.get(pin) or self._shared.get(pin)
         if holder and holder != bus:
-            problem(f"GPIO {pin} is wanted by {bus} and held by {holder}")
+            problem(f"GPIO {pin} is needed by {bus} but already used by {holder}")
         self._shared.setdefault(pin, bus)
 
     def share_reset(self, pin: int, who: str, problem: Callable[[str], None]) -> None:
-        """Take a pin together with other readers' resets: one wire, pulled only when a chip does not answer."""
+        """Claim a pin shared with other readers' resets: one wire, pulled only when a chip does not answer."""
         before = self._shared.get(pin, "")
         if not before.endswith(_RESET):
             self.share(pin, f"{who} {_RESET}", problem)
             return
         self._shared[pin] = f"{before.removesuffix(_RESET)}and {who} {_RESET}"
-        self.warnings.append(f"GPIO {pin} is {self._shared[pin]}: pulling it for one sets up the other afresh")
+        self.warnings.append(f"GPIO {pin} is {self._shared[pin]}: pulling it for one also resets the other")
 
     def line(self, text: str) -> None:
         if text not in self.config_lines:
@@ -138,7 +138,7 @@ def make_plan(path: Path, board_name: str) -> Plan:
     if 1 in spi_selects:
         plan.line(f"dtoverlay=spi1-{spi_selects[1] + 1}cs")
     if plan.milliampere > _HEADER_3V3_MILLIAMPERE:
-        file.problem("reader", f"the readers may draw {plan.milliampere} mA at 3.3 V; give them a supply of their own")
+        file.problem("reader", f"the readers may draw {plan.milliampere} mA at 3.3 V; use a separate supply")
     file.finish()
     return plan
 
@@ -259,15 +259,15 @@ def _plan_rest(file: SettingsFile, board: Board, plan: Plan) -> None:
 
 
 def profiles_folder() -> Path:
-    """Return the folder of the profiles that ship with the product, installed or in a checkout."""
+    """Return the folder of the shipped profiles, installed or in a checkout."""
     return shipped("firmware_config") / "profiles"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's own words."""
-    parser.add_argument("what", choices=["list", "check", "show"], help="list profiles, check one, or show its lines")
-    parser.add_argument("profile", nargs="?", type=Path, help="a profile file, or the name of one that ships")
-    parser.add_argument("--board", choices=sorted(BOARDS), default="pi4", help="the Raspberry Pi it is for")
+    """Add the verb's arguments."""
+    parser.add_argument("what", choices=["list", "check", "show"], help="list profiles, check one, or print its lines")
+    parser.add_argument("profile", nargs="?", type=Path, help="a profile file, or the name of a shipped profile")
+    parser.add_argument("--board", choices=sorted(BOARDS), default="pi4", help="the Raspberry Pi model")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -277,7 +277,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{path.stem:20} {SettingsFile(path).root['name']}")
         return EXIT_GOOD
     if arguments.profile is None:
-        raise ConfigError(["wiring:0: profile: is missing; name one of `tapgate wiring list`"])
+        raise ConfigError(["wiring:0: profile: is missing; choose one from `tapgate wiring list`"])
     path = arguments.profile
     if not path.exists():
         path = profiles_folder() / f"{path.name.removesuffix('.toml')}.toml"

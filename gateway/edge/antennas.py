@@ -1,8 +1,8 @@
-"""Whose field is on: readers of one bus whose antennas are so close that they disturb each other.
+"""Field turns for readers on one bus whose antennas are close enough to disturb each other.
 
 Law of this file: at most one member of a group has its field on. Its turn ends with the first look that no card
-answered, and after SLICE_SECONDS whoever answers, so that a card left lying at one reader does not keep the others
-dark. Members that are away are passed over; the only one present keeps the field.
+answers, or after SLICE_SECONDS, so that a card left on one reader does not keep the field from the others. Offline
+members are skipped; the only one present keeps the field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class AntennaTurns(Generic[Member]):
     """The turns of one group.
 
     Attributes:
-        holder: whose field is on; None while nobody's is.
+        holder: the member whose field is on, None while every field is off.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -29,11 +29,11 @@ class AntennaTurns(Generic[Member]):
         self._ends = 0.0
 
     def is_over(self, *, answered: bool, now: float) -> bool:
-        """Tell whether the holder, who has just looked, should give the field away."""
+        """Return whether the holder, which has just looked, should pass the field on."""
         return not answered or now >= self._ends
 
     def queue(self, present: Sequence[Member]) -> list[Member]:
-        """Return the members present in the order of their turns; who had the last one comes at the end."""
+        """Return the members present in turn order; the last holder comes last."""
         size = len(self._members)
         order = [self._members[(self._last + step) % size] for step in range(1, size + 1)]
         return [member for member in order if member in present]

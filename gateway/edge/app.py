@@ -1,6 +1,6 @@
-"""Builds the gateway daemon: the only place that knows all its parts.
+"""Builds the gateway daemon from all its parts.
 
-Readers start first and the web last, so that the first decision waits for nobody.
+Readers start first and the pages last, so that nothing delays the first decision.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from gateway import __version__
-from gateway.access.event import Event, decode_event
+from gateway.access.event import Event
 from gateway.access.people import Roster
 from gateway.access.rules import Moment, Reason
-from gateway.config import GatewaySettings, PointSettings, WebSettings
-from gateway.edge.absent import AbsentJournal, AbsentReader
-from gateway.edge.buses import BusThread, ReaderSignals
-from gateway.edge.checkpoints import Checkpoints
+from gateway.config import GatewaySettings, WebSettings
+from gateway.edge.absent import AbsentJournal
+from gateway.edge.build import make_buses, make_checkpoints, make_point, make_relay, restore_kiosks
+from gateway.edge.buses import ReaderSignals
 from gateway.edge.clock import Clock
+from gateway.edge.door_pins import DoorPins
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
 from gateway.edge.panel.desk import Daemon, Desk
-from gateway.edge.points_loop import DoorWiring, PointsLoop
+from gateway.edge.points_loop import PointsLoop
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
 from gateway.edge.roster_age import RosterAge
@@ -40,36 +41,28 @@ from gateway.edge.startup import (
     SITE_KEY,
     StartFaults,
     costs_one_part,
-    find_gateway_key,
     find_site_key,
     load_roster,
-    lock_of,
     make_readers,
     make_trust,
     note_old_doors,
     open_journal,
-    require_link_files,
     write_guard,
 )
-from gateway.edge.tapline import Point, Recorder, Seat, Tapline
+from gateway.edge.tapline import Recorder, Seat, Tapline
 from gateway.edge.teaching import Watch
 from gateway.errors import FatalError, RetryError, TapgateError
 from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
 from gateway.outputs.base import Strike, Switchboard
-from gateway.outputs.gpio import GpioPins
 from gateway.points.actions import Show, Signal
-from gateway.points.door import Door
-from gateway.points.kiosk import Kiosk
-from gateway.points.lane import Lane
-from gateway.readers.base import DRIVERS, Reader, Transports
+from gateway.readers.base import Transports
 from gateway.roster.store import RosterStore
 from gateway.service import Beats, is_supervised
 
 log = logging.getLogger(__name__)
 
 _LAST_TAPS = 20
-_RESTORE_EVENTS = 20_000
 _LAST_RECORD_SECONDS = 2.0
 _MEND_SECONDS = 10.0
 
@@ -95,14 +88,17 @@ class Gateway:
             load_roster(self.roster, self.roster_age.floor)
         self.clock = Clock(self._known_past())
         self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
-        self._pins: GpioPins | None = None
+        self._pins = DoorPins(settings.points)
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
-        self.seats = {item.id: Seat(_make_point(item)) for item in settings.points}
+        self.seats = {item.id: Seat(make_point(item)) for item in settings.points}
         self._signals = ReaderSignals()
-        board = Switchboard(strikes if strikes is not None else self._claim_strikes(), self._signals.tell, self._show)
+        if strikes is None:
+            write_guard(settings, self.faults)
+            strikes = self._pins.claim_strikes()
+        board = Switchboard(strikes, self._signals.tell, self._show)
         self.tapline = Tapline(
             site_key,
             self.seats,
@@ -114,10 +110,12 @@ class Gateway:
             self._on_change,
             no_roster=lambda: Reason.ROSTER_STALE if self.roster.was_put_back else Reason.ROSTER_MISSING,
         )
-        self.points = PointsLoop(self.seats, self._claim_contacts(), self.tapline, self.beats)
+        self.points = PointsLoop(self.seats, self._pins.claim_inputs(), self.tapline, self.beats)
         self.readers = make_readers(settings, options, transports)
-        self.buses = self._make_buses()
-        self._checkpoints = self._make_checkpoints()
+        buses = make_buses(settings.readers, self.readers, self.tapline.handle, self._note_reader, self.beats)
+        self.buses = list(buses)
+        self._signals.connect({item.name: bus for bus, group in buses.items() for item in group}, self.readers)
+        self._checkpoints = make_checkpoints(settings, self.journal, self.clock, self.faults)
         self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
         self.relay: Relay | None = None
         self.roster_sync: RosterSync | None = None
@@ -125,13 +123,13 @@ class Gateway:
         self._mend_at = time.monotonic() + _MEND_SECONDS
         self.desk: Desk | None = None
         try:
-            self._restore_kiosks()
+            restore_kiosks(self.seats, self.journal, self.clock.now(), self.zone)
         except Exception:
-            log.exception("who was signed in at the kiosks is not known")
+            log.exception("the kiosks could not be restored: who is signed in is unknown")
         self.journal.subscribe(self._on_record)
 
     def start(self, *, pages: Literal["child", "elsewhere"] = "child") -> None:
-        """Start the readers, then the way to the hub, then what the pages need.
+        """Start the readers, then the link to the hub, then what the pages need.
 
         Args:
             pages: whether their process is a child of this one or is started by a service manager.
@@ -156,7 +154,7 @@ class Gateway:
             desk = self._make_desk(settings)
             desk.start(child=pages == "child")
         except (Exception, SystemExit) as error:
-            # A page that nobody can open is no reason to keep a door shut, whatever it failed of.
+            # Failing pages must not keep the doors from working, whatever the cause.
             if not isinstance(error, FatalError):
                 log.exception("the pages failed")
             why = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
@@ -166,7 +164,7 @@ class Gateway:
             self.desk = desk
 
     def stop(self) -> None:
-        """Stop everything in the opposite order; what is recorded is durable before the journal closes."""
+        """Stop everything in reverse order; recorded events are durable before the journal closes."""
         if self.desk:
             self.desk.stop()
         for bus in self.buses:
@@ -180,8 +178,7 @@ class Gateway:
                 self._checkpoints.write().wait(_LAST_RECORD_SECONDS)
         if self.relay:
             self.relay.stop()
-        if self._pins:
-            self._pins.close()
+        self._pins.close()
         self.journal.close()
 
     def identify(self, reader: str) -> bool:
@@ -202,7 +199,7 @@ class Gateway:
 
     @property
     def zone(self) -> ZoneInfo:
-        """Return the site's time zone: the hub's word where it has one, else this gateway's settings."""
+        """Return the site's time zone: the roster's if it names one, else this gateway's setting."""
         roster = self.roster.current
         return roster.zone if roster is not None and roster.zone is not None else self.settings.timezone
 
@@ -217,7 +214,7 @@ class Gateway:
         return self.roster.current
 
     def _known_past(self) -> datetime:
-        """Return the latest time that is known to have been."""
+        """Return the latest time that is known to be past."""
         roster = self.roster.current
         recorded = datetime.fromtimestamp(self.journal.wall_ms / 1000, UTC)
         return max(recorded, roster.created) if roster else recorded
@@ -225,78 +222,20 @@ class Gateway:
     @property
     def output_fault(self) -> str | None:
         """Return what does not work at doors, None when all does."""
-        return "; ".join(self._pins.faults) or None if self._pins else None
-
-    def _claim_strikes(self) -> dict[str, Strike]:
-        write_guard(self.settings, self.faults)
-        return {
-            item.id: self._gpio_pins().strike(item.id, item.strike_gpio, lock_of(item))
-            for item in self.settings.points
-            if item.strike_gpio is not None
-        }
-
-    def _claim_contacts(self) -> dict[str, DoorWiring]:
-        wirings: dict[str, DoorWiring] = {}
-        for item in self.settings.points:
-            wiring = DoorWiring()
-            if item.contact_gpio is not None:
-                pins = self._gpio_pins()
-                wiring.contact = pins.contact(item.id, item.contact_gpio, high_means=item.contact_open_high)
-            if item.rex_gpio is not None:
-                wiring.rex = self._gpio_pins().contact(item.id, item.rex_gpio, high_means=False)
-            if wiring.contact or wiring.rex:
-                wirings[item.id] = wiring
-        return wirings
-
-    def _gpio_pins(self) -> GpioPins:
-        if self._pins is None:
-            self._pins = GpioPins()
-        return self._pins
-
-    def _make_buses(self) -> list[BusThread]:
-        shared: dict[str, list[Reader]] = {}
-        for item in self.settings.readers:
-            reader = self.readers[item.id]
-            absent = isinstance(reader, AbsentReader)
-            bus = f"absent {item.id}" if absent else DRIVERS[item.driver].bus(item.port)
-            shared.setdefault(bus, []).append(reader)
-        buses = [
-            BusThread(name, readers, self.tapline.handle, self._note_reader, self.beats)
-            for name, readers in shared.items()
-        ]
-        bus_of = {reader.name: bus for bus, readers in zip(buses, shared.values(), strict=True) for reader in readers}
-        self._signals.connect(bus_of, self.readers)
-        return buses
-
-    def _make_checkpoints(self) -> Checkpoints | None:
-        if not isinstance(self.journal, Journal):
-            return None
-        key = find_gateway_key(self.settings, self.faults)
-        return Checkpoints(self.journal, self.clock, self.settings.id, key, time.monotonic) if key else None
+        return self._pins.fault
 
     def _make_link(self) -> None:
-        """Build the way to the hub; without a journal there is nothing to send, and a roster could not be kept."""
-        settings = self.settings
-        if settings.hub is None or not isinstance(self.journal, Journal):
+        """Build the link to the hub; without a journal nothing can be sent, and no roster can be stored."""
+        settings, journal = self.settings, self.journal
+        if settings.hub is None or not isinstance(journal, Journal):
             return
         try:
-            require_link_files(settings.hub)
-            relay = Relay(
-                self.journal,
-                settings.hub,
-                gateway_id=settings.id,
-                site=settings.site,
-                public_key=self._checkpoints.public_key if self._checkpoints else "",
-                offline_after_seconds=settings.offline_after_seconds,
-                trust=self.roster.trust,
-                roster_version=lambda: self.roster.current.version if self.roster.current else None,
-                now=lambda: self.clock.now() if self.clock.quality != "free" else None,
-            )
+            relay = make_relay(settings, settings.hub, journal, self.roster, self.clock, self._checkpoints)
         except Exception as error:
             if not isinstance(error, TapgateError):
-                log.exception("the way to the hub cannot be built")
+                log.exception("the link to the hub cannot be built")
             why = str(error) if isinstance(error, TapgateError) else f"{type(error).__name__}: {error}"
-            self.faults.note(HUB_LINK, f"{why} It is tried again; taps are kept here.")
+            self.faults.note(HUB_LINK, f"{why} The gateway keeps trying; taps are stored here meanwhile.")
             return
         topics = GatewayTopics(settings.site, settings.id)
         self.roster_sync = RosterSync(self.roster, relay, topics.reported, self._on_roster)
@@ -304,7 +243,7 @@ class Gateway:
         self.faults.clear(HUB_LINK)
 
     def _mend(self) -> None:
-        """Try again what could not start, so that nobody has to restart a gateway whose file is back."""
+        """Retry the parts that could not start, so that a repaired file needs no restart."""
         if SITE_KEY in self.faults and (site_key := find_site_key(self.settings, self.faults)) is not None:
             self.roster.trust = make_trust(self.settings, site_key)
             load_roster(self.roster, self.roster_age.floor)
@@ -325,7 +264,7 @@ class Gateway:
             journal = open_journal(self.settings, self.faults)
             if isinstance(journal, Journal):
                 journal.close()
-                log.warning("the journal can be opened again; the daemon ends, so that the service manager starts it")
+                log.warning("the journal can be opened again; stopping for a restart by the service manager")
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def _make_desk(self, web: WebSettings) -> Desk:
@@ -349,7 +288,7 @@ class Gateway:
         self._on_change()
 
     def _keep_house(self) -> None:
-        """Look once a second at what no event tells: the clock, a roster that does not arrive, events refused."""
+        """Check once a second what no event reports: the clock, an overdue roster, refused events."""
         beat = self.beats.register("housekeeping", 30.0)
         while not self._stopping.wait(1.0):
             beat()
@@ -396,25 +335,3 @@ class Gateway:
     def _show(self, show: Show) -> None:
         if self.desk:
             self.desk.on_show(show)
-
-    def _restore_kiosks(self) -> None:
-        """Bring the kiosks back to who was signed in, from the movements that the journal still holds."""
-        kiosks = {seat.point.name: seat.point for seat in self.seats.values() if isinstance(seat.point, Kiosk)}
-        if not kiosks:
-            return
-        today = self.clock.now().astimezone(self.zone).date()
-        for _seq, raw in self.journal.after(max(0, self.journal.head - _RESTORE_EVENTS), _RESTORE_EVENTS):
-            event = decode_event(raw)
-            if event.kind != "movement" or not isinstance(event.movement, dict) or not isinstance(event.point, str):
-                continue
-            if not isinstance(event.person, str):
-                continue
-            local = datetime.fromisoformat(event.at).astimezone(self.zone)
-            if local.date() == today and event.point in kiosks:
-                kiosks[event.point].move(event.person, event.movement["direction"])
-
-
-def _make_point(item: PointSettings) -> Point:
-    if item.kind == "door":
-        return Door(item.id, item.unlock_seconds, item.held_open_seconds)
-    return Lane(item.id) if item.kind == "lane" else Kiosk(item.id)

@@ -1,8 +1,8 @@
-"""The brake of a reader at which one unknown card after another is held: somebody is guessing numbers.
+"""Slows down a reader that gets one unknown card after another, as when somebody guesses numbers.
 
-A known card is always decided. While the brake is on, one unknown card a second is answered and recorded, as many as a
-queue of pupils holds up whose cards the MIS writes otherwise; the others are counted, and the count is recorded now and
-then, so that a guesser fills no journal.
+Known cards are always decided. While the brake is on, one unknown card a second is answered and recorded, which keeps
+up with a queue of pupils whose cards the MIS writes otherwise; the rest are counted, and the count is recorded now and
+then, so that guessing does not fill the journal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Reader:
 
 
 class Brake:
-    """Counts unknown cards by reader; may be asked from every bus thread.
+    """Counts unknown cards by reader; callable from every bus thread.
 
     Args:
         report: called with reader, `brake` or `brake_over`, and a sentence, whenever there is something to record.
@@ -43,7 +43,7 @@ class Brake:
         self._readers: dict[str, _Reader] = {}
 
     def holds(self, reader: str) -> bool:
-        """Count an unknown card; return whether it goes without answer and record."""
+        """Count an unknown card; return whether to leave it unanswered and unrecorded."""
         now = self._now()
         with self._lock:
             state = self._readers.setdefault(reader, _Reader())
@@ -64,7 +64,7 @@ class Brake:
         return False
 
     def tick(self) -> None:
-        """Record what was counted, and release a brake after a quiet while; ask about once a second."""
+        """Record the counts, and release a brake after a quiet period; call about once a second."""
         now = self._now()
         due: list[tuple[str, str, str]] = []
         with self._lock:
@@ -74,7 +74,7 @@ class Brake:
                 over = now - state.times[-1] > WINDOW_SECONDS
                 if not over and (now - state.reported_at < REPORT_SECONDS or not state.counted):
                     continue
-                sentence = f"{state.counted} more unknown cards were held."
+                sentence = f"{state.counted} more unknown cards were presented."
                 due.append((reader, "brake_over" if over else "brake", sentence))
                 state.counted, state.reported_at = 0, now
                 if over:
@@ -84,6 +84,6 @@ class Brake:
             self._report(reader, what, sentence)
 
     def braked(self) -> list[str]:
-        """Name the readers whose brake is on."""
+        """Return the readers whose brake is on."""
         with self._lock:
             return [reader for reader, state in self._readers.items() if state.on]

@@ -1,10 +1,10 @@
 """One thread per bus: opens its readers, polls them in turn, and brings lost ones back.
 
-Where several readers of a bus can, their looks run at the same time: each step of a look is one short call, and while a
-frame is on air the others use the bus. A reader that has the bus for itself is polled, which costs fewer calls.
+Readers that can share a bus poll at the same time: each step of a poll is one short call, and while one reader's frame
+is on air the others use the bus. A reader alone on its bus is polled in one call, which is cheaper.
 
 A reader that is gone is closed and opened again with a growing, jittered pause of at most 2 s, or 30 s where its
-opening keeps others waiting; the others on the bus go on. What a driver raises beside ReaderOffline is a fault of the
+opening keeps others waiting; the others on the bus keep working. Any error other than ReaderOffline is a fault of the
 driver: it is logged, and the reader is treated as offline.
 """
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 2.0
-# For a reader whose opening keeps the others on its bus waiting for longer than this.
+# Applies to a reader whose opening delays the others on its bus by more than this.
 _LONG_OPENING_SECONDS, _LONGEST_BESIDE_OTHERS_SECONDS = 0.1, 30.0
 BEAT_DEADLINE_SECONDS = 15.0
 _IDLE_SECONDS = 0.1
@@ -38,14 +38,14 @@ _PR_SET_TIMERSLACK, _TIMER_SLACK_NS = 29, 1000
 
 
 def _sleep_on_time() -> None:
-    """Let the sleeps of this thread end when they should: by default Linux adds 50 us to each; prctl(2)."""
+    """Make this thread's sleeps precise: by default Linux adds 50 us to each; prctl(2)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_TIMER_SLACK_NS), 0, 0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class _Berth:
-    """One reader; `due` is when it wants its next turn, `look` what it has under way."""
+    """One reader; `due` is the time of its next turn, `look` its unfinished poll."""
 
     reader: Reader
     sharing: SharingReader | None = None
@@ -67,7 +67,7 @@ class BusThread:
 
     Args:
         handle: takes every reader event; it must not raise.
-        note: told when a reader becomes ready or offline: name, state, one sentence.
+        note: called when a reader becomes ready or offline, with name, state and one sentence.
         now: the clock that the readers are paced by, in seconds.
     """
 
@@ -146,7 +146,7 @@ class BusThread:
 
     @contextlib.contextmanager
     def _losing(self, berth: _Berth, opening_since: float | None = None) -> Iterator[None]:
-        """Lose the reader, and nothing else, when its driver raises."""
+        """Contain an error of one driver: only its reader goes offline."""
         try:
             yield
         except (ReaderOffline, MissingExtra) as error:
@@ -174,7 +174,7 @@ class BusThread:
                 self._pass_on(berth, berth.sharing, berth.antennas, now)
 
     def _step(self, berth: _Berth) -> list[ReaderEvent] | None:
-        """Poll a reader, or go one step on with its look; None while that is under way."""
+        """Poll a reader, or advance its poll by one step; None while that is unfinished."""
         if berth.look is None:
             if berth.sharing is None or not self._is_shared():
                 return berth.reader.poll()
@@ -192,7 +192,7 @@ class BusThread:
         return sum(berth.sharing is not None and berth.is_lit for berth in self._berths) > 1
 
     def _pause(self) -> float:
-        # Where people tap at one reader they soon will at the next: the pace is that of the busiest.
+        # A tap at one reader makes one at the next likely: all keep the pace of the busiest.
         return min(berth.reader.pause_seconds for berth in self._berths if berth.is_open)
 
     def _pass_on(self, berth: _Berth, reader: SharingReader, antennas: AntennaTurns[_Berth], now: float) -> None:
@@ -204,7 +204,7 @@ class BusThread:
             antennas.end()
 
     def _light(self, antennas: AntennaTurns[_Berth]) -> None:
-        """Pass the field to the next member of the group that takes it."""
+        """Pass the field to the next member of the group that accepts it."""
         for berth in antennas.queue([berth for berth in self._berths if berth.is_open]):
             if berth.sharing is None:
                 continue
@@ -252,7 +252,7 @@ class BusThread:
 
 
 class ReaderSignals:
-    """Takes a signal to its reader: directly on the reader's own bus thread, by request from any other."""
+    """Delivers signals to readers: directly on the reader's bus thread, queued from any other."""
 
     def __init__(self) -> None:
         self._bus_of: Mapping[str, BusThread] = {}

@@ -40,7 +40,7 @@ def load_gateway_key(path: Path) -> Ed25519PrivateKey:
 
 
 class Checkpoints:
-    """Decides when a checkpoint is due; ask `due` about once a second from one thread."""
+    """Decides when a checkpoint is due; call `due` about once a second from one thread."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Checkpoints:
         return self._key.public_key().public_bytes_raw().hex()
 
     def due(self) -> Ticket | None:
-        """Write a checkpoint when enough happened since the last one, or something did long ago."""
+        """Write a checkpoint after enough events since the last one, or some time after any."""
         if self._journal.epoch != self._epoch:
-            # The events were written again under new numbers; what was signed spoke of the old ones.
+            # The events were rewritten under new numbers; the old checkpoints cover the old ones.
             self._epoch, self._signed_seq = self._journal.epoch, 0
         new = self._journal.head - self._signed_seq
         if new <= 0:
@@ -94,6 +94,6 @@ class Checkpoints:
                 system=make_checkpoint(self._key, self._gateway, epoch, seq, link),
             )
         )
-        # The checkpoint itself is no reason for another one.
+        # The checkpoint event itself must not trigger another one.
         self._signed_seq, self._waiting_since = seq + 1, None
         return ticket

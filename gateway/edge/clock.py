@@ -1,8 +1,8 @@
-"""What time it is on a Pi without a clock chip, how far to trust it, and the record that repairs earlier stamps.
+"""Timekeeping on a Pi without a clock chip: the time, how far to trust it, and the record that corrects earlier stamps.
 
 After a power cut the system time is that of the last shutdown, or 1970, until a time server answers. So every event
 carries the quality of the clock and the seconds since boot; when the clock is set for the first time in a boot one
-record tells what the boot's seconds mean (access.timeline does the sum). Nothing stamped before is rewritten.
+record maps the boot's seconds to real time (see access.timeline). Earlier stamps are never rewritten.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _TIME_ERROR = 5
 _STA_UNSYNC = 0x40
 # NTP_PHASE_LIMIT of the kernel (include/linux/timex.h).
 _UNKEPT_ERROR_US = 16_000_000
-# timesyncd keeps the kernel's error bound; without a kernel that says one, a second is an honest bound.
+# timesyncd maintains the kernel's error bound; where the kernel reports none, assume one second.
 UNKNOWN_ERROR_MS = 1000
 
 
 class _Timex(ctypes.Structure):
-    # struct timex of adjtimex(2), as far as it is read here; the rest is room for what the kernel writes.
+    # struct timex of adjtimex(2), as far as it is read here; the rest is padding that the kernel fills.
     _fields_ = (
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
@@ -46,25 +46,25 @@ class _Timex(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class KernelClock:
-    """What the kernel says of its own time; `error_ms` is its bound of the error."""
+    """The kernel's view of its clock; `error_ms` is its error bound."""
 
     synchronised: bool
     error_ms: int
 
 
 def read_kernel_clock() -> KernelClock:
-    """Ask adjtimex(2); a kernel that refuses counts as not synchronised."""
+    """Read adjtimex(2); an error counts as not synchronised."""
     timex = _Timex()
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     return judge_kernel_clock(state, timex.status, timex.maxerror)
 
 
 def judge_kernel_clock(state: int, status: int, maxerror_us: int) -> KernelClock:
-    """Return what an answer of adjtimex(2) means, whichever time service keeps the clock.
+    """Return what a result of adjtimex(2) means, whichever time service keeps the clock.
 
-    STA_UNSYNC alone does not say that nobody does: chrony leaves it set unless its configuration has `rtcsync`, so that
-    the kernel does not write the clock chip. The error bound tells then: whoever keeps the clock renews it, and without
-    anybody the kernel lets it grow to 16 s. systemd's timedated judges so as well.
+    STA_UNSYNC alone does not mean unsynchronised: chrony leaves it set unless its configuration has `rtcsync`, so that
+    the kernel does not write the clock chip. The error bound decides then: a time service keeps renewing it, and
+    without one the kernel lets it grow to 16 s. systemd's timedated uses the same test.
     """
     if state < 0:
         return KernelClock(synchronised=False, error_ms=UNKNOWN_ERROR_MS)
@@ -82,12 +82,12 @@ class Stamp:
 
 
 class Clock:
-    """The clock of a gateway; may be asked from any thread.
+    """The clock of a gateway; callable from any thread.
 
     Args:
         floor: a time that is known to be past, such as the last trusted event or the making of the roster.
-        kernel: reads what the kernel says; tests give their own.
-        wall: seconds since 1970 as the system has them.
+        kernel: reads the kernel's view of its clock; tests pass their own.
+        wall: the system's seconds since 1970.
         boottime: seconds since boot, suspended time included.
     """
 
@@ -120,7 +120,7 @@ class Clock:
             self.raise_floor(floor)
 
     def raise_floor(self, known_past: datetime) -> None:
-        """Note a time that is certainly past; while the clock is not set, time never reads as earlier."""
+        """Note a time that is certainly past; while the clock is not set, no earlier time is returned."""
         with self._lock:
             moment, up = known_past.timestamp(), self._boottime()
             if moment > self._floor + (up - self._floor_up):
@@ -128,14 +128,14 @@ class Clock:
 
     @property
     def quality(self) -> ClockQuality:
-        """Say whose word the time is: a time server's, a clock chip's, or nobody's."""
+        """Return the source of the time: `ntp`, `rtc` (a clock chip) or `free` (none)."""
         with self._lock:
             self._look()
             return self._quality
 
     @property
     def is_set(self) -> bool:
-        """Tell whether hours can be judged: by a time server, a clock chip, or a setting that was made in this boot.
+        """Return whether the time is good enough for schedules: from a time server or clock chip, or set in this boot.
 
         A clock that loses its time server keeps time within seconds a day, far better than any schedule needs, although
         the kernel calls it unsynchronised after some hours.
@@ -167,8 +167,8 @@ class Clock:
     def due_record(self) -> dict[str, Any] | None:
         """Return the content of the `clock` event that should be journaled now, None when none is due.
 
-        One when a boot starts with a clock that nobody set, one when it is first synchronised, and one when
-        a synchronised clock jumped by more than half a second. Ask about once a second.
+        One when a boot starts with an unset clock, one when it is first synchronised, and one when
+        a synchronised clock jumps by more than half a second. Call about once a second.
         """
         with self._lock:
             self._look(fresh=True)
@@ -181,7 +181,7 @@ class Clock:
                 return self._record(up, wall, synchronised=False)
             step = 0.0 if self._recorded is None else offset - self._recorded
             if self._recorded is not None and abs(step) <= _STEP_SECONDS:
-                # NTP slews; the slow drift between two looks is no jump.
+                # NTP slews the clock; slow drift between two calls is not a jump.
                 self._recorded = offset
                 return None
             self._recorded = offset
@@ -215,7 +215,7 @@ class Clock:
         if kernel.synchronised or self._timesync_mark.exists():
             self._quality = "ntp"
         else:
-            # A clock chip with a flat battery reads as long ago.
+            # A clock chip with a flat battery reports a time long past.
             behind = self._wall() < self._floor + up - self._floor_up
             self._quality = "rtc" if self._has_rtc and not behind else "free"
 

@@ -1,7 +1,7 @@
-"""How the gateway does, as one value that pages, health checks and doctor read; and the one sentence on top.
+"""The state of the gateway as one value for pages, health checks and doctor, and the verdict on it.
 
-The verdict names the one worst thing and what to do about it, in the order written in _CHECKS; `findings` names all of
-them. Good is what is proven: no reader, an empty roster or a hub that has not spoken is not good.
+The verdict names the worst finding and what to do about it, in the order of _CHECKS; `findings` returns all of them.
+Only what is proven counts as good: no reader, an empty roster or a hub that has not answered does not.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ class Verdict:
 def _hanging(view: GatewayView) -> Verdict | None:
     if not view.hanging:
         return None
-    remedy = "The service will be restarted; if this comes back, read its log."
-    return Verdict(BAD, f"{', '.join(view.hanging)} hangs.", remedy)
+    remedy = "The service will be restarted; if this happens again, check its log."
+    return Verdict(BAD, f"{', '.join(view.hanging)} is not responding.", remedy)
 
 
 def _journal(view: GatewayView) -> Verdict | None:
     if view.journal_state == "ok":
         return None
-    return Verdict(BAD, f"The journal is in trouble: {view.journal_detail}", "Free disk space or replace the card.")
+    return Verdict(BAD, f"The journal has a problem: {view.journal_detail}", "Free disk space or replace the card.")
 
 
 def _readers(view: GatewayView) -> Verdict | None:
@@ -134,7 +134,7 @@ def _roster_missing(view: GatewayView) -> Verdict | None:
 def _roster_empty(view: GatewayView) -> Verdict | None:
     if view.roster_version is None or view.roster_cards:
         return None
-    return Verdict(BAD, "The roster holds no card: every tap is denied.", "Look at the hub's MIS syncs and its cards.")
+    return Verdict(BAD, "The roster holds no card: every tap is denied.", "Check the hub's MIS syncs and cards.")
 
 
 def _disk(view: GatewayView) -> Verdict | None:
@@ -142,9 +142,7 @@ def _disk(view: GatewayView) -> Verdict | None:
     if free is None or free >= DISK_LOW_BYTES:
         return None
     level = BAD if free < DISK_FULL_BYTES else WARN
-    return Verdict(
-        level, f"The disk has {free >> 20} MB left for taps.", "Free space, or replace the card by a larger one."
-    )
+    return Verdict(level, f"The disk has {free >> 20} MB left for taps.", "Free up space, or fit a larger card.")
 
 
 def _poor_readers(view: GatewayView) -> Verdict | None:
@@ -153,7 +151,7 @@ def _poor_readers(view: GatewayView) -> Verdict | None:
         return None
     worst = min(poor, key=lambda row: row.score)
     names = ", ".join(row.name for row in poor)
-    return Verdict(WARN, f"{len(poor)} of {len(view.readers)} readers read badly: {names}.", worst.advice)
+    return Verdict(WARN, f"{len(poor)} of {len(view.readers)} readers read poorly: {names}.", worst.advice)
 
 
 def _no_reader(view: GatewayView) -> Verdict | None:
@@ -166,16 +164,14 @@ def _backlog_old(view: GatewayView) -> Verdict | None:
     if not view.waiting or view.oldest_seconds is None or view.oldest_seconds < BACKLOG_OLD_SECONDS:
         return None
     hours = view.oldest_seconds / 3600
-    sentence = f"{view.waiting} taps wait for the hub, the oldest for {hours:.0f} hours."
-    return Verdict(
-        WARN, sentence, view.link_detail or "Look at the hub's Gateways page for what it says of this gateway."
-    )
+    sentence = f"{view.waiting} taps are waiting for the hub, the oldest for {hours:.0f} hours."
+    return Verdict(WARN, sentence, view.link_detail or "Check this gateway on the hub's Gateways page.")
 
 
 def _hub_unknown(view: GatewayView) -> Verdict | None:
     if not view.hub_configured or view.hub in {"ready", "lost"} or view.link == "offline":
         return None
-    return Verdict(UNKNOWN, "The hub has not been heard yet.", "Wait a moment; then check that tapgate-hub is running.")
+    return Verdict(UNKNOWN, "The hub has not answered yet.", "Wait a moment, then check that tapgate-hub is running.")
 
 
 def _output(view: GatewayView) -> Verdict | None:
@@ -185,22 +181,26 @@ def _output(view: GatewayView) -> Verdict | None:
 def _roster_fault(view: GatewayView) -> Verdict | None:
     if not view.roster_fault:
         return None
-    return Verdict(WARN, f"Roster {view.roster_version} stays in force, the newest was refused.", view.roster_fault)
+    return Verdict(
+        WARN, f"The newest roster was refused; version {view.roster_version} stays in force.", view.roster_fault
+    )
 
 
 def _link(view: GatewayView) -> Verdict | None:
     if not view.hub_configured:
-        return Verdict(WARN, "No hub is configured.", "Taps are kept here only; add a [hub] section.")
+        return Verdict(WARN, "No hub is configured.", "Taps are stored on this gateway only; add a [hub] section.")
     if view.link != "offline":
         return None
-    sentence = f"The hub cannot be reached; {view.waiting} taps wait here, none is lost."
+    sentence = f"The hub cannot be reached; {view.waiting} taps are queued here, none are lost."
     return Verdict(WARN, sentence, view.link_detail or "Check the network and the broker.")
 
 
 def _twin(view: GatewayView) -> Verdict | None:
     if not (view.stopped and view.notice):
         return None
-    return Verdict(WARN, f"Another gateway uses this id; {view.waiting} taps wait here, none is lost.", view.notice)
+    return Verdict(
+        WARN, f"Another gateway uses this id; {view.waiting} taps are queued here, none are lost.", view.notice
+    )
 
 
 def _forked(view: GatewayView) -> Verdict | None:
@@ -213,28 +213,30 @@ def _forked(view: GatewayView) -> Verdict | None:
 def _hub_lost(view: GatewayView) -> Verdict | None:
     if view.hub != "lost":
         return None
-    return Verdict(WARN, f"The hub is down; {view.waiting} taps wait here, none is lost.", "Doors and lanes go on.")
+    return Verdict(
+        WARN, f"The hub is down; {view.waiting} taps are queued here, none are lost.", "Doors and lanes keep working."
+    )
 
 
 def _roster_old(view: GatewayView) -> Verdict | None:
     if view.roster_age_seconds is None or view.roster_age_seconds < ROSTER_OLD_SECONDS:
         return None
     days = view.roster_age_seconds / 86400
-    return Verdict(WARN, f"The roster is {days:.0f} days old.", "Look at the hub's gateways page and its last sync.")
+    return Verdict(WARN, f"The roster is {days:.0f} days old.", "Check the hub's Gateways page and its last sync.")
 
 
 def _clock(view: GatewayView) -> Verdict | None:
     if view.clock_quality != "free" or not view.clock_is_set:
         return None
-    remedy = "Taps are kept in order and their times repaired later; check NTP."
+    remedy = "Taps stay in order and their times are corrected later; check NTP."
     return Verdict(WARN, "The clock is not synchronised.", remedy)
 
 
 def _clock_unset(view: GatewayView) -> Verdict | None:
     if view.clock_is_set:
         return None
-    sentence = "Nobody has set the clock: rules with hours cannot be judged."
-    remedy = "Points do what their policy for an unset clock says; connect a time server or fit a clock chip."
+    sentence = "The clock is not set: rules with hours cannot be checked."
+    remedy = "Points follow their policy for an unset clock; connect a time server or fit a clock chip."
     return Verdict(WARN, sentence, remedy)
 
 
@@ -264,14 +266,14 @@ _CHECKS: tuple[Callable[[GatewayView], Verdict | None], ...] = (
 
 
 def findings(view: GatewayView) -> list[Verdict]:
-    """Return everything that needs attention, the worst first; empty when all is proven good."""
+    """Return everything that needs attention, worst first; empty when all is good."""
     found = [finding for check in _CHECKS if (finding := check(view)) is not None]
     found += [Verdict(WARN, f"Started without: {part}.", why) for part, why in view.faults if part != "site key"]
     return sorted(found, key=lambda finding: _LEVELS.index(finding.level))
 
 
 def verdict(view: GatewayView) -> Verdict:
-    """Return the one worst thing, or that all is good."""
+    """Return the worst finding, or a good verdict when there is none."""
     found = findings(view)
     if found:
         return found[0]
@@ -280,5 +282,5 @@ def verdict(view: GatewayView) -> Verdict:
 
 
 def is_ready(view: GatewayView) -> bool:
-    """Tell whether taps can be served and recorded; a hub that is away does not count."""
+    """Return whether taps can be served and recorded; a hub that is away does not count."""
     return verdict(view).level != BAD

@@ -1,4 +1,4 @@
-"""Checks the drivers' own settings of a gateway.toml, each and beside each other."""
+"""Checks the driver settings of a gateway.toml, each alone and against the others."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def reader_options(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def _check_addresses(settings: GatewaySettings, options: dict[str, Any]) -> None:
-    """Refuse readers of one line that could not be told apart or would not hear each other's panel."""
+    """Refuse readers on one line that share an address or differ in baud rate."""
     lines: dict[str, list[ReaderSettings]] = {}
     for item in settings.readers:
         if item.driver == "osdp" and item.id in options:
             lines.setdefault(item.port, []).append(item)
     for members in lines.values():
         first = members[0]
-        seen: dict[int, str] = {}
+        holders: dict[int, str] = {}
         for item in members:
             address = options[item.id].address
-            if address in seen:
+            if address in holders:
                 settings.file.problem(
                     f"{item.place}.address",
-                    f"{address} is the address of reader {seen[address]!r} on the same line; give each its own",
+                    f"{address} is the address of reader {holders[address]!r} on the same line; give each its own",
                 )
-            seen.setdefault(address, item.id)
+            holders.setdefault(address, item.id)
             if options[item.id].baud != options[first.id].baud:
                 settings.file.problem(
                     f"{item.place}.baud", f"reader {first.id!r} on the same line has {options[first.id].baud}"
@@ -65,7 +65,7 @@ def _check_antennas(settings: GatewaySettings, options: dict[str, Any]) -> None:
         if not others:
             settings.file.problem(
                 f"{first.place}.antenna_group",
-                f"no other reader is in group {name!r}; give the reader beside it the same name, or remove the key",
+                f"no other reader is in group {name!r}; give its neighbour the same name, or remove the key",
             )
         for item in others:
             if DRIVERS[item.driver].bus(item.port) != bus:

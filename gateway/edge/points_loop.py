@@ -1,4 +1,4 @@
-"""The thread that lets time pass at the points and watches door contacts and REX buttons."""
+"""The thread that runs the timers of points and watches door contacts and REX buttons."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PointsLoop:
         self._seats, self._wirings, self._tapline, self._beats = seats, wirings, tapline, beats
         self._wake = threading.Event()
         self._stopping = False
-        self._seen: dict[str, bool] = {}
+        self._last_open: dict[str, bool] = {}
         self._failed: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="points", daemon=True)
 
@@ -62,7 +62,7 @@ class PointsLoop:
             self._thread.join(5)
 
     def poke(self) -> None:
-        """Look at the deadlines again; callable from any thread."""
+        """Re-evaluate the deadlines; callable from any thread."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -77,7 +77,7 @@ class PointsLoop:
     def _turn(self) -> None:
         now = time.monotonic()
         for name, seat in self._seats.items():
-            # Each step stands alone: an input that fails must not keep this door, or the next, from being secured.
+            # Each step is isolated: a failing input must not keep this door, or the next, from being secured.
             deadline = seat.point.deadline
             if deadline is not None and now >= deadline:
                 self._guarded(name, partial(self._do, seat, partial(seat.point.tick, now)))
@@ -89,7 +89,7 @@ class PointsLoop:
         try:
             step()
         except Exception as error:
-            # At fifty turns a second the same failure is written once.
+            # At fifty turns a second, log the same failure only once.
             if self._failed.get(name) != repr(error):
                 log.exception("a turn of point %s failed", name)
             self._failed[name] = repr(error)
@@ -98,11 +98,11 @@ class PointsLoop:
         if wiring.contact is not None:
             is_open = wiring.contact.read()
             if is_open is None:
-                self._seen.pop(door.name, None)
+                self._last_open.pop(door.name, None)
             else:
-                if self._seen.get(door.name) is is_open:
+                if self._last_open.get(door.name) is is_open:
                     self._do(seat, partial(door.on_contact, is_open, now))
-                self._seen[door.name] = is_open
+                self._last_open[door.name] = is_open
         if wiring.rex is not None:
             pressed = wiring.rex.read() or False
             if pressed and not wiring.rex_was:
@@ -111,7 +111,7 @@ class PointsLoop:
 
     def _do(self, seat: Seat, decide: Callable[[], list[Action]]) -> None:
         records: list[Record] = []
-        # The hands move under the same lock as the state, so that a relock never overtakes the unlock after it.
+        # Outputs are driven under the same lock as the state, so that a relock never overtakes a later unlock.
         with seat.lock:
             self._tapline.perform(decide(), records)
         for record in records:

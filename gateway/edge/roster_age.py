@@ -1,7 +1,7 @@
-"""How long ago the hub last confirmed the roster in force, and the newest generation that was ever in force here.
+"""How long ago the hub last confirmed the roster in force, and the newest generation ever in force here.
 
-Both stand in the journal, so that an old roster file put back on the card is found out and a gateway that lost its hub
-knows for how long. Age counts while the machine is off only as far as the clock can tell.
+Both are stored in the journal, so that an old roster file put back on the card is detected and a gateway that lost its
+hub knows for how long. Age counts while the machine is off only as far as the clock can tell.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tinydb.table import Document, Table
 from gateway.errors import RetryError
 
 _DOCUMENT = 1
-# A confirmation is worth a write to the memory card now and then, not every second.
+# Limits how often a confirmation is written to the memory card.
 _KEEP_SECONDS = 3600.0
 
 
 class RosterAge:
-    """Remembers confirmations; may be asked from any thread.
+    """Remembers confirmations; callable from any thread.
 
     Args:
         table: the journal's table of this name.
@@ -59,7 +59,7 @@ class RosterAge:
         assert self._confirmed is not None
         self._kept_at = self._confirmed
         document = {"v": 1, "floor": self.floor, "confirmed": self._confirmed.astimezone(UTC).isoformat()}
-        # Kept at the next turn when the disk refuses it now.
+        # Written at the next turn if the disk refuses it now.
         with contextlib.suppress(RetryError):
             self._table.upsert(Document(document, doc_id=_DOCUMENT))
 

@@ -1,24 +1,66 @@
-"""Takes the GatewayView of a running gateway: reads everything, changes nothing."""
+"""Takes the GatewayView of a running gateway; reads everything, changes nothing."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway import __version__
 from gateway.access.event import Event
 from gateway.edge.health import GatewayView, ReaderRow, TapRow
 from gateway.edge.relay import RelayStatus
+from gateway.edge.startup import HUB_LINK, StartFaults
 from gateway.points.door import Door
 from gateway.readers.vital_signs import score
 
 if TYPE_CHECKING:
-    from gateway.config import ReaderSettings
-    from gateway.edge.app import Gateway
+    from collections.abc import Mapping
+
+    from gateway.config import GatewaySettings, ReaderSettings
+    from gateway.edge.absent import AbsentJournal
+    from gateway.edge.clock import Clock
+    from gateway.edge.relay import Relay
+    from gateway.edge.roster_sync import RosterSync
+    from gateway.edge.tapline import Seat, Tapline
+    from gateway.journal.journal import Journal
+    from gateway.readers.base import Reader
+    from gateway.roster.store import RosterStore
+    from gateway.service import Beats
 
 
-def take_view(gateway: Gateway) -> GatewayView:
+class RunningGateway(Protocol):
+    """The parts of a gateway that a snapshot reads."""
+
+    @property
+    def settings(self) -> GatewaySettings: ...
+    @property
+    def beats(self) -> Beats: ...
+    @property
+    def faults(self) -> StartFaults: ...
+    @property
+    def journal(self) -> Journal | AbsentJournal: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def roster(self) -> RosterStore: ...
+    @property
+    def roster_sync(self) -> RosterSync | None: ...
+    @property
+    def relay(self) -> Relay | None: ...
+    @property
+    def seats(self) -> Mapping[str, Seat]: ...
+    @property
+    def readers(self) -> Mapping[str, Reader]: ...
+    @property
+    def tapline(self) -> Tapline: ...
+    @property
+    def running_seconds(self) -> float: ...
+    @property
+    def output_fault(self) -> str | None: ...
+
+
+def take_view(gateway: RunningGateway) -> GatewayView:
     """Take a snapshot; callable from any thread."""
     settings, stats, stamp = gateway.settings, gateway.journal.stats(), gateway.clock.stamp()
     relay = gateway.relay.status() if gateway.relay else None
@@ -63,9 +105,9 @@ def take_view(gateway: Gateway) -> GatewayView:
     )
 
 
-def _link_detail(gateway: Gateway, relay: RelayStatus | None) -> str:
+def _link_detail(gateway: RunningGateway, relay: RelayStatus | None) -> str:
     if relay is None:
-        return dict(gateway.faults.rows).get("hub link", "")
+        return dict(gateway.faults.rows).get(HUB_LINK, "")
     return (relay.refused or relay.last_error or "") if relay.link != "online" else ""
 
 
@@ -82,7 +124,7 @@ def tap_row(seq: int, event: Event) -> TapRow:
     )
 
 
-def _reader_row(gateway: Gateway, item: ReaderSettings) -> ReaderRow:
+def _reader_row(gateway: RunningGateway, item: ReaderSettings) -> ReaderRow:
     vitals = gateway.readers[item.id].vitals
     health = score(vitals)
     return ReaderRow(

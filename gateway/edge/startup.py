@@ -1,8 +1,8 @@
-"""Builds the parts of a gateway that may be missing, so that a start is never all or nothing.
+"""Builds the parts of a gateway that may fail without ending the start.
 
-Law of this file: what keeps one part from starting costs that part. It is named once, with its file and its remedy, in
-the log, on the page and in doctor; everything else runs. A configuration that does not read, another process that
-writes the journal, and nothing else end the start.
+Law of this file: a problem of one part costs that part only. It is reported once, with its file and its remedy, in the
+log, on the page and in doctor; everything else runs. Only an unreadable configuration, or another process that writes
+the journal, ends the start.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class StartFaults:
 
 
 def costs_one_part(place: str) -> bool:
-    """Return whether a problem of the configuration costs one reader, or leaves a door as the release before had it.
+    """Return whether a configuration problem affects one reader only, or a door without `lock` and `egress`.
 
-    check-config refuses such a file all the same. A door without `lock` and `egress` is one of the release before; it
-    is driven as that release drove it, because an update must not shut a school out.
+    check-config still refuses such a file. A door without `lock` and `egress` comes from the release before and is
+    driven as that release drove it, because an update must not lock a school out.
     """
     return _OF_ONE_PART.fullmatch(place) is not None
 
 
 def note_old_doors(settings: GatewaySettings, faults: StartFaults) -> None:
-    """Note the doors whose file says nothing of lock and egress."""
+    """Note the doors that are configured without lock and egress."""
     for number, point in enumerate(settings.points):
         problems = [text for key in ("lock", "egress") for text in settings.file.problems_at(f"point.{number}.{key}")]
         if problems:
@@ -79,13 +79,13 @@ def find_site_key(settings: GatewaySettings, faults: StartFaults) -> bytes | Non
     try:
         key = read_site_key(settings.site_key_file)
     except ConfigError as error:
-        faults.note(SITE_KEY, f"{error} Put the site's key there, readable for the daemon; it is looked for again.")
+        faults.note(SITE_KEY, f"{error} Put the site's key there, readable by the daemon; no restart is needed.")
         return None
     return key
 
 
 def make_trust(settings: GatewaySettings, site_key: bytes | None) -> Trust:
-    """Return what rosters are checked with; without a site key nothing passes."""
+    """Return the keys that rosters are checked with; without a site key no roster passes."""
     return Trust(site_key or os.urandom(32), settings.roster_signer)
 
 
@@ -94,12 +94,12 @@ def load_roster(roster: RosterStore, floor: int) -> None:
     try:
         roster.load(floor)
     except OSError as error:
-        roster.fault = f"The roster folder cannot be used ({error}); mend it, the hub sends the roster again."
+        roster.fault = f"The roster folder cannot be used ({error}); repair it, and the hub sends the roster again."
         log.exception("the roster folder cannot be used")
 
 
 def open_journal(settings: GatewaySettings, faults: StartFaults) -> Journal | AbsentJournal:
-    """Open the journal, or stand in for it.
+    """Open the journal, or return an AbsentJournal that refuses every event.
 
     Raises:
         JournalLocked: another daemon runs on this folder; two of them must not drive the same doors.
@@ -119,7 +119,7 @@ def open_journal(settings: GatewaySettings, faults: StartFaults) -> Journal | Ab
         if not isinstance(error, OSError | TapgateError):
             log.exception("the journal cannot be opened")
         why = str(error) if isinstance(error, TapgateError) else f"{folder} cannot be used ({error})."
-        sentence = f"{why} Doors open, lanes do not serve, nothing is recorded; mend it, it is tried again."
+        sentence = f"{why} Doors open, lanes do not serve, nothing is recorded; repair it, it is tried again."
         faults.note(JOURNAL, sentence)
         return AbsentJournal(folder, sentence)
     faults.clear(JOURNAL)
@@ -144,7 +144,7 @@ def check_link_files(broker: BrokerSettings) -> list[str]:
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
         if why:
-            sentences.append(f"{key} {path} {why}; put the file there, readable for the daemon's user.")
+            sentences.append(f"{key} {path} {why}; put the file there, readable by the daemon's user.")
     return sentences
 
 
@@ -159,14 +159,14 @@ def find_gateway_key(settings: GatewaySettings, faults: StartFaults) -> Ed25519P
     try:
         key = load_gateway_key(settings.state_dir / "gateway.key")
     except TapgateError as error:
-        faults.note(GATEWAY_KEY, f"{error} The journal goes on without signed checkpoints.")
+        faults.note(GATEWAY_KEY, f"{error} The journal continues without signed checkpoints.")
         return None
     faults.clear(GATEWAY_KEY)
     return key
 
 
 def make_readers(settings: GatewaySettings, options: Mapping[str, Any], transports: Transports) -> dict[str, Reader]:
-    """Build every reader; one that cannot be built is there and says why."""
+    """Build every reader; one that cannot be built becomes an AbsentReader with the reason."""
     return {item.id: _make_reader(settings, item, options.get(item.id), transports) for item in settings.readers}
 
 
@@ -184,13 +184,13 @@ def _make_reader(settings: GatewaySettings, item: ReaderSettings, options: Any, 
 
 
 def lock_of(point: PointSettings) -> Lock:
-    """Return the lock of a point, that of the release before where its file says nothing."""
+    """Return the lock of a point; without settings it is the fail-secure strike of the release before."""
     kind = LockKind(point.lock or LockKind.FAIL_SECURE)
     return Lock(kind, Egress(point.egress or Egress.MECHANICAL), point.strike_active_low)
 
 
 def write_guard(settings: GatewaySettings, faults: StartFaults) -> None:
-    """Write down for the door guard what each door's pin is without a daemon."""
+    """Record for the door guard the level of each door's pin without a daemon."""
     doors = [
         GuardedDoor(point.id, point.strike_gpio, lock_of(point).is_high(Situation.CRASH))
         for point in settings.points

@@ -1,7 +1,7 @@
-"""The last card of one reader in every printed form, for the few minutes in which somebody looks up a form.
+"""Shows the last card of one reader in every encoding while somebody looks for the one the MIS uses.
 
-Law of this file: whole card numbers live here, so they live in memory only, one card at a time, for WINDOW_SECONDS at
-most, and only after somebody at the gateway has asked for it. Nothing here logs or records.
+Law of this file: whole card numbers stay in memory only, one card at a time, for WINDOW_SECONDS at most, and only after
+somebody at the gateway has opened a window. Nothing here logs or records.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Watch = Callable[[CardRead], None]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What the page shows; `reader` is None while nobody teaches.
+    """What the page shows; `reader` is None while no window is open.
 
     Attributes:
         forms: encoding and the card's number in it, empty before the first tap.
@@ -42,7 +42,7 @@ class Teaching:
     """One window of teaching at a time.
 
     Args:
-        hook: sets who watches the taps, None for nobody.
+        hook: sets the watcher of the taps, None for none.
         on_change: called when there is something new to show.
     """
 
@@ -60,11 +60,11 @@ class Teaching:
         self._timer: threading.Timer | None = None
 
     def start(self, reader: str) -> None:
-        """Open a window for a reader; one that is open ends."""
+        """Open a window for a reader and end any other."""
         self.stop()
         with self._lock:
             self._reader, self._ends = reader, time.monotonic() + self._window_seconds
-            # A timer, so that the number goes even when nobody looks any more.
+            # A timer, so that the number is cleared even when no page is open.
             self._timer = threading.Timer(self._window_seconds, self._expire, (self._ends,))
             self._timer.daemon = True
             self._timer.start()
@@ -72,7 +72,7 @@ class Teaching:
         self._on_change()
 
     def stop(self) -> None:
-        """Forget the card and look away."""
+        """Forget the card and stop watching."""
         with self._lock:
             self._close()
         self._on_change()
@@ -90,7 +90,7 @@ class Teaching:
         self._reader = self._last = self._timer = None
 
     def _watch(self, read: CardRead) -> None:
-        # On the bus thread, after the tap has had its answer; the forms are made by whoever shows them.
+        # On the bus thread, after the tap was answered; the reader of the lesson makes the forms.
         with self._lock:
             if read.reader != self._reader:
                 return
@@ -111,7 +111,7 @@ class Teaching:
         except BadCardNumber:
             uid = None
         if uid is None:
-            return Lesson(reader, round(left), read.card_type, note="This reader gives no whole UID of this card.")
+            return Lesson(reader, round(left), read.card_type, note="This reader does not report this card's full UID.")
         return Lesson(reader, round(left), read.card_type, tuple(_forms(uid)))
 
 

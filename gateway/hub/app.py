@@ -1,7 +1,7 @@
-"""The hub daemon: this one function builds everything from the settings.
+"""Builds the hub daemon from its settings.
 
-Roles: `ingest` may run many times beside one database, `web` shows it, `sync` reads the MIS and speaks to the
-gateways; `all` is every one of them in one process.
+Roles: any number of `ingest` processes may share one database, `web` serves the pages, `sync` reads the MIS and talks
+to the gateways; `all` is every role in one process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STORE_PATIENCE_SECONDS = 60.0
 
 
 class Part(Protocol):
-    """Something that runs beside the others."""
+    """A part of the hub that starts and stops with it."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -63,7 +63,7 @@ class Hub:
     counts: Counter[str] = field(default_factory=Counter)
 
     def start(self) -> None:
-        """Start every part; when one cannot, those before it are stopped again."""
+        """Start every part; if one fails, stop those started before it."""
         started: list[Part] = []
         try:
             for part in self.parts:
@@ -80,12 +80,12 @@ class Hub:
         self.store.close()
 
     def connected(self) -> bool | None:
-        """Tell whether the parts that need the broker have it, None when there are none."""
+        """Return whether the parts that need the broker are connected, None when there are none."""
         needing = [part for part in (self.ingest, self.fleet) if part is not None]
         return all(part.connected for part in needing) if needing else None
 
     def status(self) -> str:
-        """Say in one line what this process does, for the service manager."""
+        """Return one line for the service manager about what this process does."""
         link = {True: "broker connected", False: "broker away", None: "no broker needed"}[self.connected()]
         return f"{link}, {self.counts['fresh']} events committed"
 
@@ -94,7 +94,7 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
     """Build the hub; nothing runs yet.
 
     Args:
-        on_commit: told of every commit once it is durable, on the ingest thread; must not wait.
+        on_commit: called after every durable commit, on the ingest thread; must not wait.
 
     Raises:
         ConfigError, FatalError: the settings cannot be used; the text says what to change.
@@ -153,7 +153,7 @@ def _ingest(
 
 
 def _patient_store(settings: HubSettings, *, follow: bool) -> Store:
-    # After a power cut the database may need a while to come back; without it there is nothing to start for.
+    # After a power cut the database may need a while to come back; the hub cannot start without it.
     deadline = time.monotonic() + _STORE_PATIENCE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""hub.toml read and checked whole, and the ways to open the database; shared by the daemon and the tools beside it."""
+"""Reads and checks hub.toml and opens the database, for the daemon and the command-line tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_SIGN_IN = (
 
 
 def read_settings(path: Path) -> HubSettings:
-    """Read hub.toml with the settings of its sources; warnings stand in `settings.file.warnings`.
+    """Read hub.toml with the settings of its sources; warnings are in `settings.file.warnings`.
 
     Raises:
         ConfigError: every problem of the file, in file order.
@@ -55,7 +55,7 @@ def _note_double(file: SettingsFile, first: dict[str, str], name: str, place: st
         return
     held = first.setdefault(name, place)
     if held != place:
-        file.problem(place, f"the {what} {name!r} stands in line {file.line_of(held)} already; give it another name")
+        file.problem(place, f"the {what} {name!r} is already in line {file.line_of(held)}; choose another name")
 
 
 def prepare_store(settings: HubSettings, *, follow: bool = True) -> Store:

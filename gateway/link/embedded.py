@@ -70,7 +70,6 @@ class EmbeddedBroker:
         self._broker: Any = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._watch = threading.Thread(target=self._keep_alive, name="embedded broker", daemon=True)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -109,10 +108,11 @@ class EmbeddedBroker:
         except (OSError, RuntimeError, ValueError) as error:
             self.stop()
             raise LinkDown(f"The embedded broker cannot serve {LOOPBACK}:{self.port} ({error}).") from error
-        self._watch.start()
+        self._stopping = threading.Event()
+        threading.Thread(target=self._keep_alive, args=(self._stopping,), name="embedded broker", daemon=True).start()
 
-    def _keep_alive(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
+    def _keep_alive(self, stopping: threading.Event) -> None:
+        while not stopping.wait(_LOOK_SECONDS):
             if self._answers() or self._answers():
                 continue
             with self._lock:

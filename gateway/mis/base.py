@@ -1,8 +1,8 @@
-"""The contract every MIS connector keeps, and the table of kinds.
+"""The contract of every MIS connector, and the table of kinds.
 
-A connector reads; it never writes the store. `fetch` yields one Record a person as it comes, and ends with Complete:
-only then does absence mean that somebody has left. A card number is turned into its card key inside the connector and
-goes no further. To add a kind: one file with a `build` function, one line in KINDS, a fake source in the simulator.
+A connector reads; it never writes the store. `fetch` yields one Record per person and ends with Complete: only then
+does absence mean that somebody has left. A card number becomes its card key inside the connector and never leaves it.
+To add a kind: one file with a `build` function, one line in KINDS, a fake source in the simulator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROLES = ("student", "staff", "contact", "visitor")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a source can do; pages offer nothing that is False here.
+    """The capabilities of a source; pages offer nothing that is False here.
 
     Attributes:
         removes_staff: a member of staff who is absent from a complete read has left; where False they stay and are
@@ -44,7 +44,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class CardClaim:
-    """A card that a source says belongs to somebody: its key in hex, never its number."""
+    """A card that a source assigns to a person: its key in hex, never its number."""
 
     key: str
     tail: str
@@ -58,8 +58,8 @@ class Record:
     Attributes:
         person_key: the id people know, kept to the letter: leading zeros and case count.
         stable_id: an id that outlives a change of `person_key`, None when the source has none.
-        cards: None when the source says nothing about cards, or nothing readable; an empty tuple takes cards away.
-        place: where this record stands, such as `line 17`.
+        cards: None when the source has no readable card data; an empty tuple removes the person's cards.
+        place: where this record is in the source, such as `line 17`.
     """
 
     person_key: str
@@ -77,7 +77,7 @@ class Unreadable:
     """Something in the source that could not be used.
 
     Attributes:
-        person_key: whom it is about, None when even that cannot be read.
+        person_key: the person concerned, None when even that cannot be read.
         why: one sentence without the value itself.
     """
 
@@ -95,14 +95,14 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place from which a later read may go on; kept once everything before it has been applied."""
+    """A position from which a later read can continue; stored once everything before it has been applied."""
 
     state: str
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Everything the source has was read; `expected` is the source's own count, None when it gives none."""
+    """The source was read to its end; `expected` is the source's own count, None without one."""
 
     expected: int | None = None
 
@@ -112,10 +112,10 @@ FeedItem = Record | Unreadable | Notice | Checkpoint | Complete
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The answer of a live try.
+    """The result of a live test.
 
     Attributes:
-        failure: None when it worked, else a closed word such as `unreachable`, `refused`, `column_missing`.
+        failure: None when it worked, else a fixed code such as `unreachable`, `refused`, `column_missing`.
     """
 
     failure: str | None
@@ -133,7 +133,7 @@ class Connector(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def check(self) -> CheckResult:
-        """Try the source for real; never raises for a source that fails."""
+        """Test the source live; never raises for a source that fails."""
         ...
 
     def fetch(self, state: str | None) -> Iterator[FeedItem]:
@@ -144,14 +144,14 @@ class Connector(Protocol):
 
         Raises:
             SourceUnreachable: no answer; the last good data stay in use.
-            SourceRefused: the source said no.
+            SourceRefused: the source rejected the request.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CardReader:
-    """Turns what a source prints in its card column into a card key at once.
+    """Turns the text of a source's card column into a card key.
 
     Attributes:
         technology: of the cards, as for a reader (cards.identity.TECHNOLOGIES); empty leaves it to the encoding.
@@ -179,9 +179,9 @@ class CardReader:
         except BadCardNumber as error:
             raise BadRecord(str(error)) from None
         if number.is_random:
-            raise BadRecord("A 4-byte UID that starts with 08 is drawn anew at each tap and cannot be stored.")
+            raise BadRecord("A 4-byte UID that starts with 08 is random at each tap and cannot be stored.")
         if not any(number.value) or number.value == b"\xff" * len(number.value):
-            raise BadRecord("A card number of only zeros or only ones is a placeholder.")
+            raise BadRecord("A card number of only zeros or only ones is a placeholder, not a card.")
         return CardClaim(card_key(self.site_key, number).hex(), number.tail, number.projection)
 
 
@@ -190,7 +190,7 @@ class Options:
     """The settings of one source while they are read; what is left over is unknown.
 
     Args:
-        problem: told the key and what is wrong with it.
+        problem: called with the key and what is wrong with it.
         base: the folder that relative paths start from.
     """
 
@@ -198,10 +198,10 @@ class Options:
     base: Path
     site_key: bytes
     problem: Callable[[str, str], None]
-    asked: set[str] = field(default_factory=set)
+    known_keys: set[str] = field(default_factory=set)
 
     def text(self, key: str, default: str | None = None, one_of: tuple[str, ...] = ()) -> str:
-        self.asked.add(key)
+        self.known_keys.add(key)
         value = self.values.get(key, default)
         if not isinstance(value, str):
             self.problem(key, "is missing; it has no default" if value is None else "must be a text in quotes")
@@ -226,21 +226,23 @@ class Options:
         return CardReader(self.site_key, name, technology, pattern)
 
     def table(self, key: str) -> dict[str, str]:
-        self.asked.add(key)
+        self.known_keys.add(key)
         value = self.values.get(key, {})
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            self.problem(key, 'must be a table of texts, such as { person_key = "Student ID" }')
+            self.problem(key, 'must be a table of strings, such as { person_key = "Student ID" }')
             return {}
         return dict(value)
 
     def skip(self, *keys: str) -> None:
         """Leave these keys to another reader of the same settings."""
-        self.asked.update(keys)
+        self.known_keys.update(keys)
 
     def finish(self) -> None:
         for key in self.values:
-            if key not in self.asked:
-                self.problem(key, f"is not known for this kind of source; known are {', '.join(sorted(self.asked))}")
+            if key not in self.known_keys:
+                self.problem(
+                    key, f"is not known for this kind of source; known are {', '.join(sorted(self.known_keys))}"
+                )
 
 
 KINDS: dict[str, str] = {"csv": "gateway.mis.csv_file"}
@@ -254,7 +256,7 @@ def build_connector(kind: str, options: Options) -> Connector:
     """
     module = KINDS.get(kind)
     if module is None:
-        raise FatalError(f"There is no connector for {kind!r} yet; there are {', '.join(KINDS)}.")
+        raise FatalError(f"There is no connector for {kind!r} yet; choose one of: {', '.join(KINDS)}.")
     connector: Connector = importlib.import_module(module).build(options)
     options.finish()
     return connector

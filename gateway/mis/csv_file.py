@@ -67,7 +67,7 @@ class CsvFile:
     capabilities: Capabilities
 
     def check(self) -> CheckResult:
-        """Read the whole file and tell what a sync would meet."""
+        """Read the whole file and report what a sync would find."""
         rows = cards = faults = 0
         try:
             for item in self.fetch(None):
@@ -102,7 +102,7 @@ class CsvFile:
         yield Complete(count)
 
     def cells(self, headings: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """Return the cells under some headings, row by row, as they are written; rows that cannot be read are left out.
+        """Return the cells under some headings, row by row and unchanged; unreadable rows are skipped.
 
         Raises:
             SourceRefused: the file has no such column, or cannot be read as CSV.
@@ -119,12 +119,12 @@ class CsvFile:
                 yield tuple(row[place].strip() for place in places)
 
     def heading_of(self, field: str) -> str | None:
-        """Return the heading under which a field of ours stands in this file, None when it has none."""
+        """Return this file's heading for a field, None when it has none."""
         text, _ = self._text()
         header = self._header(_rows(text, self.delimiter or _sniff(text)))
-        asked = (self.columns[field],) if field in self.columns else _USUAL[field]
+        headings = (self.columns[field],) if field in self.columns else _USUAL[field]
         known = {heading.casefold(): heading for heading in header}
-        return next((known[name.casefold()] for name in asked if name.casefold() in known), None)
+        return next((known[name.casefold()] for name in headings if name.casefold() in known), None)
 
     def _text(self) -> tuple[str, Notice | None]:
         try:
@@ -154,7 +154,7 @@ class CsvFile:
     def _header(self, rows: Iterator[_Row]) -> list[str]:
         first = next(rows, None)
         if first is None:
-            raise SourceRefused("empty", f"The file {self.path.name} is empty; not even its headings are there.")
+            raise SourceRefused("empty", f"The file {self.path.name} is empty; even the header row is missing.")
         _, row, fault = first
         if fault is not None:
             raise SourceRefused("format", f"The first line of {self.path.name} is not CSV: {fault}")
@@ -169,20 +169,24 @@ class CsvFile:
         at = {heading.casefold(): place for place, heading in enumerate(header)}
         places = {}
         for name, usual in _USUAL.items():
-            asked = self.columns.get(name)
-            if asked is not None:
-                if asked.strip().casefold() not in at:
+            heading = self.columns.get(name)
+            if heading is not None:
+                if heading.strip().casefold() not in at:
                     raise SourceRefused(
-                        "column_missing", f"The file {self.path.name} has no column {asked!r} ({name})."
+                        "column_missing", f"The file {self.path.name} has no column {heading!r} ({name})."
                     )
-                places[name] = at[asked.strip().casefold()]
+                places[name] = at[heading.strip().casefold()]
             elif found := next((heading for heading in usual if heading in at), None):
                 places[name] = at[found]
         for name in _REQUIRED:
             if name not in places:
-                raise SourceRefused("column_missing", f"The file {self.path.name} has no column for {name}; map one.")
+                raise SourceRefused(
+                    "column_missing", f"The file {self.path.name} has no column for {name}; name one under `columns`."
+                )
         if "given_name" not in places and "family_name" not in places:
-            raise SourceRefused("column_missing", f"The file {self.path.name} has no column for names; map one.")
+            raise SourceRefused(
+                "column_missing", f"The file {self.path.name} has no column for names; name one under `columns`."
+            )
         return places
 
     def _record(self, row: list[str], header: list[str], places: dict[str, int], place: str) -> Iterator[FeedItem]:
@@ -190,7 +194,7 @@ class CsvFile:
             return row[places[name]].strip() if name in places else ""
 
         if not _fits(row, len(header)):
-            # Short or long rows are shifted somewhere; no cell of theirs can be trusted.
+            # Short or long rows are shifted somewhere; none of their cells can be trusted.
             yield Unreadable(place, f"This row has {len(row)} columns, the header has {len(header)}.")
             return
         person_key = cell("person_key")
@@ -207,13 +211,13 @@ class CsvFile:
         role = cell("role").casefold() or self.role
         role = _ROLE_WORDS.get(role, role)
         if role not in ROLES:
-            yield Unreadable(place, f"The role in this row is none of {', '.join(ROLES)}.", person_key)
+            yield Unreadable(place, f"The role in this row is not one of {', '.join(ROLES)}.", person_key)
             return
         cards: tuple[CardClaim, ...] | None = None
         try:
             cards = self._cards(cell("card")) if "card" in places else None
         except BadRecord as error:
-            # The person is fine, only the card is not; None leaves the cards they have alone.
+            # Only the card is unusable; None leaves the person's existing cards alone.
             yield Unreadable(place, f"The card in this row cannot be used: {error}", person_key)
         groups = tuple(sorted({part.strip() for part in cell("groups").split(_MANY) if part.strip()}))
         yield Record(person_key, role, given_name, family_name, groups, cards, place, cell("stable_id") or None)
@@ -225,7 +229,7 @@ class CsvFile:
 
 def _rows(text: str, delimiter: str) -> Iterator[_Row]:
     # A quote that is never closed would swallow the rest of the file. So a row that is not CSV, or that spans lines and
-    # does not have the width of the header, costs its first line only: reading goes on at the next one.
+    # does not have the width of the header, costs its first line only: reading continues at the next one.
     lines = io.StringIO(text, newline="").readlines()
     at, width = 0, 0
     while at < len(lines):

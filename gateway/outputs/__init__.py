@@ -1,6 +1,6 @@
-"""The shelf of outputs: hands that perform an Action.
+"""The outputs, which perform Actions.
 
 What lives here: GPIO, signals in the reader, simulated outputs.
-What it never imports: access; hands do not ask why.
+What it never imports: access; outputs do not decide.
 Read first: base.py.
 """

@@ -1,4 +1,4 @@
-"""The contract of outputs, and the switchboard that takes an Action to the hand that performs it."""
+"""The contract of outputs, and the switchboard that routes an Action to its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Strike(Protocol):
     """The lock of one door. Calls come from several threads and must not wait."""
 
     def unlock(self, unlock_seconds: float) -> None:
-        """Assert the strike; it must release by itself after this time, whatever becomes of the daemon's timers.
+        """Assert the strike; it must release by itself after this time, even if the daemon's timers fail.
 
         Raises:
             OutputFailed: the pin cannot be driven.
@@ -33,7 +33,7 @@ class Strike(Protocol):
 
 
 class Switchboard:
-    """Takes each Action to its hand; `perform` returns Done or Failed and never raises.
+    """Routes each Action to its output; `perform` returns Done or Failed and never raises.
 
     Args:
         strikes: by point.
@@ -50,7 +50,7 @@ class Switchboard:
         self._strikes, self._tell, self._show = strikes, tell, show
 
     def perform(self, action: Action) -> Outcome:
-        """Perform one action; a failure is logged and given back, so that a stuck relay still leaves its record."""
+        """Perform one action; a failure is logged and returned, so that a stuck relay still leaves its record."""
         try:
             match action:
                 case Unlock(point, unlock_seconds):
@@ -69,6 +69,6 @@ class Switchboard:
             log.error("%s", error)  # noqa: TRY400  # the sentence says it all; a traceback helps nobody at a door
             return Failed(str(error))
         except Exception as error:
-            log.exception("an output failed in an unforeseen way")
+            log.exception("an output failed unexpectedly")
             return Failed(f"An output failed: {type(error).__name__}.")
         return Done()

@@ -1,7 +1,7 @@
 """Strikes, maglocks, door contacts and REX buttons on the Pi's header.
 
-All numbers are BCM numbers. A pin that cannot be claimed or driven costs that output and nothing else: the attempt is
-made again at the next use, so that a pin which another program held works as soon as it is free.
+All numbers are BCM numbers. A pin that cannot be claimed or driven affects that output only: it is retried at the next
+use, so that a pin held by another program works as soon as it is free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class GpioPins:
-    """The pins that this process has claimed, and the thread that secures a lock nobody secured.
+    """The pins claimed by this process, and the thread that secures a lock its door did not secure.
 
     A lock is armed to secure twice: by the door's own timer, and here a quarter second later, so that a daemon that
     lost its door thread still does not leave a door released.
@@ -41,7 +41,7 @@ class GpioPins:
 
     @property
     def faults(self) -> list[str]:
-        """Return what does not work now, one sentence an output or contact, each beginning with its point."""
+        """Return the current faults, one sentence per output or contact, each beginning with its point."""
         return list(self._faults.values())
 
     @property
@@ -68,7 +68,7 @@ class GpioPins:
         """Claim a pin as a contact; a failure is a fault, not an error.
 
         Args:
-            high_means: what the contact says while the pin is high.
+            high_means: the value of the contact while the pin is high.
         """
         contact = GpioContact(self, point, pin, high_means=high_means)
         contact.read()
@@ -94,7 +94,7 @@ class GpioPins:
         self._inputs.append(pin)
 
     def close(self) -> None:
-        """Drive every lock to its state without a daemon and give the contacts back."""
+        """Drive every lock to its state without a daemon and release the contacts."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -139,7 +139,7 @@ class GpioStrike:
         self._drive(Situation.SECURED)
 
     def rest(self) -> None:
-        """Drive the pin to what the door is without a daemon; the pin stays so after the process."""
+        """Drive the pin to its level without a daemon; the pin keeps it after the process ends."""
         self.release_at = None
         self._drive(Situation.STOP)
 
@@ -168,7 +168,7 @@ class GpioContact:
         self._claim_at = 0.0
 
     def read(self) -> bool | None:
-        """Return whether the contact says what it is named for: door open, button pressed; None while it is unread."""
+        """Return whether the door is open or the button pressed; None while it is unread."""
         if not self._claimed and time.monotonic() < self._claim_at:
             return None
         try:

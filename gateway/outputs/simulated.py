@@ -1,4 +1,4 @@
-"""A strike without a wire: remembers what was asked of it, for demo, tests and doors that are watched only."""
+"""A strike without hardware that records its changes, for demo, tests and doors that are only monitored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decision does at one place: door, lane or kiosk.
+"""State machines of the places where people tap: door, lane or kiosk.
 
 What lives here: pure state machines that return Actions as plain values.
 What it never imports: outputs; a point never touches a pin.

@@ -1,4 +1,4 @@
-"""What a point wants done, as plain values; outputs perform them and return Done or Failed."""
+"""The actions of a point as plain values; outputs perform them and return Done or Failed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class Signal(enum.StrEnum):
-    """What a person at the reader is told by LED and buzzer."""
+    """Signals to the person at the reader by LED and buzzer."""
 
     GRANTED = "granted"
     DENIED = "denied"

@@ -1,11 +1,11 @@
 """A door: strike, optional door contact, optional REX.
 
-Law of this file: the table is the door. Everything that changes its state stands in _TABLE; the class below only looks
-up, sets timers and returns Actions. Time is an argument, in seconds of a clock that never goes back.
+Law of this file: every change of state is in _TABLE; the class below only looks it up, sets timers and returns Actions.
+Time is an argument, in seconds of a clock that never goes back.
 
-A door acts first and is recorded after (`journal_first` is False): a memory card may stall for half a second while a
-child stands in the rain. It fails locked: an unlock ends by its own timer, or earlier when the leaf closes again, so
-that no second person follows. Without a door contact nothing can be said about the leaf, and nothing is.
+A door acts first and records after (`journal_first` is False), because a memory card may stall for half a second. It
+fails locked: an unlock ends by its own timer, or earlier when the leaf closes again, so that no second person follows.
+Without a door contact the state of the leaf is unknown and never reported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class DoorState(enum.StrEnum):
 
 
 class Cause(enum.Enum):
-    """What can happen to a door."""
+    """The causes that change a door's state."""
 
     GRANT = enum.auto()
     REX = enum.auto()
@@ -69,7 +69,7 @@ _TABLE: dict[tuple[DoorState, Cause], tuple[DoorState, tuple[_Do, ...]]] = {
 
 @dataclass(slots=True)
 class Door:
-    """One door; every call gives what is to be done, in order.
+    """One door; every call returns the actions to perform, in order.
 
     Attributes:
         unlock_seconds: longest time the strike stays asserted after one grant.
@@ -92,7 +92,7 @@ class Door:
         return [*self.happen(Cause.GRANT, now), Tell(reader, Signal.GRANTED)]
 
     def on_record_failed(self, reader: str) -> list[Action]:
-        """Answer a tap that could not be recorded; a door has acted already and stays as it is."""
+        """Answer a tap that could not be recorded; the door has already acted and keeps its state."""
         del reader
         return []
 
@@ -115,14 +115,14 @@ class Door:
         return min((time for time in (self._lock_at, self._held_at) if time is not None), default=None)
 
     def happen(self, cause: Cause, now: float) -> list[Action]:
-        """Let one cause act on the door; what the table does not name changes nothing."""
-        step = _TABLE.get((self.state, cause))
-        if step is None:
+        """Apply one cause to the door; a cause without an entry in the table changes nothing."""
+        transition = _TABLE.get((self.state, cause))
+        if transition is None:
             return []
-        self.state, doings = step
+        self.state, steps = transition
         actions: list[Action] = []
-        for doing in doings:
-            match doing:
+        for action in steps:
+            match action:
                 case _Do.UNLOCK:
                     self._lock_at = now + self.unlock_seconds
                     actions.append(Unlock(self.name, self.unlock_seconds))

@@ -1,8 +1,8 @@
 """A reception kiosk: a tap signs a person in or out.
 
-Law of this file: a person is signed in or not; one granted tap turns it over and is one movement. A tap again within
-`again_seconds` repeats the answer and moves nobody, because people tap twice when a screen is slow. Recorded first,
-then answered: the register and the evacuation list need the record.
+Law of this file: a person is signed in or not; one granted tap toggles that and is one movement. Another tap within
+`again_seconds` repeats the answer without a movement, because people tap twice when a screen is slow. A kiosk records
+first, then answers: the register and the evacuation list need the record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Kiosk:
     """One kiosk.
 
     Attributes:
-        again_seconds: within this time a second tap of the same person does not turn the movement over.
+        again_seconds: within this time a second tap of the same person does not toggle the movement.
         show_seconds: how long a message stays on the screen.
         signed_in: persons who are in, by the hub's reference; restored from the journal at start.
     """
@@ -55,18 +55,18 @@ class Kiosk:
         ]
 
     def on_record_failed(self, reader: str) -> list[Action]:
-        """Answer a tap that could not be recorded: nobody is moved."""
+        """Answer a tap that could not be recorded, without a movement."""
         return [Tell(reader, Signal.FAULT), Show(self.name, "refused", {"reason": "not_recorded"})]
 
     def move(self, person: str, direction: str) -> None:
-        """Take a movement as it was recorded; also used to restore the kiosk from the journal."""
+        """Apply a recorded movement; also used to restore the kiosk from the journal."""
         if direction == SIGNED_IN:
             self.signed_in.add(person)
         else:
             self.signed_in.discard(person)
 
     def tick(self, now: float) -> list[Action]:
-        """Let time pass; the screen goes back to its invitation."""
+        """Let time pass; the screen returns to its prompt."""
         if self._clear_at is None or now < self._clear_at:
             return []
         self._clear_at = None

@@ -1,12 +1,12 @@
 """A canteen lane: a till that serves one card after another.
 
-Law of this file: the table of four states below is the lane. A lane is recorded first and answers after
-(`journal_first`): a meal that the journal does not hold was not sold here.
+Law of this file: the table below is the whole state machine. A lane records first, then answers (`journal_first`): a
+meal that is not in the journal was not sold here.
 
     idle      -> presented   a granted tap
     presented -> presented   another granted tap: the till serves who is there now
-    presented -> claimed     the till took the tap over
-    presented -> idle        nobody claimed it within claim_seconds
+    presented -> claimed     the till claimed the tap
+    presented -> idle        not claimed within claim_seconds
     claimed   -> presented   the next tap
     claimed   -> idle        the till is done, or gave up after claim_seconds
 """
@@ -32,7 +32,7 @@ class Lane:
 
     Attributes:
         claim_seconds: how long a tap waits for the till before the screen is cleared.
-        person: whose turn it is, the hub's reference; None when nobody's.
+        person: the person being served, by the hub's reference; None for nobody.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Lane:
         return [Tell(reader, Signal.FAULT)]
 
     def claim(self, now: float) -> bool:
-        """Let the till take the presented tap over; False when there is none."""
+        """Let the till claim the presented tap; False when there is none."""
         if self.state is not LaneState.PRESENTED:
             return False
         self.state, self._clear_at = LaneState.CLAIMED, now + self.claim_seconds
         return True
 
     def clear(self) -> list[Action]:
-        """Make the lane free for the next card."""
+        """Free the lane for the next card."""
         if self.state is LaneState.IDLE:
             return []
         self.state, self.person, self._clear_at = LaneState.IDLE, None, None

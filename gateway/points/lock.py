@@ -1,7 +1,7 @@
-"""What the pin of a lock has to be in each situation, from the kind of lock and the way people get out.
+"""The level of a lock's pin in each situation, from the kind of lock and the way people get out.
 
-Law of this file: the table is the lock. A lock is energised or not; whether that means released or secured is the
-lock's own nature, so nothing outside of this file speaks of energised.
+Law of this file: the table decides. Whether an energised lock is released or secured depends on its kind, so nothing
+outside this file uses the term energised.
 
     fail-secure   a strike: without power it is secured, energised it is released.
     fail-safe     a maglock: without power it is released, energised it is secured.
@@ -43,7 +43,7 @@ class Situation(enum.StrEnum):
         RELEASED: the daemon runs and the door is released.
         CRASH: the daemon was killed or cannot start.
         STOP: the daemon was stopped on purpose.
-        POWER_CUT: nobody drives anything; the lock does what it does without power.
+        POWER_CUT: nothing is driven; the lock is in its state without power.
     """
 
     BOOT = "boot"

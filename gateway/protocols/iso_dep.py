@@ -22,13 +22,13 @@ _OUR_SIZE = 64
 _MORE = 0x10
 _OVERHEAD = 3  # PCB and CRC_A
 _MAX_RESPONSE = 4096
-# What a card is asked to repeat it has at hand: it need not think, whatever it allows itself for an answer.
+# A repeated answer is ready at once, whatever time the card allows itself for a new one.
 _REPEAT_WAITING_US = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Ats:
-    """What a card says of itself.
+    """The parameters that a card announces.
 
     Attributes:
         frame_bytes: the largest frame it takes, CRC_A included.
@@ -103,7 +103,7 @@ class Exchange:
         """Take the card's frame, None for silence or a damaged one.
 
         Raises:
-            BadMessage: the card does not keep the protocol or stays silent; select it anew.
+            BadMessage: the card violates the protocol or stays silent; select it again.
         """
         self._extension, self.extended, self.repeats = 1, False, False
         if not answer:

@@ -117,5 +117,5 @@ def key_code(name: str) -> int:
 
 
 def key_name(code: int) -> str:
-    """Return how to call a key in a sentence, without saying what character it types."""
+    """Return a name for a key in sentences, without the character it types."""
     return _NAMES.get(code, f"with code {code}")

@@ -35,7 +35,7 @@ _LONGEST_FRAME = 8
 
 @dataclass(frozen=True, slots=True)
 class LineForm:
-    """What a reader's line looks like.
+    """The format of a reader's lines.
 
     Attributes:
         prefix: text before the number; a line without it is not a tap.
@@ -122,7 +122,7 @@ class LineParser:
 
     @property
     def waiting(self) -> bool:
-        """Tell whether part of a line has arrived."""
+        """Return whether part of a line has arrived."""
         return self._length > 0
 
     def feed(self, data: bytes) -> list[LineEvent]:
@@ -141,7 +141,7 @@ class LineParser:
         return events
 
     def _ended(self) -> list[LineEvent]:
-        """End a line by its own end; how long such lines are tells what a silence may have cut."""
+        """End a line by its own end; the length of such lines shows what a silence may have cut."""
         events = self._end()
         self._longest = max([self._longest, *(len(event.text) for event in events if isinstance(event, Line))])
         return events
@@ -166,7 +166,7 @@ class LineParser:
         return []
 
     def _cut_short(self, kept: int) -> list[LineEvent]:
-        """Drop what came before a start, and begin anew with that."""
+        """Drop what came before a start, and begin again there."""
         line, length, dirty = bytes(self._line), self._length - kept, self._dirty
         before = line if self._tail_is_lost() else line[: len(line) - kept]
         self.reset()
@@ -180,7 +180,7 @@ class LineParser:
         return self._length > len(self._line)
 
     def idle(self) -> list[LineEvent]:
-        """Say that the wire has been silent for longer than a pause inside a line."""
+        """Note that the wire has been silent for longer than a pause inside a line."""
         undated, self._is_undated = self._is_undated, False
         if not self._length or not (self._line.strip(b"\r\n") or self._dirty):
             self.reset()
@@ -199,12 +199,12 @@ class LineParser:
         ]
 
     def spoil(self, why: str) -> None:
-        """Say that bytes of the line under way were lost: it is dropped up to its end."""
+        """Note that bytes of the current line were lost: it is dropped up to its end."""
         self._dirty = self._dirty or why
         self._length = max(self._length, 1)
 
     def undate(self) -> None:
-        """Say that silences before the next bytes could not be heard: only a line end can end their line."""
+        """Note that silences before the next bytes could not be observed: only a line end can end their line."""
         self._is_undated = True
 
     def reset(self) -> None:

@@ -1,6 +1,6 @@
-"""The MFRC522 seen from its SPI side: register map, radio frames as chains of transfers, answers, health.
+"""The MFRC522 over SPI: register map, radio frames as chains of transfers, answers, health.
 
-Pure: a Frame says which bytes to send and how long to wait; whoever owns the bus sends them and hands the answer back.
+Pure: a Frame says which bytes to send and how long to wait; the owner of the bus sends them and passes the answer back.
 Sources: NXP MFRC522 data sheet rev. 3.9, sections 8.1.2 (SPI), 8.5 (timer), 9 (registers), 10 (commands); ISO/IEC
 14443-3 type A, sections 6.4 and 6.5.
 """
@@ -238,7 +238,7 @@ def join(first: Frame, second: Frame) -> Frame:
 
 # Air times at 106 kbit/s (1 etu = 9.44 us, 9 bits a byte): WUPA to end of ATQA 360 us, time-out 335; anticollision 724;
 # SELECT 1148; HLTA 359 and a pause before the next frame. Sleeps run over, the kernel's by up to a tenth, so these ask
-# for a little less; whoever reads too early reads once more.
+# for a little less; an early read is repeated.
 _WAIT_REQUEST_US = 345
 _WAIT_ANTICOLLISION_US = 700
 _WAIT_SELECT_US = 1120
@@ -308,12 +308,12 @@ class Answer:
 
     @property
     def pending(self) -> bool:
-        """Tell whether the frame is still under way."""
+        """Return whether the frame is still under way."""
         return not self.irq & (IRQ_RX | IRQ_TIMER | IRQ_IDLE)
 
     @property
     def silent(self) -> bool:
-        """Tell whether no card answered in time."""
+        """Return whether no card answered in time."""
         return not self.irq & IRQ_RX and bool(self.irq & IRQ_TIMER)
 
     @property

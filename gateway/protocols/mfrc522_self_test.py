@@ -19,7 +19,7 @@ SELF_TEST = {
 
 
 def steps() -> tuple[Step, ...]:
-    """Return the writes that start the digital self-test after a reset; 64 bytes stand in the FIFO when it is done."""
+    """Return the writes that start the digital self-test after a reset; 64 bytes are in the FIFO when it is done."""
     return (
         (write(Register.FIFO_LEVEL, FLUSH_FIFO), 0),
         (write(Register.FIFO_DATA, *bytes(25)), 0),

@@ -83,7 +83,7 @@ class FrameParser:
         return events
 
     def idle(self) -> None:
-        """Forget a partial frame: a header that lies about its length must not swallow the frame after it."""
+        """Forget a partial frame: a header with a wrong length must not swallow the frame after it."""
         self.junk += len(self._buffer)
         self._buffer.clear()
 

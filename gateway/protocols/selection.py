@@ -1,4 +1,4 @@
-"""From several cards in READY to one selected card: anticollision and SELECT, sans I/O."""
+"""Selects one of several cards in READY: anticollision and SELECT, sans I/O."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Selection:
 
     @property
     def part(self) -> bytes:
-        """Return the four bytes to select, empty while anticollision of this level goes on."""
+        """Return the four bytes to select, empty while anticollision of this level is under way."""
         return self._part
 
     @property
     def partial(self) -> bool:
-        """Tell whether the next frame carries known bits, so that the plain prepared frame does not fit."""
+        """Return whether the next frame carries known bits, so that the plain prepared frame does not fit."""
         return self._known_bits > 0
 
     def take(self, part: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What kind of bytes a reader has sent, for the technician who set it up wrongly: never the bytes themselves."""
+"""Describes the kind of bytes a reader sent, to diagnose wrong settings; never the bytes themselves."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Packet:
 
     @property
     def status(self) -> int:
-        """Return a reply's status: 0 is success, -1 stands for none."""
+        """Return a reply's status: 0 is success, -1 means none."""
         return self.content[0] if self.content else -1
 
     @property
@@ -64,12 +64,12 @@ class Packet:
 
 
 def has_seven_bytes(atqa: bytes) -> bool:
-    """Tell from the answer to REQUEST whether the card's UID has seven bytes."""
+    """Return from the answer to REQUEST whether the card's UID has seven bytes."""
     return len(atqa) == 2 and atqa[0] & _SIZE_BITS == _TWO_LEVELS
 
 
 class FrameParser:
-    """Incremental; an AA that is not followed by 00 starts anew, whatever was open."""
+    """Incremental; an AA that is not followed by 00 starts a new frame in any state."""
 
     def __init__(self) -> None:
         self._body: bytearray | None = None

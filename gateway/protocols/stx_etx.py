@@ -41,7 +41,7 @@ class Dropped:
 
 
 class StxEtxParser:
-    """Incremental; an STX always starts anew, so a broken frame costs itself only."""
+    """Incremental; an STX always starts a new frame, so a broken frame affects only itself."""
 
     def __init__(self) -> None:
         self._digits = bytearray()
@@ -81,7 +81,7 @@ class StxEtxParser:
         return self._drop("frame cut short" if self._inside else OUTSIDE)
 
     def spoil(self, why: str) -> None:
-        """Say that bytes of the frame under way were lost; the next STX starts anew."""
+        """Note that bytes of the current frame were lost; the next STX starts a new frame."""
         self._spoilt = why
         self._inside = False
         self._length = max(self._length, 1)

@@ -36,7 +36,7 @@ _LOW_FREQUENCY, _HIGH_FREQUENCY = 0x40, 0x80
 
 @dataclass(frozen=True, slots=True)
 class FoundTag:
-    """What SearchTag found.
+    """The result of SearchTag.
 
     Attributes:
         tag_type: the reader's own number of a kind; 0x80 is ISO 14443 type A.

@@ -1,4 +1,4 @@
-"""Readers that pretend to be a keyboard: key events to lines of text.
+"""Keyboard-wedge readers: key events to lines of text.
 
 Codes are those of linux/input-event-codes.h; what they type depends on the layout that the reader was set to, whatever
 the machine's own is. Lock keys and modifiers change the state and type nothing; Alt with digits of the keypad types the
@@ -19,7 +19,7 @@ SYN_DROPPED = 3
 _UP, _DOWN = 0, 1  # 2 is autorepeat, which no reader means
 
 SPOILT, LOST = b"\x00", b"\x01"
-"""What stands in the line for a key that is none of its own, and for events that were lost; neither is text."""
+"""Placeholders in the line for a foreign key and for lost events; neither is text."""
 
 _SHIFTS = frozenset({42, 54})
 _CTRLS = frozenset({29, 97})
@@ -58,7 +58,7 @@ class WedgeParser:
     def feed(self, kind: int, code: int, value: int) -> bytes:
         """Take one input event; returns the bytes it types, with CR for the keys that end a line."""
         if kind == EV_SYN and code == SYN_DROPPED:
-            # What was held may have been let go meanwhile, or the other way round.
+            # Held keys may have been released meanwhile, or the other way round.
             self.reset()
             self.lost += 1
             return LOST
@@ -120,12 +120,12 @@ class WedgeParser:
         return SPOILT
 
     def _end(self) -> bytes:
-        # A modifier whose release got lost must not spoil the next tap; a reader presses it anew.
+        # A modifier whose release was lost must not spoil the next tap; a reader presses it again.
         self._held.clear()
         return b"\r"
 
     def reset(self) -> None:
-        """Forget what is held and locked: after a silence the reader begins from rest, as it leaves the keyboard."""
+        """Forget held and locked keys: after a silence the reader starts with all keys released."""
         self._held.clear()
         self._caps = False
         self._alt = None

@@ -1,9 +1,9 @@
-"""Pulses of a Wiegand reader: edges with the kernel's time stamps to words, never a wrong one.
+"""Pulses of a Wiegand reader: edges with the kernel's time stamps to words.
 
 A reader pulls D0 low for a zero and D1 for a one, 20 to 200 us long and 0.2 to 20 ms apart, and is silent between two
 words. Law of this file: the times of the edges decide what belongs together, so it does not matter when they are read.
-An edge that no reader makes, on both wires at once or too soon after the one before, and edges that the kernel has
-lost spoil their word whole: which of them was real nobody can know.
+An edge that no reader makes, on both wires at once or too soon after the one before, and edges that the kernel has lost
+spoil their word whole: which of them was real nobody can know.
 
     struct gpio_v2_line_event, 48 bytes: time stamp u64, id u32, offset u32, number u32, number on its line u32, padding
 """
@@ -74,7 +74,7 @@ class PulseParser:
 
     @property
     def waiting(self) -> bool:
-        """Tell whether part of a word has come."""
+        """Return whether part of a word has come."""
         return self._bits > 0
 
     def feed(self, records: bytes) -> list[Word | Spoilt]:
@@ -111,7 +111,7 @@ class PulseParser:
         self._why = self._why or why
 
     def idle(self, now_ns: int) -> list[Word | Spoilt]:
-        """Say that all records up to now have been fed."""
+        """Note that all records so far have been fed."""
         return [self._end()] if self._bits and now_ns > self._last_ns + self._gap_ns else []
 
     def _end(self) -> Word | Spoilt:

@@ -1,4 +1,4 @@
-"""The shelf of readers: protocol and transport joined into a stream of presentations.
+"""The readers: protocol and transport joined into a stream of presentations.
 
 What lives here: one driver a file behind the Reader contract of base.py.
 What it never imports: another driver; outputs, journal, roster, link.

@@ -1,8 +1,8 @@
-"""The contract every reader keeps, and the table of drivers.
+"""The contract of every reader, and the table of drivers.
 
-A reader is owned by one bus thread; nothing here is called from two threads. To add a reader: one file in this
-folder with an Options dataclass and a class that keeps Reader, one line in DRIVERS, a transcript test, the shared
-contract test.
+A reader is owned by one bus thread; nothing here is called from two threads. To add a reader: one file in this folder
+with an Options dataclass and a class that keeps Reader, one line in DRIVERS, a transcript test, the shared contract
+test.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CardRefused:
 
 @dataclass(frozen=True, slots=True)
 class CardGone:
-    """The card that was read has left the field; line readers never say so."""
+    """The card that was read has left the field; line readers never report it."""
 
     reader: str
     seen_ns: int
@@ -74,7 +74,7 @@ class CardSuspicion:
 
 @dataclass(frozen=True, slots=True)
 class ReaderNotice:
-    """Something at the reader itself that people should know of, and no card; only changes are told.
+    """A condition of the reader itself, such as tampering; only changes are reported.
 
     Attributes:
         state: `tampered`, `tamper_ended`, `mains_lost`, `mains_back`, `input_1_on`, `input_1_off` and so on.
@@ -92,7 +92,7 @@ ReaderEvent = CardRead | CardRefused | CardGone | CardSuspicion | ReaderNotice
 
 @dataclass(slots=True)
 class Vitals:
-    """How a reader does; counters since the process started, all readable while the reader works.
+    """The health of a reader; counters since the process started, readable at any time.
 
     Attributes:
         state: `starting`, `ready`, `degraded`, `offline` or `faulty`.
@@ -137,7 +137,7 @@ class Reader(Protocol):
         ...
 
     def poll(self) -> list[ReaderEvent]:
-        """Run one cycle and return what happened, oldest first; returns within 100 ms.
+        """Run one cycle and return its events, oldest first; returns within 100 ms.
 
         Raises:
             ReaderOffline: the reader or its port is gone.
@@ -178,9 +178,9 @@ class SharingReader(Reader, Protocol):
     answered: bool
 
     def look(self) -> Look:
-        """Start a cycle that does what poll does; the owner goes on with it when the seconds it yields have passed.
+        """Start a cycle that does what poll does; the owner resumes it after the seconds it yields.
 
-        Each step of it may raise what poll raises. A look that is dropped half way leaves the reader ready for the
+        Each step of it may raise what poll raises. A look dropped halfway leaves the reader ready for the
         next one. Only one look or poll of a reader may be under way.
         """
         ...
@@ -195,13 +195,13 @@ class SharingReader(Reader, Protocol):
 
 
 class Transports(Protocol):
-    """Makes the wires; the daemon hands in the real ones, the demo and the tests hand in joined ends.
+    """Creates the transports: real ones for the daemon, joined ends for the demo and the tests.
 
     The results keep the Protocol classes of transports.spi, serial, reset_line, irq_line, gpio_edges and input_events.
     """
 
     def now_ns(self) -> int:
-        """Return the clock that readers live by, CLOCK_MONOTONIC outside of recordings and tests."""
+        """Return the clock that readers use, CLOCK_MONOTONIC except in recordings and tests."""
         ...
 
     def spi(self, port: str, speed_hz: int) -> Any: ...
@@ -217,7 +217,7 @@ class Transports(Protocol):
     def input_device(self, port: str) -> Any: ...
 
     def library(self, make: Callable[[Transports], Any]) -> Any:
-        """Return what `make` builds: a library that stands in the place of a wire, over wires of its own.
+        """Return what `make` builds: a library used in place of a transport, with its own transports.
 
         Its methods take and return what JSON can hold, so that a recorder can stand between.
         """
@@ -266,21 +266,23 @@ def parse_options(driver: str, table: Mapping[str, Any], problem: Callable[[str,
         problem: called with key and message for each key that is unknown or of a wrong type.
 
     Returns:
-        The driver's Options, with defaults in place of the refused keys; None when those cannot stand alone.
+        The driver's Options, with defaults in place of the refused keys; None when those are not enough.
     """
     options = importlib.import_module(DRIVERS[driver].module).Options
     known = {item.name: item for item in fields(options)}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
-            problem(key, f"is not a setting of driver {driver!r}; it has {', '.join(sorted(known)) or 'none'}")
+            problem(
+                key, f"is not a setting of driver {driver!r}; its settings are {', '.join(sorted(known)) or 'none'}"
+            )
             continue
-        wanted = _type_of_default(known[key])
-        if wanted is float and type(value) is int:
+        expected = _type_of_default(known[key])
+        if expected is float and type(value) is int:
             values[key] = float(value)
             continue
-        if wanted is not None and type(value) is not wanted:
-            problem(key, f"must be {_WORDS[wanted]}, got {_WORDS.get(type(value), 'something else')}")
+        if expected is not None and type(value) is not expected:
+            problem(key, f"must be {_WORDS[expected]}, got {_WORDS.get(type(value), 'something else')}")
             continue
         values[key] = value
     try:

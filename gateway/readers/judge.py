@@ -1,4 +1,4 @@
-"""From a number to an event: which presentations can stand for a person."""
+"""Turns a number into an event: which presentations can identify a person."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.cards.uid import Uid
 from gateway.errors import BadCardNumber
 from gateway.readers.base import CardRead, CardRefused
 
-RANDOM_DETAIL = "The card draws a new number at every tap, as phones do; it cannot stand for a person."
+RANDOM_DETAIL = "The card shows a new random number at every tap, as phones do; it cannot identify a person."
 
 
 def judge_number(reader: str, number: CardNumber, kind: str, seen_ns: int) -> CardRead | CardRefused:
@@ -38,6 +38,6 @@ def judge_text(reader: str, text: str, encoding: str, seen_ns: int, *, technolog
         number = decode(text, encoding, technology)
     except BadCardNumber as error:
         return CardRefused(reader, Reason.CARD_FORMAT, str(error), seen_ns)
-    # A name of KINDS says what the card is; the others say how a number was printed.
+    # A name in KINDS is a kind of card; the others are forms of printed numbers.
     kind = number.projection if number.projection in KINDS else UNKNOWN_TYPE
     return judge_number(reader, number, kind, seen_ns)

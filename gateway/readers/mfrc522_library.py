@@ -2,14 +2,14 @@
 
     4-byte UIDs     yes; the check byte it appends is verified and cut off
     7, 10 bytes     refused: it reads the first cascade level only, and different cards would share a number
-    two cards       not seen
+    two cards       not detected
     pace            every empty look spins 2000 register reads, tens of milliseconds of a whole core
 
-Kept for side-by-side comparison; use driver `rc522` at a door. The fences, with the library's lines they hold off:
-the reset pin defaults to BCM 15, the receive line of the serial port, so it is always named; the mode of GPIO is set
-to BCM first; its logger gets a new handler from every object; `Close_MFRC522` cleans up the pins of the whole process,
-so only the SPI line is closed; after anticollision the card is not halted, so every second look finds nothing, which
-three misses before a card counts as gone absorb.
+Kept for side-by-side comparison; use driver `rc522` at a door. The fences, with the library's lines they hold off: the
+reset pin defaults to BCM 15, the receive line of the serial port, so it is always named; the mode of GPIO is set to BCM
+first; its logger gets a new handler from every object; `Close_MFRC522` cleans up the pins of the whole process, so only
+the SPI line is closed; after anticollision the card is not halted, so every second look finds nothing, which three
+misses before a card counts as gone absorb.
 """
 
 from __future__ import annotations

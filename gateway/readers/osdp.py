@@ -1,17 +1,17 @@
 """OSDP readers on an RS-485 line, through libosdp (extra `osdp`); several readers may share a line.
 
     numbers          words of 20 to 128 bits (cards.wiegand); parity of 26, 34 and 58 bits is checked
-    Secure Channel   yes, with the reader's key from a file; without one the line is open to anybody who taps the wires
-    card gone        never said
+    Secure Channel   yes, with the reader's key from a file; without one anybody with access to the wires can listen in
+    card gone        never reported
     LED, buzzer      yes
-    tamper, mains    told as notices when they change, and the reader shows as degraded while they last
-    inputs           told as notices; they are neither door contact nor exit button of a point
+    tamper, mains    reported as notices when they change; the reader shows as degraded meanwhile
+    inputs           reported as notices, but cannot yet act as a door contact or exit button
     keypad           counted only: what is typed may be a PIN, and no log, journal or recording may hold one
 
 Readers of one port need different addresses and the same baud; each has a key of its own. One that is silent is called
 once a second and keeps the line for 30 ms then. After ReaderOffline a reader gets a fresh control panel, which takes a
-third of a second. A recording holds what libosdp tells, not the bytes on the wires: Secure Channel encrypts those with
-a session key of its own, so they could neither be masked nor played again.
+third of a second. A recording holds what libosdp reports, not the bytes on the wires: Secure Channel encrypts those
+with a session key, so they could neither be masked nor replayed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.readers.osdp_line import line_of
 from gateway.readers.osdp_panel import REFRESH_SECONDS, LibosdpPanel
 from gateway.readers.serial_base import option_problems
 
-# Both bytes of a local status report (IEC 60839-11-5, osdp_LSTATR): what is told when it rises and when it falls.
+# Both bytes of a local status report (IEC 60839-11-5, osdp_LSTATR): states for a rising and a falling level.
 _LOCAL = (
     ("tampered", "The reader reports tampering.", "tamper_ended", "Tampering at the reader has ended."),
     ("mains_lost", "The reader has lost its mains.", "mains_back", "The reader has its mains again."),
@@ -93,7 +93,7 @@ class OsdpReader:
         self._panel = panel
         self._options = options
         self._now_ns = now_ns
-        # Kept over a lost line: what has not changed meanwhile is not told again.
+        # Kept across a lost line, so that an unchanged state is not reported again.
         self._local = [0, 0]
         self._inputs: dict[int, int] = {}
         self._is_open = False
@@ -112,7 +112,7 @@ class OsdpReader:
         self._show_state()
 
     def _show_state(self) -> None:
-        alarms = [told for (_, told, _, _), level in zip(_LOCAL, self._local, strict=True) if level]
+        alarms = [sentence for (_, sentence, _, _), level in zip(_LOCAL, self._local, strict=True) if level]
         self.vitals.state = "degraded" if alarms else "ready"
         quiet = "Secure Channel" if self._options.scbk_file else "plain line; set scbk_file to protect it"
         self.vitals.detail = " ".join(alarms) or quiet
@@ -120,24 +120,24 @@ class OsdpReader:
     def poll(self) -> list[ReaderEvent]:
         self.vitals.polls += 1
         try:
-            told = self._panel.turn()
+            reports = self._panel.turn()
         except ReaderOffline as error:
             self.vitals.state, self.vitals.detail = "offline", str(error)
             raise
-        return [event for item in told for event in self._judge(item)]
+        return [event for item in reports for event in self._judge(item)]
 
-    def _judge(self, told: dict[str, Any]) -> list[ReaderEvent]:
-        kind = told["kind"]
+    def _judge(self, report: dict[str, Any]) -> list[ReaderEvent]:
+        kind = report["kind"]
         if kind == "card":
-            return [self._card(bytes.fromhex(told["data"]), told["bits"])]
+            return [self._card(bytes.fromhex(report["data"]), report["bits"])]
         if kind == "keys":
-            self._count("keys", told["count"])
+            self._count("keys", report["count"])
         elif kind == "late":
-            self._count("stale", told["count"])
+            self._count("stale", report["count"])
         elif kind == "local":
-            return self._local_status(told["levels"])
+            return self._local_status(report["levels"])
         elif kind == "input":
-            return self._input_status(told["levels"])
+            return self._input_status(report["levels"])
         else:
             self._count("status reports")
         return []
@@ -157,7 +157,7 @@ class OsdpReader:
 
     def _input_status(self, levels: list[int]) -> list[ReaderEvent]:
         now_ns = self._now_ns()
-        # An input that is at rest when it is first heard of tells nothing.
+        # An input at rest in its first report is not news.
         changed = [place for place, level in enumerate(levels) if bool(level) != bool(self._inputs.get(place))]
         self._inputs.update(enumerate(levels))
         return [

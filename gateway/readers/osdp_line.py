@@ -1,9 +1,9 @@
-"""One pair of wires with several OSDP readers on it: who may speak, and whose answer has come.
+"""Shares one pair of wires among several OSDP readers: whose turn it is, and whose answer has come.
 
 OSDP is half duplex: a panel asks one address and waits for its answer. Each address has a control panel of its own, so
-that each has its own key and its own life, and this file lets one of them at a time work. Law of this file: whoever
-has asked keeps the line until the whole answer is there or its time is over; then the next one has its turn. A reader
-that does not answer keeps the line for a short while only, and only now and then.
+that each has its own key and its own life, and this file lets one of them at a time work. Law of this file: whoever has
+asked keeps the line until its answer is complete or its time is over; then the next one has its turn. A reader that
+does not answer keeps the line for a short while only, and only now and then.
 
     FF 53 address length-low length-high ...     an answer has the top bit of its address set
 """
@@ -75,15 +75,15 @@ class OsdpLine:
         self._last_byte_ns = 0
 
     def has_others(self, member: Member) -> bool:
-        """Tell whether other readers work on this line, which must not wait for this one."""
+        """Return whether other readers work on this line, which must not wait for this one."""
         return any(other is not member for other in self._open)
 
     def calls(self, member: Member) -> bool:
-        """Tell whether a member is being called while others work."""
+        """Return whether a member is being called while others work."""
         return self._is_open and member in self._called
 
     def enter(self, member: Member) -> None:
-        """Give a member its turns; the first one opens the port.
+        """Serve a member from now on; the first one opens the port.
 
         Raises:
             ReaderOffline: the port cannot be opened.
@@ -100,7 +100,7 @@ class OsdpLine:
         self._open.append(member)
 
     def leave(self, member: Member) -> None:
-        """Take a member's turns away; the last one closes the port. Beside others it goes on being called."""
+        """Stop serving a member; the last one closes the port. While others remain, it is still called."""
         was_here = member in self._open or member in self._called
         self._forget(member)
         if not self._open:
@@ -128,7 +128,7 @@ class OsdpLine:
         self._transport.write(question)
 
     def pump(self) -> None:
-        """Take what has come, and let whoever has the line, or the next one, work for a moment.
+        """Take what has arrived, and let the member that has the line, or the next one, work for a moment.
 
         Raises:
             ReaderOffline: the port is gone.

@@ -1,9 +1,9 @@
-"""libosdp fenced in: one control panel with one peripheral device, whose methods return what JSON can hold.
+"""Wraps libosdp: one control panel with one peripheral device, whose methods return JSON-compatible values.
 
-It runs on the bus thread, since libosdp's own thread dies silently with the first serial error; its channel never
-raises; it works when the line gives it a turn (osdp_line.py), since several readers may share the wires; silence is
-measured here, since a lost reader would rest for 300 s by its rules; and nothing is asked that the reader has not said
-it can do, since one refused command (NAK) counts for libosdp as a lost reader. What keys were pressed ends in this
+It runs on the bus thread, because libosdp's own thread dies silently at the first serial error. Its channel never
+raises. It works only when the line gives it a turn (osdp_line.py), because several readers may share the wires. Silence
+is measured here, because libosdp would rest for 300 s after losing a reader. Nothing is requested beyond the reader's
+stated capabilities, because libosdp treats one refused command (NAK) as a lost reader. Key presses never leave this
 file: they may be a PIN.
 """
 
@@ -21,7 +21,7 @@ from gateway.readers.osdp_line import OsdpLine
 
 REFRESH_SECONDS = 0.002
 _START_SECONDS = 1.65
-# Readers keep cards that they could not tell, one for each time they are asked, every 50 ms.
+# Readers keep cards that they could not report, and report one per poll, every 50 ms.
 _LATE_SECONDS = 0.2
 _SILENCE_NS = 1_500_000_000
 _KEY_BYTES = 16
@@ -125,7 +125,7 @@ class LibosdpPanel:
         self.is_called = False
         self._heard_ns = self._now_ns()
         # Its status is not asked for: peripherals built on libosdp answer the question with zeros, which would end an
-        # alarm that goes on. What changes is told by the reader itself, also after a lost line.
+        # ongoing alarm. The reader itself reports changes, also after a lost line.
 
     def _restart(self) -> None:
         library = self._library
@@ -153,7 +153,7 @@ class LibosdpPanel:
         except ImportError as error:
             raise MissingExtra("Driver osdp needs libosdp; install tapgate[osdp].") from error
         if not hasattr(osdp, "LibFlag"):
-            raise MissingExtra("The package osdp stands in the place of libosdp; uninstall it, install tapgate[osdp].")
+            raise MissingExtra("The package osdp shadows libosdp; uninstall it, then install tapgate[osdp].")
         return osdp
 
     def _key(self) -> bytes | None:
@@ -180,13 +180,13 @@ class LibosdpPanel:
                 port = f"{self._line.port}, address {self.address}"
                 if self._key_bytes and self._has_heard:
                     raise ReaderOffline(
-                        f"The OSDP reader on {port} opens no Secure Channel; check the key in scbk_file."
+                        f"The OSDP reader on {port} did not open a Secure Channel; check the key in scbk_file."
                     )
                 raise ReaderOffline(f"No OSDP reader answers on {port}; check address, baud and the two wires.")
             time.sleep(REFRESH_SECONDS)
 
     def _drop_late_cards(self) -> None:
-        # Whoever held them to the reader while the line was down may be gone: a late tap must not open a door.
+        # The person may have left while the line was down: a late tap must not open a door.
         end = time.monotonic() + _LATE_SECONDS
         while time.monotonic() < end:
             self._line.pump()
@@ -212,7 +212,7 @@ class LibosdpPanel:
         return _HANDSHAKE_NS if self._has_heard else _CALL_NS
 
     def turn(self) -> list[dict[str, Any]]:
-        """Let libosdp work, and return what the reader has told since, oldest first.
+        """Let libosdp work, and return what the reader has reported since, oldest first.
 
         Returns:
             `{"kind": "card", "bits": n, "data": hex}`, `{"kind": "keys" | "late", "count": n}` or
@@ -226,13 +226,13 @@ class LibosdpPanel:
         self._line.pump()
         if self._now_ns() - self._heard_ns > _SILENCE_NS:
             raise ReaderOffline(f"The OSDP reader on {self._line.port}, address {self.address}, has stopped answering.")
-        told: list[dict[str, Any]] = [{"kind": "late", "count": self._late}] if self._late else []
+        reports: list[dict[str, Any]] = [{"kind": "late", "count": self._late}] if self._late else []
         self._late = 0
         while self._arrived:
             event = self._plain(self._arrived.popleft())
             if event:
-                told.append(event)
-        return told
+                reports.append(event)
+        return reports
 
     def _on_event(self, _device: int, event: dict[str, Any]) -> int:
         self._arrived.append(event)
@@ -313,7 +313,7 @@ class LibosdpPanel:
             self._panel = None
 
     def _leave(self) -> None:
-        """Leave the line; beside others it goes on being called, with a new panel."""
+        """Leave the line; while others use it, it is still called, with a new panel."""
         if self._panel is None:
             return
         was_called = self.is_called

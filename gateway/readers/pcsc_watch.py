@@ -1,8 +1,8 @@
-"""PC/SC on a thread of its own, because its calls take as long as a card and a driver like.
+"""Runs PC/SC on its own thread, because its calls have no time limit.
 
 Measured with pcscd 1.9.9: connecting to a card 87 ms, one exchange 44 ms, and for ever when a card stops in the middle
 of one. A bus thread has 100 ms a poll, so it takes from a queue here. pyscard's own monitor dies when pcscd restarts,
-so its plain functions are asked; with a context of a pcscd that is gone some of them raise SystemError.
+so its plain functions are used; with a context of a pcscd that is gone some of them raise SystemError.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Happening = dict[str, Any]
 
 
 class _Gone(Exception):
-    """PC/SC or the reader has gone; says why."""
+    """PC/SC or the reader is gone; the text says why."""
 
 
 class _Worker(threading.Thread):
@@ -42,7 +42,7 @@ class _Worker(threading.Thread):
 
     def __init__(self, scard: Any, part: str) -> None:
         super().__init__(name=f"pcsc {part}", daemon=True)
-        self.told: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self.happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
         self.busy_since = 0.0
         self._scard = scard
         self._part = part
@@ -61,7 +61,7 @@ class _Worker(threading.Thread):
         try:
             self._watch()
         except _Gone as error:
-            self.told.put({"what": "gone", "why": str(error)})
+            self.happenings.put({"what": "gone", "why": str(error)})
         finally:
             context, self._context = self._context, None
             if context is not None:
@@ -81,12 +81,12 @@ class _Worker(threading.Thread):
         scard = self._scard
         result, *rest = self._call("SCardEstablishContext", scard.SCARD_SCOPE_SYSTEM)
         if result == scard.SCARD_W_SECURITY_VIOLATION:
-            raise _Gone("pcscd does not let this user in; install systemd/50-tapgate-pcsc.rules for polkit.")
+            raise _Gone("pcscd denies access to this user; install systemd/50-tapgate-pcsc.rules for polkit.")
         if result != scard.SCARD_S_SUCCESS:
-            raise _Gone("pcscd does not run; install and start it.")
+            raise _Gone("pcscd is not running; install and start it.")
         self._context = rest[0]
         name = self._find()
-        self.told.put({"what": "ready", "reader": name})
+        self.happenings.put({"what": "ready", "reader": name})
         known, misses = scard.SCARD_STATE_UNAWARE, 0
         while not self._stopping.is_set():
             event = self._next_state(name, known)
@@ -94,10 +94,10 @@ class _Worker(threading.Thread):
                 continue
             known = event & ~scard.SCARD_STATE_CHANGED
             if not event & scard.SCARD_STATE_PRESENT:
-                self.told.put({"what": "empty"})
+                self.happenings.put({"what": "empty"})
                 misses = 0
             elif event & scard.SCARD_STATE_MUTE:
-                self.told.put({"what": "mute"})
+                self.happenings.put({"what": "mute"})
             elif self._read(name):
                 misses = 0
             else:
@@ -136,7 +136,7 @@ class _Worker(threading.Thread):
         return int(event)
 
     def _read(self, name: str) -> bool:
-        """Ask the card for its UID and tell; False when it could not be asked."""
+        """Read the card's UID and report it; False when it could not be read."""
         scard = self._scard
         result, *rest = self._call(
             "SCardConnect",
@@ -159,11 +159,11 @@ class _Worker(threading.Thread):
             # A card that is pulled in the middle may be a success without a single byte.
             self._missed("answer", int.from_bytes(answer[-2:], "big"))
             return False
-        self.told.put({"what": "answer", "apdu": GET_UID, "data": answer.hex()})
+        self.happenings.put({"what": "answer", "apdu": GET_UID, "data": answer.hex()})
         return True
 
     def _missed(self, step: str, result: int) -> None:
-        self.told.put({"what": "missed", "step": step, "code": f"{result & 0xFFFFFFFF:08X}"})
+        self.happenings.put({"what": "missed", "step": step, "code": f"{result & 0xFFFFFFFF:08X}"})
 
 
 class PcscWatch:
@@ -196,7 +196,7 @@ class PcscWatch:
         self._worker = worker = _Worker(scard, self._part)
         worker.start()
         try:
-            first = worker.told.get(timeout=_OPEN_SECONDS)
+            first = worker.happenings.get(timeout=_OPEN_SECONDS)
         except queue.Empty:
             first = {"what": "gone", "why": "pcscd does not answer; restart it."}
         if first["what"] == "gone":
@@ -221,9 +221,9 @@ class PcscWatch:
             raise ReaderOffline(self._gone)
         happened: list[Happening] = []
         try:
-            happened.append(worker.told.get(timeout=wait_ms / 1000))
+            happened.append(worker.happenings.get(timeout=wait_ms / 1000))
             while happened[-1]["what"] != "gone":
-                happened.append(worker.told.get_nowait())
+                happened.append(worker.happenings.get_nowait())
         except queue.Empty:
             pass
         if happened and happened[-1]["what"] == "gone":
@@ -241,5 +241,5 @@ class PcscWatch:
             return
         worker.stop()
         if not worker.is_alive():
-            # One that hangs is kept, so that they do not pile up.
+            # A hung worker is kept, so that no more pile up.
             self._worker = None

@@ -1,4 +1,4 @@
-"""One presentation is one tap: which cards lie in the field, as a level with hysteresis.
+"""Makes one presentation one tap: tracks the cards in the field, with hysteresis.
 
 Law of this file: a card fires when it is seen and was not present. It is gone after `misses` looks in a row that should
 have seen it and did not, and not before `rearm_ms` since the first of them; then it may fire again. Another card fires
@@ -40,7 +40,7 @@ class Presence:
         return tuple(self._cards)
 
     def seen(self, card: bytes, now_ns: int) -> bool:
-        """Note a sight of a card; True when this is a new presentation."""
+        """Note that a card was seen; True when this is a new presentation."""
         present = self._cards.get(card)
         if present is None:
             self._cards[card] = _Present(now_ns)

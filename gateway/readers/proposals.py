@@ -1,4 +1,4 @@
-"""Which encoding a printed number may be in, for the technician whose cards are refused; never the number itself."""
+"""Proposes the encoding of refused card numbers to the technician, without the number itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What readers on serial lines have in common: those that speak when a card comes, and those that must be asked.
+"""What readers on serial lines have in common, whether they send unprompted or must be polled.
 
 Law of this file: bytes that are no frame are counted and dropped; a partial frame is dropped when the line falls
-silent; whatever arrives after its owner has stalled for a second is dropped, since nobody knows how old it is. A look
-and an opening have a time in which they end, whatever the far end does: says nothing, or never stops.
+silent; whatever arrives after its owner has stalled for a second is dropped, since its age is unknown. A look and an
+opening have a time in which they end, whatever the far end does: says nothing, or never stops.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STALE_NS = 1_000_000_000
 # Of the 100 ms that a poll may take; the rest is for one slow read.
 LOOK_NS = 90_000_000
 _OPEN_NS = 1_900_000_000
-# Reads that empty a line. Noise that goes on after them is met by the next look, which ends in time.
+# Reads that empty a line. Noise that continues is handled by the next look, which ends in time.
 _DRAIN_READS = 4
 BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 
@@ -229,7 +229,7 @@ class TalkingReader(SerialReader, Generic[_Event]):
         if self._parser.waiting:
             self._parser.spoil("stale")
         self._quiet_ns = 0
-        self.vitals.detail = "Dropped what came while the gateway was busy for more than a second."
+        self.vitals.detail = "Dropped data that arrived while the gateway was busy for more than a second."
         self._count("stale")
 
     def _count_losses(self) -> int:
@@ -260,7 +260,7 @@ class TalkingReader(SerialReader, Generic[_Event]):
         raise NotImplementedError
 
     def _is_repeat(self, number: object, now_ns: int) -> bool:
-        """Tell whether the reader only repeats itself while a card rests; every sight starts the time anew."""
+        """Return whether the reader only repeats itself while a card rests; each repeat restarts the time."""
         last, last_ns = self._last
         self._last = (number, now_ns)
         repeat = number == last and now_ns - last_ns < self._repeat_ns
@@ -275,7 +275,7 @@ class NoAnswer(RetryError):
 
 
 class AskedReader(SerialReader, Generic[_Show]):
-    """A reader that is asked for cards again and again; presence is a level, as with an antenna of our own.
+    """A reader that is polled for cards; presence is a level, as with our own antenna.
 
     A look and a signal take turns: together they would not fit into one poll, and a queue of beeps must not keep the
     reader from seeing the next card.

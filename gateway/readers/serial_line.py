@@ -1,7 +1,7 @@
 """Readers that print one line of text a tap: Elatec TWN3/TWN4 standard, RF IDeas pcProx, Promag and most others.
 
 number forms     every encoding of cards.encodings
-card gone        never said; one line is one tap
+card gone        never reported; one line is one tap
 restart banner   dropped and counted
 LED, buzzer      no, such readers answer by themselves
 """

@@ -23,7 +23,7 @@ from gateway.readers.serial_base import AskedReader, NoAnswer, option_problems
 from gateway.transports.serial import SerialTransport
 
 _ANSWER_SECONDS = 0.1
-# What a firmware answers that has this command; one that has not is silent, and the look must go on in time.
+# The answer of a firmware with this command; one without it is silent, and the look must still end in time.
 _SEVEN_SECONDS = 0.05
 # A card at the edge of the field may give its first level and lose the second; only these many looks are a firmware.
 _CUT_LOOKS = 3

@@ -1,7 +1,7 @@
 """125 kHz readers of the ID-12 and RDM6300 kind.
 
 tags             EM4100, read only; five bytes, of which the last four are printed on it as ten decimal digits
-card gone        never said
+card gone        never reported
 LED, buzzer      no
 """
 

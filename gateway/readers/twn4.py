@@ -1,4 +1,4 @@
-"""Elatec TWN4 with Simple Protocol firmware: asked for cards, with its own LEDs and beeper.
+"""Elatec TWN4 with Simple Protocol firmware: polled for cards, with its own LEDs and beeper.
 
 numbers          UIDs of ISO 14443 type A; ISO 15693, LEGIC, iCLASS, FeliCa, EM4100 and HID Prox when they are set
 card gone        yes

@@ -1,4 +1,4 @@
-"""How well a reader does, as one figure and one sentence, before its users notice."""
+"""The health of a reader as one score and one sentence of advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Score:
 
     Attributes:
         points: 100 for a reader without a sign, 0 for one that is lost.
-        advice: what to look at, empty when there is nothing.
+        advice: what to check, empty when there is nothing.
     """
 
     points: int
@@ -43,14 +43,14 @@ def score(vitals: Vitals, since: Vitals | None = None) -> Score:
     signs: list[tuple[int, str]] = []
     if resets := grown("resets"):
         signs.append(
-            (min(20 * resets, 60), "it loses its settings: look at its supply, add 100 nF and 10 uF at the board")
+            (min(20 * resets, 60), "it loses its settings: check its supply, add 100 nF and 10 uF at the board")
         )
     if reopens := grown("reopens"):
-        signs.append((min(15 * reopens, 45), "its port comes and goes: look at plug and cable"))
+        signs.append((min(15 * reopens, 45), "its port comes and goes: check plug and cable"))
     taps, refused, dropped = grown("presentations"), grown("refused"), grown("dropped")
     signs += _unread(taps - refused, refused, dropped, vitals.proposal)
     if lost := vitals.counters.get(TAPS_LOST, 0) - (since.counters.get(TAPS_LOST, 0) if since else 0):
-        signs.append((min(10 * lost, 40), f"{lost} taps were lost while the gateway was busy: look at its memory card"))
+        signs.append((min(10 * lost, 40), f"{lost} taps were lost while the gateway was busy: check its memory card"))
     if vitals.state == "degraded":
         signs.append((30, vitals.detail))
     if taps >= _ENOUGH_TAPS:
@@ -62,7 +62,7 @@ def score(vitals: Vitals, since: Vitals | None = None) -> Score:
         if errors > _ERRORS_PER_TAP and taps > refused:
             signs.append((min(int(200 * errors), 50), "numbers arrive damaged: long wires, noise, or a wrong setting"))
         if taps > refused > _OTHER_FORM_PER_TAP * taps:
-            signs.append((15, "many cards are of another form than its settings say, and whole: no noise"))
+            signs.append((15, "many cards have a different form than its settings say, and are complete: not noise"))
     if not signs:
         return Score(100, "")
     return Score(max(100 - sum(points for points, _ in signs), 5), max(signs)[1])
@@ -73,5 +73,5 @@ def _unread(read: int, refused: int, dropped: int, proposal: str) -> list[tuple[
     if read > 0 or not (refused or dropped):
         return []
     if refused >= dropped:
-        return [(60, f"its cards arrive whole, in another form than its settings say: {proposal}")]
+        return [(60, f"its cards arrive complete, in a different form than its settings say: {proposal}")]
     return [(80, "nothing that it sends is a number" + (f"; try {proposal}" if proposal else ""))]

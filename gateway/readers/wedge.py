@@ -1,7 +1,7 @@
 """Keyboard-wedge readers, by raw input events and with an exclusive grab.
 
     number forms     every encoding of cards.encodings
-    card gone        never said
+    card gone        never reported
     LED, buzzer      no
 
 Before the gateway starts such a reader types into the console: keep consoles off it with the shipped udev rules.
@@ -72,7 +72,7 @@ class Options(TextOptions):
 
 
 class _TypedBytes:
-    """Lets a keyboard look like a serial line that types."""
+    """Presents a keyboard as a serial line."""
 
     def __init__(self, device: InputTransport, keys: WedgeParser) -> None:
         self.port = device.port
@@ -140,7 +140,7 @@ class WedgeReader(TalkingReader[LineEvent]):
         if frame.why == TAPS_LOST:
             self._drop(TAPS_LOST, frame.length, cause="key events were lost while the gateway was busy; taps were lost")
         elif spoiler:
-            # The byte that stands for the key says nothing about the reader.
+            # The byte used for the key is not a property of the reader.
             self._drop(frame.why, frame.length, Shape("", _KEY_PROPOSAL), f"{spoiler} is in it")
         else:
             self._drop(frame.why, frame.length, frame.shape)

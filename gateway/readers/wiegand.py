@@ -3,7 +3,7 @@
     port             `gpiochip:header` for the pins of a Raspberry Pi's header, `gpiochip:LABEL` or /dev/gpiochipN for
                      another controller; readers of one controller share it, each with pins of its own
     numbers          words of 26, 34, 35, 37, 48 and 58 bits with their parity; other lengths when `bits` lists them
-    card gone        never said
+    card gone        never reported
     LED, buzzer      no
     keypad           counted only: what is typed may be a PIN
 
@@ -35,7 +35,7 @@ _DROPS_KEPT = 32
 _PROPOSALS = {
     "pulses on both wires at once": "a common ground for reader and gateway, and shielded wires",
     "pulses too close together": "shorter or shielded wires, 1 kOhm to 3.3 V at each",
-    "edges were lost": "fewer programs beside the gateway; its board is too busy",
+    "edges were lost": "fewer other programs on the gateway; its board is too busy",
 }
 
 

@@ -1,4 +1,4 @@
-"""Cards with something in them: MIFARE Classic blocks behind keys, NTAG pages; DESFires stand in desfire_card.py.
+"""Cards with memory: MIFARE Classic blocks behind keys, NTAG pages; for DESFire see desfire_card.py.
 
 The Classic's cipher is not modelled: what it protects is, so a frame of the wrong kind, encrypted or plain, throws the
 card out of its session.

@@ -1,4 +1,4 @@
-"""The far side of every wire of one gateway: hand this to the drivers in place of the real transports.
+"""Simulated transports of one gateway, passed to the drivers in place of the real ones.
 
 wires = SimulatedTransports()
 wires.field("/dev/spidev0.0").enter(card)      # the RC522 driver sees a card
@@ -99,7 +99,7 @@ class SimulatedTransports:
         return _PluggedPort(port, self._ends.get(port) or self.line(port), baud, framing)
 
     def attach(self, port: str, device: PtyEnd) -> None:
-        """Put a device of asked_readers at a port, in place of a line reader."""
+        """Put a device of polled_readers at a port, in place of a line reader."""
         self._ends[port] = device
 
     def edge_lines(self, port: str, gpios: Sequence[int]) -> WiegandWires:

@@ -147,7 +147,7 @@ class Mfrc522Chip:
 
     @property
     def irq_due_ns(self) -> int | None:
-        """Tell when the chip will next change by itself while it has its interrupt pin enabled, None for never."""
+        """Return when the chip will next change by itself while it has its interrupt pin enabled, None for never."""
         return self._next_due if self._next_due != _NEVER and self._registers[Register.COM_IEN] & 0x7F else None
 
     def settle(self) -> None:

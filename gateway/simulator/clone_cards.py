@@ -1,4 +1,4 @@
-"""Rewritable cards that pass for a MIFARE Classic, and what gives them away."""
+"""Rewritable cards that imitate a MIFARE Classic, and the signs that reveal them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The school that the demo runs: its files, its processes, and what the hub holds in the end."""
+"""The school of the demo: its files, its processes, and the hub's final record."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ GATEWAYS = (
 )
 
 
-def free_port(wanted: int) -> int:
-    """Return the wanted port when it is free, else any free one."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Return the preferred port when it is free, else any free one."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             try:
                 probe.bind((_LOOPBACK, port))
@@ -234,7 +234,7 @@ class GatewayProcess:
 
 
 def fetch(address: str) -> dict[str, Any] | None:
-    """Get one JSON object from a page of the demo, None while nobody answers."""
+    """Get one JSON object from a page of the demo, None while it does not answer."""
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:
             found: dict[str, Any] = json.load(answer)

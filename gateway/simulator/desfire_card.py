@@ -49,7 +49,7 @@ def chained_mac(key: bytes, message: bytes, vector: bytes = bytes(16)) -> bytes:
 
 
 def checksum(data: bytes) -> bytes:
-    """Return the CRC-32 that stands in EV1's encrypted content, bit by bit."""
+    """Return the CRC-32 in EV1's encrypted content, bit by bit."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -67,7 +67,7 @@ class DesfireCard(Card):
 
     Attributes:
         files: number to content.
-        modes: number to PLAIN, MAC or FULL, plain where nothing is said.
+        modes: number to PLAIN, MAC or FULL, plain by default.
         key_number: of the key that reads the files; without a key everybody does.
         tells_settings: False for an issuer who keeps file settings to the master key.
         thinks: how many times it asks for more time before each answer.
@@ -170,10 +170,10 @@ class DesfireCard(Card):
         if code == _CONTINUE:
             return self._finish(rest)
         answer = {_SETTINGS: self._tell_settings, _READ: self._read, _UID: self._tell_uid}.get(code)
-        said = answer(command) if answer and self._selected else _NO_SUCH_COMMAND
-        if said[:1] != _OK:
+        reply = answer(command) if answer and self._selected else _NO_SUCH_COMMAND
+        if reply[:1] != _OK:
             self._forget()
-        return said
+        return reply
 
     def _challenge_reader(self, code: int, rest: bytes) -> bytes:
         self._forget()

@@ -44,7 +44,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CardType:
-    """What tells one kind of card from another on the radio.
+    """The radio properties of one kind of card.
 
     Attributes:
         atqa: as sent, low byte first.
@@ -224,7 +224,7 @@ class FieldAnswer:
 class Field:
     """The radio field of one antenna; cards come and go from any thread, the chip asks from its own.
 
-    A neighbour that is too close (`couple`) spoils what is said while both carriers are on: half of the requests are
+    A neighbour that is too close (`couple`) spoils frames while both carriers are on: half of the requests are
     not understood, and every answer arrives with wrong bits, half of the time without a parity error to show it.
     """
 

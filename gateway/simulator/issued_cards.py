@@ -1,6 +1,6 @@
 """Cards as a school's supplier programs them: a number in a MIFARE Classic sector or a DESFire file.
 
-The number is the UID read as one integer, so that whoever holds a card knows what must come out.
+The number is the UID read as one integer, so that the expected result of each card is known.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class OsdpWires(PtyEnd):
         self._heard[device] = b""
 
     def hear(self, device: object) -> bytes:
-        """Return what has been said since this device listened last."""
+        """Return the traffic since this device last listened."""
         with self._lock:
             self._spread(self.received())
             data, self._heard[device] = self._heard[device], b""

@@ -1,4 +1,4 @@
-"""A sample school: pupils and staff that never were, with the names and cards that break software.
+"""A sample school with invented pupils and staff, and with names and cards that often break software.
 
 Everything is drawn from a seed, so the same school stands on every machine. Names hold accents, apostrophes, scripts
 written from the right, one word or sixty letters; some people have no card, a few cards are on two people, UIDs have 4

@@ -1,4 +1,4 @@
-"""A Raspberry Pi for processes that do not know better: SPI with RC522 chips at ioctl level, and GPIO registers.
+"""A virtual Raspberry Pi for unmodified processes: SPI with RC522 chips at ioctl level, and GPIO registers.
 
 The chips run in a process of their own (virtual_pi_chips.py); a preloaded library (virtual_pi.c, built with gcc on
 first use) carries ioctls on /dev/spidevB.D to them and lends a file for /dev/gpiomem, so that the real daemon, the real
@@ -41,7 +41,7 @@ _GPIO_BYTES = 4096
 
 
 def missing() -> str:
-    """Say in one phrase what keeps this machine from being a virtual Pi, empty when nothing does."""
+    """Return one phrase saying why this machine cannot run a virtual Pi, empty when it can."""
     if sys.platform != "linux":
         return "needs Linux"
     if shutil.which("gcc") is None:
@@ -79,7 +79,7 @@ class Gpio:
         self._words[_GPLEV0 // 4] = levels | 1 << pin if high else levels & ~(1 << pin)
 
     def is_output(self, pin: int) -> bool:
-        """Tell whether the process has made this pin an output (GPFSEL, three bits a pin)."""
+        """Return whether the process has made this pin an output (GPFSEL, three bits a pin)."""
         return self._words[pin // 10] >> pin % 10 * 3 & 0b111 == 0b001
 
     def wait_for(self, pin: int, *, high: bool, timeout_seconds: float) -> int:

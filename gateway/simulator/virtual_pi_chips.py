@@ -1,4 +1,4 @@
-"""The chips of a virtual Pi, in a process of their own.
+"""The chips of a virtual Pi, in a separate process.
 
     python -m gateway.simulator.virtual_pi_chips FOLDER DEVICE...
 
@@ -49,7 +49,7 @@ class IrqWire:
             threading.Thread(target=work, daemon=True).start()
 
     def changed(self) -> None:
-        """Look again when the chip is due; the caller holds the chip's lock."""
+        """Recompute when the chip is due; the caller holds the chip's lock."""
         if self._chip.irq_due_ns is not None:
             self._changed.notify()
 

@@ -33,7 +33,7 @@ class WiegandWires:
     def open(self) -> None:
         with self._changed:
             if self._is_gone:
-                raise ReaderOffline(f"{self.port} cannot be watched (No such file or directory).")
+                raise ReaderOffline(f"{self.port} cannot be monitored (No such file or directory).")
             self._records.clear()
             self._is_open = True
 

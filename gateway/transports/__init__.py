@@ -1,4 +1,4 @@
-"""The wires: things that move bytes and know nothing of cards.
+"""The transports, which move bytes and know nothing about cards.
 
 What lives here: SPI by ioctl, serial by pyserial, keyboards as input events, reset and interrupt pins,
 joined memory ends, and which pins of the header are whose.

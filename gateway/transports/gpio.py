@@ -1,12 +1,12 @@
-"""The pins of a Raspberry Pi's header, by BCM number, behind one face.
+"""The pins of a Raspberry Pi's header, by BCM number, behind one interface.
 
 RPi.GPIO comes first, where it works: on models up to the Pi 4. Elsewhere, and where the process may not see the board,
 the kernel's character device through the package gpiod: the header's controller is found by its label, because its
-number changes with model and kernel, and its line offsets are the BCM numbers.
+number depends on model and kernel, and its line offsets are the BCM numbers.
 
 Only pins that were claimed here are ever touched. A claimed output is never given back: on Raspberry Pi OS a pin stays
 as it was driven when its process ends (RPi.GPIO writes registers; the kernel keeps released outputs, raspberrypi/linux
-#6117 and #6150, unless `dtparam=strict_gpiod` stands in config.txt). The door guard builds on that.
+#6117 and #6150, unless `dtparam=strict_gpiod` is in config.txt). The door guard relies on that.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Header(Protocol):
         ...
 
     def release_input(self, pin: int) -> None:
-        """Give a claimed input back."""
+        """Release a claimed input."""
         ...
 
 
@@ -151,8 +151,8 @@ class GpiodHeader:
         for label in HEADER_LABELS:
             if label in found:
                 return found[label]
-        seen = ", ".join([*(f"{path} is {label}" for label, path in found.items()), *refusals]) or "there is none"
-        raise GpioFault(f"no /dev/gpiochip is a Raspberry Pi's header: {seen}")
+        chips = ", ".join([*(f"{path} is {label}" for label, path in found.items()), *refusals]) or "there is none"
+        raise GpioFault(f"no /dev/gpiochip is a Raspberry Pi's header: {chips}")
 
     def claim_output(self, pin: int, *, high: bool) -> None:
         line = self._gpiod.line
@@ -186,7 +186,9 @@ class GpiodHeader:
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                raise GpioFault(f"{what}: {self._holder(pin)} holds it; end that, or give one another pin.") from None
+                raise GpioFault(
+                    f"{what}: {self._holder(pin)} is using it; stop that program, or use another pin."
+                ) from None
 
     def _holder(self, pin: int) -> str:
         try:

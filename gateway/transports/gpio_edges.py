@@ -18,7 +18,7 @@ _READ_BYTES = 48 * 128
 
 
 class EdgeLines(Protocol):
-    """Pins whose falling edges are told one by one, oldest first."""
+    """Pins whose falling edges are reported one by one, oldest first."""
 
     def open(self) -> None:
         """Take the pins.
@@ -62,7 +62,9 @@ class GpioEdgeLines:
                 flags = FLAG_INPUT | FLAG_EDGE_FALLING | FLAG_BIAS_PULL_UP
                 self._fd = request_lines(chip, self._offsets, flags, b"tapgate wiegand", _EVENTS_KEPT)
             except OSError as error:
-                raise ReaderOffline(f"{pins} cannot be watched ({error.strerror}); another program has one.") from None
+                raise ReaderOffline(
+                    f"{pins} cannot be monitored ({error.strerror}); another program is using one of them."
+                ) from None
 
     def read(self, timeout_seconds: float) -> bytes:
         if self._fd < 0:

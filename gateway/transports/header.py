@@ -1,4 +1,4 @@
-"""Which pins of a Raspberry Pi's header belong to which bus; BCM numbers, the same on every model with 40 pins.
+"""The pins of a Raspberry Pi's header by bus; BCM numbers, the same on every model with 40 pins.
 
 Sources: the SPI and UART pages of the Raspberry Pi documentation and the overlays README of its firmware.
 """
@@ -11,7 +11,7 @@ SPI_LINES = {0: {"MISO": 9, "MOSI": 10, "SCLK": 11}, 1: {"MISO": 19, "MOSI": 20,
 SPI_SELECTS = {0: {0: 8, 1: 7}, 1: {0: 18, 1: 17, 2: 16}}
 I2C_LINES = {"SDA": 2, "SCL": 3}
 UART_LINES = {"TXD": 14, "RXD": 15}
-# The header's first UART; the numbers after other names hang on the model and its overlays.
+# The header's first UART; the numbers of others depend on the model and its overlays.
 _UART_PORTS = frozenset({"/dev/serial0", "/dev/ttyAMA0", "/dev/ttyS0"})
 _SPI_PORT = re.compile(r"/dev/spidev(\d+)\.(\d+)")
 

@@ -63,11 +63,11 @@ class InputDevice:
         except OSError as error:
             self.close()
             raise ReaderOffline(
-                f"{self.port} cannot be taken ({error.strerror}); check the name, the group input and other programs."
+                f"{self.port} cannot be opened ({error.strerror}); check the name, the group input and other programs."
             ) from None
 
     def _let_end(self) -> None:
-        """Drop what was typed before, which nobody can date, and the rest of a line that is under way."""
+        """Drop earlier input, whose age is unknown, and the rest of the current line."""
         end = time.monotonic() + _LONGEST_SECONDS
         pause = _LISTEN_SECONDS
         while select.select([self._fd], [], [], pause)[0] and time.monotonic() < end:
@@ -93,6 +93,6 @@ class InputDevice:
 
     def close(self) -> None:
         if self._fd >= 0:
-            # Closing lets go of the grab.
+            # Closing releases the grab.
             os.close(self._fd)
             self._fd = -1

@@ -90,7 +90,7 @@ def open_chip(name: str, what: str) -> Iterator[int]:
                 os.close(chip)
             return
         os.close(chip)
-    raise ReaderOffline(f"{what} cannot be watched ({why}).")
+    raise ReaderOffline(f"{what} cannot be monitored ({why}).")
 
 
 def _label_of(chip: int) -> bytes:
@@ -130,7 +130,7 @@ class GpioIrqLine:
                 flags = FLAG_INPUT | FLAG_EDGE_FALLING | FLAG_BIAS_PULL_UP
                 self._fd = request_lines(chip, (self._gpio,), flags, b"tapgate irq", _EVENTS_KEPT)
             except OSError as error:
-                raise ReaderOffline(f"{what} cannot be watched ({error.strerror}).") from None
+                raise ReaderOffline(f"{what} cannot be monitored ({error.strerror}).") from None
         self._poll.register(self._fd, select.POLLIN)
 
     def drain(self) -> None:

@@ -1,8 +1,8 @@
 """Tells when bytes of a serial port may have gone elsewhere: to another program, or over the edge of a buffer.
 
 Locks keep out programs that ask for them, and TIOCEXCL those that come later without being root. What is left is seen
-by inotify: a watch on the device's node tells every opening, reading and closing, the own ones too. Own reads are
-those that this object is told of. inotify(7), ioctl_tty(2), linux/serial.h.
+by inotify: a watch on the device's node tells every opening, reading and closing, our own included. Own reads are those
+that this object is told of. inotify(7), ioctl_tty(2), linux/serial.h.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class Replay:
         return record
 
     def is_next(self, *start: Any) -> bool:
-        """Tell whether the next record begins so; false at the end."""
+        """Return whether the next record begins so; false at the end."""
         return self._next is not None and tuple(self._next[1][: len(start)]) == start
 
     def fail_if_recorded(self) -> None:

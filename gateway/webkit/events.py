@@ -1,6 +1,6 @@
 """Live events from daemon threads to pages.
 
-Publishers run on any thread and never wait: a page that cannot keep up loses its oldest events and is told so. Each
+Publishers run on any thread and never wait: a slow page loses its oldest events and gets a `lost` event. Each
 subscriber belongs to the web thread's event loop.
 """
 

@@ -1,7 +1,7 @@
-"""What a client may take of a web face: connections, time for a request, bytes of a body.
+"""Limits on each client of the pages: connections, time for a request, bytes of a body.
 
-Idle connections, headers that drip and endless bodies are cut where they come in, before anything of them is parsed or
-kept; no request can make the server write a file.
+Idle connections, slow headers and endless bodies are cut off before anything is parsed or stored; no request can make
+the server write a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one face takes; counts are of open connections, streams included."""
+    """The limits of one web server; counts are of open connections, streams included."""
 
     connections: int = 256
     per_address: int = 64
@@ -113,10 +113,10 @@ class BodyLimits:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._limits.body_bytes:
-            await _refuse(send, 413, "too-large", f"A request may hold {self._limits.body_bytes} bytes.")
+            await _refuse(send, 413, "too-large", f"A request body may have at most {self._limits.body_bytes} bytes.")
             return
         if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
-            await _refuse(send, 415, "no-files", "Forms are taken as application/x-www-form-urlencoded, without files.")
+            await _refuse(send, 415, "no-files", "Forms must be application/x-www-form-urlencoded, without files.")
             return
         if b"transfer-encoding" not in headers and not int(length):
             await self._app(scope, receive, send)
@@ -147,9 +147,9 @@ class BodyLimits:
 
 
 _REFUSALS = {
-    "gone": (400, "gone", "The request ended before it was whole."),
+    "gone": (400, "gone", "The request ended before it was complete."),
     "large": (413, "too-large", "The request is too long."),
-    "slow": (408, "too-slow", "The request did not come whole in time."),
+    "slow": (408, "too-slow", "The request was not complete in time."),
 }
 
 

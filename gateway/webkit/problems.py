@@ -1,4 +1,4 @@
-"""Errors of the web faces as problem details (RFC 9457); browsers get the same words as a page."""
+"""Errors of the web faces as problem details (RFC 9457); browsers get the same text as a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """An answer that is not what was asked for.
+    """An error response to a request.
 
     Attributes:
         kind: last part of `urn:tapgate:KIND`, stable, for programs.
@@ -40,5 +40,5 @@ def problem_response(request: Request, problem: Problem) -> JSONResponse:
 
 
 def wants_page(request: Request) -> bool:
-    """Tell whether the caller is a browser that would rather read a page than JSON."""
+    """Return whether the caller is a browser, which gets a page rather than JSON."""
     return "text/html" in request.headers.get("accept", "")

@@ -1,4 +1,4 @@
-"""uvicorn in a thread of its own, with an event loop of its own, so that no page can hold up a tap."""
+"""Runs uvicorn on its own thread and event loop, so that no page can hold up a tap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOP_SECONDS = 5.0
 
 
 class WebServer:
-    """One listening web face; `port` 0 takes a free one, `address` tells which."""
+    """One listening web server; `port` 0 takes a free port, see `address`."""
 
     def __init__(
         self,

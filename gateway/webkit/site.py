@@ -1,7 +1,7 @@
-"""One web face: a FastAPI application with the shared look and the shared guard.
+"""A FastAPI application with the shared templates and security rules.
 
-The guard: a strict content security policy (everything from here, nothing inline), no framing, no sniffing, a Host
-allow-list against DNS rebinding, and no state change for a request that another site's page sent.
+The rules: a strict content security policy (same origin only, nothing inline), no framing, no sniffing, a Host
+allow-list against DNS rebinding, and no state changes by requests from other sites' pages.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class NavigationLink:
 
 @cache
 def asset(name: str) -> str:
-    """Return the address of a static file with its hash, so that it may be cached for ever."""
+    """Return the address of a static file with its hash, so that it may be cached forever."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={digest}"
 
@@ -61,9 +61,9 @@ class Site:
     """The application, its templates and what every page shows.
 
     Args:
-        name: what stands beside the brand, such as the gateway's id.
+        name: the text next to the brand, such as the gateway's id.
         templates: folder with the face's own templates.
-        hosts: names under which the pages may be asked for besides addresses and localhost; from the settings only.
+        hosts: host names that the pages answer to, besides addresses and localhost; from the settings only.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class Site:
     def _refusal(self, request: Request) -> Problem | None:
         if not self._is_known_host(request.headers.get("host", "")):
             return Problem(
-                421, "wrong-host", "Not known by this name", "Ask for this page by its address or by localhost."
+                421, "wrong-host", "Not known by this name", "Open this page by its IP address or as localhost."
             )
         if request.method not in _SAFE_METHODS and not _is_same_origin(request):
             return Problem(
                 403,
                 "cross-site",
                 "Request from another site",
-                "Send this from a page of this server or from a program.",
+                "Submit this from a page of this server or from a program.",
             )
         return None
 
@@ -162,14 +162,14 @@ class Site:
 
     async def _on_http(self, request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 500)
-        words = {404: "There is nothing at this address.", 405: "This address does not take that method."}
+        words = {404: "There is nothing at this address.", 405: "This address does not support that method."}
         detail = words.get(status, str(getattr(error, "detail", "")))
         return await self._on_problem(request, Problem(status, f"http-{status}", detail.rstrip("."), detail))
 
     async def _on_fault(self, request: Request, error: Exception) -> Response:
-        # The server logs the traceback; the answer tells nothing of it.
+        # The server logs the traceback; the response does not reveal it.
         del error
-        detail = "This could not be done because of a fault in the software; its log has the details."
+        detail = "A software error occurred; the service's log has the details."
         return await self._on_problem(request, Problem(500, "fault", "Internal fault", detail))
 
     async def _on_invalid(self, request: Request, error: Exception) -> Response:
@@ -180,7 +180,7 @@ class Site:
 
 
 def _is_same_origin(request: Request) -> bool:
-    # Browsers send Sec-Fetch-Site; older ones send Origin; programs send neither and cannot be tricked by a page.
+    # Browsers send Sec-Fetch-Site, older ones Origin; programs send neither and cannot be abused by a page.
     fetch_site = request.headers.get("sec-fetch-site")
     if fetch_site is not None:
         return fetch_site in {"same-origin", "none"}

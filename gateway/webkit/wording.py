@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats numbers for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def age(seconds: float | None) -> str:
-    """Say how long ago: `just now`, `40 s`, `5 min`, `3 h`, `12 days`; `never` for None."""
+    """Return how long ago: `just now`, `40 s`, `5 min`, `3 h`, `12 days`; `never` for None."""
     if seconds is None:
         return "never"
     if seconds < 2:
@@ -18,7 +18,7 @@ def age(seconds: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Say a number of bytes: `812 B`, `1.2 MB`, `14 GB`; `unknown` for None."""
+    """Return a number of bytes as text: `812 B`, `1.2 MB`, `14 GB`; `unknown` for None."""
     if count is None:
         return "unknown"
     for unit in ("B", "kB", "MB", "GB"):

@@ -108,11 +108,11 @@ def _violations(page: Page) -> list[str]:
 
 def test_a_tap_appears_on_the_open_status_page_by_itself(gateway: Gateway, face: WebFace, page: Page) -> None:
     page.goto(face.server.address)
-    page.wait_for_selector("text=No tap since the daemon started")
+    page.wait_for_selector("text=No taps since the daemon started")
     _wait_for_listener(face.pages, page)
     _tap(gateway, "A1B2C3")
     page.wait_for_selector("#live-taps >> text=...B2C3")
-    assert not page.is_visible("text=No tap since the daemon started")
+    assert not page.is_visible("text=No taps since the daemon started")
 
 
 def test_the_status_page_is_accessible(gateway: Gateway, face: WebFace, page: Page) -> None:

@@ -31,7 +31,7 @@ def state_folder(tmp_path: Path) -> Path:
 def test_list_shows_the_last_events_and_no_card_key(state_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", state_folder, "--limit", "3") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "the hub has them to 40" in lines[0]
+    assert "confirmed by the hub to 40" in lines[0]
     assert [line.split()[0] for line in lines[1:]] == ["118", "119", "120"]
     assert "..E5F6" in lines[1]
     assert f"{117:032x}" not in lines[1]

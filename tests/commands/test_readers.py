@@ -10,8 +10,8 @@ import pytest
 
 from gateway import cli
 from gateway.commands.readers import _ports
-from gateway.simulator.asked_readers import Pn532Device
 from gateway.simulator.line_readers import PtyEnd
+from gateway.simulator.polled_readers import Pn532Device
 from tests.readers.contract import FOUR, SEVEN
 
 CONFIG = """
@@ -63,7 +63,7 @@ def test_a_fault_becomes_a_file_without_card_numbers_that_plays_again(
     device.close()
     said = capsys.readouterr().out
     assert "the reader is gone" in said
-    assert "2 cards, their numbers replaced" in said
+    assert "2 cards, card numbers replaced" in said
     text = out.read_text().lower()
     for uid in (FOUR, SEVEN):
         assert uid.hex() not in text
@@ -78,7 +78,7 @@ def test_a_driver_that_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytes
     config = configure(tmp_path, "mfrc522", "/dev/spidev0.0")
     words = ["readers", "trace", "desk", "--config", str(config), "--out", str(tmp_path / "x")]
     assert cli.main(words) == 2
-    assert "mfrc522 is not recorded" in capsys.readouterr().err
+    assert "mfrc522 cannot be recorded" in capsys.readouterr().err
 
 
 def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], driver: str, sent: bytes, times: int) -> list[str]:

@@ -57,7 +57,7 @@ spi_cs = 1
 irq_gpio = 25
 """
     assert _problems(tmp_path, text) == [
-        "f:13: reader.1.irq_gpio: GPIO 25 is wanted by lane-2 irq_gpio and held by lane-1 reset_gpio"
+        "f:13: reader.1.irq_gpio: GPIO 25 is needed by lane-2 irq_gpio but already used by lane-1 reset_gpio"
     ]
 
 
@@ -97,7 +97,7 @@ id = "lane"
 kind = "rc522"
 irq_gpio = 14
 """
-    assert "GPIO 14 is wanted by lane irq_gpio and held by front UART0 TXD" in _problems(tmp_path, text)[0]
+    assert "GPIO 14 is needed by lane irq_gpio but already used by front UART0 TXD" in _problems(tmp_path, text)[0]
 
 
 def test_uart4_of_a_pi_4_collides_with_spi0(tmp_path: Path) -> None:
@@ -111,7 +111,8 @@ kind = "serial-line"
 uart = 4
 """
     assert any(
-        "GPIO 9 is wanted by front UART4 RXD and held by SPI0 MISO" in item for item in _problems(tmp_path, text)
+        "GPIO 9 is needed by front UART4 RXD but already used by SPI0 MISO" in item
+        for item in _problems(tmp_path, text)
     )
 
 

@@ -152,7 +152,7 @@ def test_with_a_full_journal_the_door_still_opens_and_the_lane_does_not_serve(tm
     assert house.gateway.seats["lane"].point.state == "idle"
     house.tap("front", ALICE)
     assert house.strike.asserted
-    assert "in trouble" in verdict(house.gateway.view()).sentence
+    assert "has a problem" in verdict(house.gateway.view()).sentence
     head = house.gateway.journal.head
     house.gateway.journal.acknowledge(head, [])
     _until(lambda: house.gateway.journal.stats().state == "ok")

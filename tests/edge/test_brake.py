@@ -58,7 +58,7 @@ def test_the_count_is_recorded_now_and_then_and_the_brake_goes_off_after_a_quiet
     assert len(desk.reports) == 1
     desk.at += REPORT_SECONDS
     desk.brake.tick()
-    assert desk.reports[-1] == ("front", "brake", f"{50 - UNKNOWN_LIMIT - 1} more unknown cards were held.")
+    assert desk.reports[-1] == ("front", "brake", f"{50 - UNKNOWN_LIMIT - 1} more unknown cards were presented.")
     desk.at += WINDOW_SECONDS + 1
     desk.brake.tick()
     assert desk.reports[-1][1] == "brake_over"

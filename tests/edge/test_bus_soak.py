@@ -114,10 +114,10 @@ def test_a_tap_at_a_sound_reader_is_read_once_whatever_befalls_its_neighbours(gr
 def test_the_soak_catches_a_bus_that_loses_all_its_readers_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lose = BusThread._lose
 
-    def lose_all(self: BusThread, berth: object, why: str) -> None:
+    def lose_all(self: BusThread, berth: object, *why: object) -> None:
         for other in self._berths:
             if other.is_open or other is berth:
-                lose(self, other, why)
+                lose(self, other, *why)
 
     monkeypatch.setattr(BusThread, "_lose", lose_all)
     soak = Soak(11, "")

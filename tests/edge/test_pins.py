@@ -115,7 +115,7 @@ def test_one_reset_wire_for_two_readers_is_a_warning_and_the_file_is_good(
 ) -> None:
     problems, [warning] = check(tmp_path, LANE_1, "reset_gpio = 25\n", LANE_2, "reset_gpio = 25\n")
     assert problems == []
-    assert warning.startswith("reader.1.reset_gpio: GPIO 25 is reset_gpio of reader 'lane-1' too")
+    assert warning.startswith("reader.1.reset_gpio: GPIO 25 is also reset_gpio of reader 'lane-1'")
     (tmp_path / "site.key").write_text("11" * 32)
     assert main(["check-config", str(tmp_path / "gateway.toml")]) == 1
     assert "warning: " in capsys.readouterr().out

@@ -59,7 +59,7 @@ def lesson() -> Iterator[Class]:
 def test_the_last_card_stands_there_in_every_form_once_somebody_teaches(lesson: Class) -> None:
     client = lesson.client()
     lesson.tap()
-    assert "Nobody teaches now" in client.get("/teach").text
+    assert "Not started; no card numbers are shown." in client.get("/teach").text
     assert client.post("/teach/start", data={"reader": "lane-1"}).status_code == 200
     assert "Hold a card" in client.get("/teach").text
     lesson.tap()
@@ -67,7 +67,7 @@ def test_the_last_card_stands_there_in_every_form_once_somebody_teaches(lesson: 
     for encoding in ("hex-msb", "hex-lsb", "dec-msb", "dec-lsb", "w26", "w34", "bcc-appended"):
         assert f"<code>{encode(CARD, encoding)}</code>" in page
     assert "shows whole card numbers" in page
-    assert "Teaching at lane-1" in render_lesson(lesson.site, lesson.teaching.lesson()).data
+    assert "Reading cards at lane-1" in render_lesson(lesson.site, lesson.teaching.lesson()).data
 
 
 def test_another_reader_is_not_looked_at(lesson: Class) -> None:
@@ -79,7 +79,7 @@ def test_another_reader_is_not_looked_at(lesson: Class) -> None:
 def test_a_number_that_is_no_uid_is_named_as_such(lesson: Class) -> None:
     lesson.teaching.start("lane-1")
     lesson.tap(number=CardNumber("w26", b"\x01\x02\x03"))
-    assert "no whole UID" in lesson.client().get("/teach").text
+    assert "does not report this card" in lesson.client().get("/teach").text
 
 
 @pytest.mark.parametrize(

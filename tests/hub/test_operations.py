@@ -129,7 +129,7 @@ def test_a_source_that_hub_toml_no_longer_names_is_not_read_and_its_people_are_r
     store.close()
     capsys.readouterr()
     assert main(["mis", "list", "--config", str(desk.config)]) == 1
-    assert "school/visitors: not in hub.toml any more; 1 people left" in capsys.readouterr().out
+    assert "school/visitors: no longer in hub.toml; 1 people left" in capsys.readouterr().out
     assert main(["mis", "sync", "--config", str(desk.config), "--site", "school", "--source", "visitors"]) == 2
 
     code, held = desk.mis("retire", "visitors")
@@ -201,8 +201,8 @@ BAD = {
     MIS + 'columns = { personkey = "Student ID" }\n': "site.0.source.0.columns",
     MIS + '[[site.source]]\nname = "w"\nkind = "telepathy"\n': "site.0.source.1.kind",
     MIS + '[[site.rule]]\npoint = "front"\nname = "hours"\nwindows = ["mon-fri 7.30-18.00"]\n': "site.0.rule.0.windows",
-    MIS + MIS: "site.0.source.1.name: the source 'mis' stands in line 8 already",
-    MIS + HEAD[HEAD.index("[[site]]") :]: "site.1.id: the site 'school' stands in line 5 already",
+    MIS + MIS: "site.0.source.1.name: the source 'mis' is already in line 8",
+    MIS + HEAD[HEAD.index("[[site]]") :]: "site.1.id: the site 'school' is already in line 5",
     MIS + 'was = "mis"\n': "site.0.source.0.was",
     MIS + '[web]\nhost = "0.0.0.0"\n': "web.host",
 }

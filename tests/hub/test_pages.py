@@ -115,7 +115,7 @@ def test_without_scripts_every_page_says_what_it_has_to_say(office: Office, brow
             "a card ending ..00A3 looks like a copy",
         ),
         "/people": ("212 people", "active"),
-        "/syncs": ("changes wait since", "people would be removed", "done"),
+        "/syncs": ("changes waiting since", "people would be removed", "done"),
         "/quarantine": ("dance",),
     }
     for path, words in said.items():
@@ -152,4 +152,4 @@ def test_a_card_is_blocked_a_journal_accepted_and_a_plan_approved_by_their_butto
     page.wait_for_selector("text=the next sync applies exactly this plan")
     office.sync()
     page.reload()
-    assert "changes wait since" not in page.inner_text("main")
+    assert "changes waiting since" not in page.inner_text("main")

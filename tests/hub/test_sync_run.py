@@ -103,7 +103,7 @@ def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approve
     assert f"--approve {held['plan']}" in out
     code, wrong, out = office.verb("sync", "--approve", "0" * 16)
     assert (code, wrong["applied"], wrong["plan"]) == (1, 0, held["plan"])
-    assert "not the one that is held now" in out
+    assert "not the one held now" in out
     _, done, _ = office.verb("sync", "--approve", held["plan"])
     assert (done["applied"], done["held"]) == (101, 0)
     store = office.store()
@@ -191,8 +191,8 @@ def test_problems_with_a_source_are_named_by_line_and_key(office: Office) -> Non
     with pytest.raises(ConfigError) as caught:
         read_settings(office.config)
     text = "\n".join(caught.value.problems)
-    assert "hub.toml:12: site.0.source.0.paht" in text
-    assert "hub.toml:13: site.0.source.0.hold_removals_percent" in text
+    assert "hub.toml:13: site.0.source.0.paht" in text
+    assert "hub.toml:14: site.0.source.0.hold_removals_percent" in text
     assert "path: is missing" in text
 
 

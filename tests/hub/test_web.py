@@ -109,7 +109,7 @@ def test_taps_that_may_lie_on_either_side_of_a_register_time_are_flagged_counted
     rows = {row["seq"]: row["near"] for row in client.get("/v1/events").json()["events"]}
     assert rows == {1: [], 2: [f"{register:%H:%M}"], 3: [], 4: [f"{register:%H:%M}"]}
     text = client.get("/").text
-    assert "2 taps of the last 7 days may lie on either side of a register time" in text
+    assert "2 taps of the last 7 days may fall on either side of a register time" in text
     assert text.count(f"before or after {register:%H:%M}") == 2
     assert "Show them" not in client.get("/", params={"time": "register"}).text
 
@@ -199,4 +199,4 @@ def test_without_the_broker_no_gateway_is_green(store: Store) -> None:
         pages[connected] = TestClient(site.app, base_url="http://127.0.0.1").get("/gateways").text
     assert "&#10003; ready" in pages[True]
     assert "&#10003; ready" not in pages[False]
-    assert "no connection to the broker" in pages[False]
+    assert "not connected to the broker" in pages[False]

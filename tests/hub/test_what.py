@@ -25,7 +25,7 @@ def _raw(kind: Any, **fields: Any) -> bytes:
         (
             "reader",
             {"reader": "front-door", "data": {"state": "suspicion", "sign": "gen2_ats", "tail": "00A3"}},
-            "front-door: a card ending ..00A3 looks like a copy: it answers as rewritable cards do",
+            "front-door: a card ending ..00A3 looks like a copy: it answers like a rewritable card",
         ),
         (
             "reader",

@@ -9,9 +9,9 @@ import threading
 import time
 
 from gateway.readers.base import Reader, ReaderEvent, make_reader, parse_options
-from gateway.simulator.asked_readers import AskedDevice
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.line_readers import PtyEnd
+from gateway.simulator.polled_readers import PolledDevice
 
 PORT = "/dev/serial/by-id/usb-reader"
 # What the protocols begin with, so that noise also looks like frames that never end.
@@ -106,7 +106,7 @@ class PortBench:
 
 
 class AskedBench(PortBench):
-    device: AskedDevice
+    device: PolledDevice
 
     def enter(self, uid: bytes) -> None:
         self.device.enter(uid)

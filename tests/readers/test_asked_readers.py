@@ -15,8 +15,8 @@ from gateway.errors import ConfigError, ReaderOffline
 from gateway.points.actions import Signal
 from gateway.readers import pn532, sl500, twn4
 from gateway.readers.base import CardGone, CardRead, CardRefused
-from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.simulator.iso14443_cards import DESFIRE
+from gateway.simulator.polled_readers import Pn532Device, Sl500Device, Twn4Device
 from tests.readers.contract import FOUR, OTHER, SEVEN, HeldUpContract, ReaderContract, Stopwatch, taps
 from tests.readers.serial_bench import AskedBench
 

@@ -18,8 +18,8 @@ from gateway.readers import masking
 from gateway.readers.base import CardRead, CardRefused, Reader, ReaderEvent, ReaderNotice, make_reader, parse_options
 from gateway.readers.masking import CannotMask, mask, play
 from gateway.readers.masking.numbers import invented, search
-from gateway.simulator.asked_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.simulator.chips import SimulatedTransports
+from gateway.simulator.polled_readers import Pn532Device, Sl500Device, Twn4Device
 from gateway.transports.trace import Recorder
 from tests.readers.contract import FOUR, OTHER, RANDOM, SEVEN
 from tests.readers.test_pcsc import PcscBench
@@ -384,7 +384,7 @@ def test_masks_that_forget_something_or_too_much_are_caught(monkeypatch: pytest.
     ]
     assert leaks(swapped, SEVEN), "the cut line still holds four bytes"
     emptied = [["r", ""] if record[0] == "r" else record for record in records]
-    for twin, why in ((swapped, "would remain"), (emptied, "would not play")):
+    for twin, why in ((swapped, "would remain"), (emptied, "would not replay")):
         monkeypatch.setattr(masking, "_MASKS", {"serial-line": lambda *_, twin=twin: (twin, {SEVEN})})
         with pytest.raises(CannotMask, match=why):
             mask(records, [SEVEN])

@@ -81,7 +81,7 @@ def test_secure_channel_carries_cards_and_is_named(secure: OsdpBench) -> None:
 
 def test_a_reader_with_another_key_is_refused_with_that_reason(key_file: Path) -> None:
     bench = OsdpBench(key_file, bytes(16))
-    with pytest.raises(ReaderOffline, match="no Secure Channel"):
+    with pytest.raises(ReaderOffline, match="did not open a Secure Channel"):
         bench.reader.open()
     bench.close()
 

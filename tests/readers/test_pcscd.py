@@ -118,7 +118,7 @@ def test_pcscd_that_dies_is_said_and_its_return_is_noticed(bench: PcscdBench) ->
     bench.leave()
     for _ in range(3):
         begin = time.monotonic()
-        with pytest.raises(ReaderOffline, match="does not run"):
+        with pytest.raises(ReaderOffline, match="is not running"):
             bench.reader.open()
         assert time.monotonic() - begin < 2
     bench.revive()

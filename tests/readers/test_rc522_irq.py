@@ -32,7 +32,7 @@ class _NoLine:
     """An interrupt line that another program has."""
 
     def open(self) -> None:
-        raise ReaderOffline("GPIO 24 cannot be watched (Device or resource busy).")
+        raise ReaderOffline("GPIO 24 cannot be monitored (Device or resource busy).")
 
     def drain(self) -> None:
         raise AssertionError("it was never opened")
@@ -142,7 +142,7 @@ def test_an_empty_look_costs_what_it_costs_without_the_pin_and_moves_it_never(se
     assert bench.chip.transfer(gather((Register.COM_IEN,)))[1] == 0x80
 
 
-@pytest.mark.parametrize(("busy", "said"), [(False, "no edge comes"), (True, "cannot be watched")])
+@pytest.mark.parametrize(("busy", "said"), [(False, "no edge arrives"), (True, "cannot be monitored")])
 def test_a_pin_that_is_not_there_is_a_warning_and_the_reader_reads_as_without(
     file: Options, busy: bool, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_pin_that_is_not_there_is_a_warning_and_the_reader_reads_as_without(
 def test_a_pin_that_moves_by_itself_is_not_trusted(file: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedIrqLine, "wait", lambda _self, _seconds: True)
     bench = IrqBench(file)
-    assert "moves while the chip rests" in bench.reader.vitals.detail
+    assert "changes while the chip is idle" in bench.reader.vitals.detail
     assert is_number(bench.read(desfire())[0])
 
 

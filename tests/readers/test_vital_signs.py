@@ -43,8 +43,8 @@ def test_old_troubles_do_not_count_for_the_time_since() -> None:
     [
         ({"dropped": 12, "errors": 12, "proposal": "another baud"}, "another baud"),
         ({"presentations": 12, "refused": 12, "proposal": 'encoding = "em4100"'}, "em4100"),
-        ({"presentations": 1, "refused": 1, "proposal": "em4100"}, "whole"),
-        ({"presentations": 40, "refused": 20}, "no noise"),
+        ({"presentations": 1, "refused": 1, "proposal": "em4100"}, "complete"),
+        ({"presentations": 40, "refused": 20}, "not noise"),
         ({"presentations": 40, "counters": {"taps lost": 2}}, "2 taps were lost"),
         ({"presentations": 40, "state": "degraded", "detail": "Another program reads it."}, "Another program"),
     ],

@@ -191,5 +191,5 @@ def test_pins_are_required_and_named() -> None:
 
 
 def test_a_machine_without_such_a_controller_says_so() -> None:
-    with pytest.raises(ReaderOffline, match="GPIO 17 and GPIO 27 cannot be watched"):
+    with pytest.raises(ReaderOffline, match="GPIO 17 and GPIO 27 cannot be monitored"):
         GpioEdgeLines("gpiochip:no-such-controller", (17, 27)).open()

@@ -141,7 +141,7 @@ def test_an_input_is_pulled_up_read_and_given_back(controllers: _Controllers) ->
 
 def test_a_pin_that_is_taken_names_its_holder(controllers: _Controllers) -> None:
     controllers.taken[17] = "gpioset"
-    with pytest.raises(GpioFault, match="the program 'gpioset' holds it"):
+    with pytest.raises(GpioFault, match="the program 'gpioset' is using it"):
         _header(controllers).claim_output(17, high=False)
 
 

@@ -26,7 +26,7 @@ def test_a_file_that_cannot_be_grabbed_is_given_back(tmp_path) -> None:
     path = tmp_path / "event0"
     path.touch()
     device = InputDevice(str(path))
-    with pytest.raises(ReaderOffline, match="cannot be taken"):
+    with pytest.raises(ReaderOffline, match="cannot be opened"):
         device.open()
     with pytest.raises(ReaderOffline, match="not open"):
         device.read(0)

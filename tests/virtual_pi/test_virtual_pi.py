@@ -181,7 +181,7 @@ def test_a_desfire_is_read_by_the_edges_of_the_interrupt_line(pi: VirtualPi) -> 
 def test_an_interrupt_line_that_leads_to_another_chip_is_found_at_the_start_and_done_without(pi: VirtualPi) -> None:
     pi.order("spidev0.1", "wire_irq", gpio=24)
     owner = Owner(pi, "rc522", **FILE)
-    assert "no edge comes" in owner.hear("state")["detail"]
+    assert "no edge arrives" in owner.hear("state")["detail"]
     pi.enter("spidev0.0", "file_card", FOUR)
     assert bytes.fromhex(owner.hear("CardRead")["uid"]).decode() == str(int(FOUR, 16))
 
@@ -206,7 +206,7 @@ def test_a_line_of_the_header_gives_falling_edges_and_nothing_else(pi: VirtualPi
 
 
 def test_a_machine_without_a_header_says_so() -> None:
-    with pytest.raises(ReaderOffline, match="GPIO 24 cannot be watched"):
+    with pytest.raises(ReaderOffline, match="GPIO 24 cannot be monitored"):
         GpioIrqLine(24).open()
 
 

@@ -1,4 +1,4 @@
-"""The one way between the daemon and the process that serves its pages: a Unix socket with bounded messages.
+"""The only link between the daemon and the process that serves its pages: a Unix socket with bounded messages.
 
 What lives here: messages.py (one struct a question, one a fact), server.py (the daemon's side), client.py (the pages'
 side), child.py (starts the pages' process where no service manager does).

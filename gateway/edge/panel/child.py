@@ -1,4 +1,4 @@
-"""Starts the pages' process beside the daemon, where no service manager does, and starts it again when it ends."""
+"""Starts the pages' process where no service manager does, and restarts it when it ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class WebChild:
                 code = self._process.wait()
                 if self._stopping.is_set():
                     return
-                log.warning("the pages ended with code %d and are started again; taps go on", code)
+                log.warning("the pages ended with code %d and are restarted; taps are not affected", code)
             self._stopping.wait(_PAUSES_SECONDS[min(tries, len(_PAUSES_SECONDS) - 1)])
             tries += 1
 

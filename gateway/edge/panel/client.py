@@ -1,4 +1,4 @@
-"""The pages' side of the panel: asks the daemon, hears what it pushes, and connects again when it was away."""
+"""The pages' side of the panel: queries the daemon, receives its pushes, and reconnects."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 3.0
 VIEW_SECONDS = 0.25
 _PAUSES = (0.1, 0.2, 0.5, 1.0)
-_Answer = TypeVar("_Answer", messages.Seen, messages.Rows, messages.Done, messages.LessonNow)
+_Answer = TypeVar("_Answer", messages.Snapshot, messages.Rows, messages.Done, messages.LessonNow)
 
 
 class PanelDown(RetryError):
-    """The daemon does not answer; its pages have nothing true to show."""
+    """The daemon does not answer; the pages have no current data."""
 
 
 class Panel:
-    """A connection to the daemon that comes back by itself.
+    """A connection to the daemon that reconnects by itself.
 
     Args:
         on_fact: called with every pushed fact, and with Changed after a reconnect, on the panel's thread.
@@ -46,7 +46,7 @@ class Panel:
         self._sending = threading.Lock()
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[threading.Event, list[messages.Fact]]] = {}
-        self._seen: tuple[float, messages.Seen] | None = None
+        self._last: tuple[float, messages.Snapshot] | None = None
         self._stopping = threading.Event()
         self._greeted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="panel", daemon=True)
@@ -55,8 +55,8 @@ class Panel:
         """Connect, and wait for the daemon's welcome.
 
         Raises:
-            PanelDown: it did not come in time; without a patience this waits for ever.
-            FatalError: the daemon is of a release that speaks otherwise.
+            PanelDown: it did not come in time; without a patience this waits forever.
+            FatalError: the daemon speaks another version of the panel.
         """
         self._thread.start()
         self._greeted.wait(patience_seconds)
@@ -86,17 +86,17 @@ class Panel:
             elif time.monotonic() - away_since > seconds:
                 return
 
-    def look(self) -> messages.Seen:
-        """Return how the gateway does, not older than VIEW_SECONDS.
+    def look(self) -> messages.Snapshot:
+        """Return the state of the gateway, not older than VIEW_SECONDS.
 
         Raises:
             PanelDown: the daemon does not answer.
         """
-        seen = self._seen
-        if seen is not None and time.monotonic() - seen[0] < VIEW_SECONDS and self._socket is not None:
-            return seen[1]
-        fresh = self._ask(messages.Look, messages.Seen)
-        self._seen = (time.monotonic(), fresh)
+        last = self._last
+        if last is not None and time.monotonic() - last[0] < VIEW_SECONDS and self._socket is not None:
+            return last[1]
+        fresh = self._ask(messages.Look, messages.Snapshot)
+        self._last = (time.monotonic(), fresh)
         return fresh
 
     def after(self, seq: int, limit: int) -> list[tuple[int, bytes]]:

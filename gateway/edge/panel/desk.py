@@ -1,4 +1,4 @@
-"""What the daemon answers the pages with, and what it pushes to them."""
+"""The daemon's answers to the pages, and what it pushes to them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Desk:
     """Serves one socket for the pages' process.
 
     Args:
-        recorder: keeps a record of everything that a page had done.
+        recorder: records every action that a page requests.
     """
 
     def __init__(self, settings: GatewaySettings, web: WebSettings, daemon: Daemon, recorder: Recorder) -> None:
@@ -88,7 +88,7 @@ class Desk:
         self._push(messages.Shown(show))
 
     def on_change(self) -> None:
-        """Let open pages look again; never waits."""
+        """Make open pages refresh; never waits."""
         self._push(messages.Changed())
 
     def _push(self, fact: messages.Fact) -> None:
@@ -108,10 +108,10 @@ class Desk:
             names=self._web.names,
         )
 
-    def _look(self, number: int) -> messages.Seen:
+    def _look(self, number: int) -> messages.Snapshot:
         daemon = self._daemon
         token = till_token(self._web.till_token_file)
-        return messages.Seen(
+        return messages.Snapshot(
             number, daemon.view(), daemon.taps(), tuple(daemon.hanging()), max(0, daemon.oldest()), token
         )
 
@@ -121,7 +121,7 @@ class Desk:
         return done
 
     def _teach(self, reader: str | None, actor: str) -> bool:
-        # A kiosk's browser stands in front of everybody: no card numbers there, whoever asks.
+        # A kiosk's screen is public: no card numbers there, whoever asks.
         allowed = not any(item.kind == "kiosk" for item in self._settings.points)
         if reader is None:
             self.teaching.stop()
@@ -143,13 +143,13 @@ class Desk:
         if fault is None:
             log.info("the pages are at %s", address)
         elif fault != before:
-            # A page that nobody can open is no reason to keep a door shut.
+            # Failing pages must not keep the doors from working.
             log.error("the pages are not served: %s", fault)
             self._recorder.record("system", system={"what": "web_failed", "why": fault})
 
 
 def socket_path(state_dir: Path, environment: Mapping[str, str]) -> Path:
-    """Return where the socket stands: where the unit says, if that folder is there, else in the state folder."""
+    """Return the path of the socket: the unit's folder if it exists, else the state folder."""
     named = Path(environment.get("TAPGATE_PANEL", ""))
     return named if named.name and named.parent.is_dir() else state_dir / "panel.sock"
 

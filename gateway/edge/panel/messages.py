@@ -1,7 +1,7 @@
 """What crosses the socket: a question from the pages, a fact from the daemon; MessagePack after a length of four bytes.
 
 The first fact is a Welcome. Every other fact either answers a question by its number or is pushed (Tapped, Shown,
-Changed). A question that changes something carries who asks and a key: the same key again is answered and not done
+Changed). A question that changes something carries the caller and a key: a repeated key is answered but not carried out
 again.
 """
 
@@ -25,13 +25,13 @@ _Name = Annotated[str, msgspec.Meta(max_length=255)]
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):
-    """How does the gateway do?"""
+    """Ask for the state of the gateway."""
 
     id: _Number
 
 
 class After(msgspec.Struct, frozen=True, tag="after"):
-    """Which events were recorded after a number?"""
+    """Ask for the events recorded after a number."""
 
     id: _Number
     seq: _Number
@@ -57,13 +57,13 @@ class Teach(msgspec.Struct, frozen=True, tag="teach"):
 
 
 class AskLesson(msgspec.Struct, frozen=True, tag="lesson"):
-    """What is there to show of a card that is taught?"""
+    """Ask for what the teaching page shows."""
 
     id: _Number
 
 
 class Serving(msgspec.Struct, frozen=True, tag="serving"):
-    """The pages listen at this address, or cannot listen and why."""
+    """Report the address at which the pages listen, or why they cannot."""
 
     id: _Number
     address: _Name
@@ -74,11 +74,11 @@ Question = Look | After | Identify | Teach | AskLesson | Serving
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """Who this gateway is and what its pages are made of.
+    """The gateway's identity and what its pages are built from.
 
     Attributes:
         points: id and kind of each.
-        names: further host names under which the pages may be asked for.
+        names: further host names that the pages answer to.
     """
 
     version: int
@@ -92,7 +92,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     names: tuple[str, ...] = ()
 
 
-class Seen(msgspec.Struct, frozen=True, tag="seen"):
+class Snapshot(msgspec.Struct, frozen=True, tag="seen"):
     """The gateway at one moment.
 
     Attributes:
@@ -119,7 +119,7 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """Whether what was asked for was done."""
+    """Whether the request was carried out."""
 
     id: int
     ok: bool
@@ -149,7 +149,7 @@ class Changed(msgspec.Struct, frozen=True, tag="changed"):
     """Something that the pages show has changed; also sent after facts were dropped for a slow listener."""
 
 
-Fact = Welcome | Seen | Rows | Done | LessonNow | Tapped | Shown | Changed
+Fact = Welcome | Snapshot | Rows | Done | LessonNow | Tapped | Shown | Changed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_question = msgspec.msgpack.Decoder(Question).decode

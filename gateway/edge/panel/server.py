@@ -1,7 +1,7 @@
 """The daemon's side of the panel: answers questions, pushes facts, and never makes a tap wait.
 
 Each connection has two threads: one reads questions and answers them, one writes. What is pushed goes into a bounded
-queue; a listener that does not read loses facts, is told that something changed, and asks again.
+queue; a listener that does not read loses facts, is sent Changed, and asks again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _SEND_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PanelSource:
-    """What the daemon answers with; every call returns soon and may come from any thread."""
+    """The daemon's answers; every call returns soon and may come from any thread."""
 
     welcome: Callable[[], messages.Welcome]
-    look: Callable[[int], messages.Seen]
+    look: Callable[[int], messages.Snapshot]
     after: Callable[[int, int], list[tuple[int, bytes]]]
     identify: Callable[[str, str], bool]
     teach: Callable[[str | None, str], bool]
@@ -67,7 +67,7 @@ class PanelServer:
                 self.path.unlink()
             with wire.short_path(self.path) as name:
                 listener.bind(name)
-            # Its group is the folder's where that has the set-group-ID bit (see systemd/tapgate.tmpfiles.conf).
+            # It inherits the folder's group where that has the set-group-ID bit (see systemd/tapgate.tmpfiles.conf).
             self.path.chmod(0o660)
             listener.listen(MAX_CONNECTIONS)
         except OSError as error:
@@ -112,7 +112,7 @@ class PanelServer:
             except OSError:
                 if self._listener is None:
                     return
-                # Out of descriptors, for instance: the taps go on, the pages come later.
+                # Out of descriptors, for instance: taps keep working, the pages come later.
                 time.sleep(0.5)
                 continue
             connection = _Connection(accepted, self)
@@ -199,16 +199,16 @@ class _Connection:
         try:
             while (payload := wire.receive(self._socket, messages.MAX_QUESTION_BYTES)) is not None:
                 self.put(self._server.answer(messages.decode_question(payload)))
-                # Whoever asks faster than this waits here, on a thread of its own.
+                # A client that asks faster than this waits here, on a thread of its own.
                 next_at = max(next_at + 1 / QUESTIONS_PER_SECOND, time.monotonic() - 1)
                 if (early := next_at - time.monotonic()) > 0:
                     time.sleep(early)
         except (BadMessage, msgspec.DecodeError) as error:
-            log.warning("the pages sent what is no question; their connection ends: %s", error)
+            log.warning("the pages sent an invalid question; closing their connection: %s", error)
         except OSError:
             pass
         except Exception:
-            log.exception("a question of the pages could not be answered; their connection ends")
+            log.exception("a question of the pages could not be answered; closing their connection")
         self.close()
 
     def _write(self) -> None:

@@ -33,7 +33,7 @@ def receive(connection: socket.socket, limit_bytes: int) -> bytes | None:
         return None
     (length,) = _LENGTH.unpack(head)
     if length > limit_bytes:
-        raise BadMessage(f"A message of {length} bytes is longer than the {limit_bytes} that are allowed.")
+        raise BadMessage(f"A message of {length} bytes is longer than the {limit_bytes} allowed.")
     payload = _exactly(connection, length)
     if payload is None:
         raise BadMessage("The message is torn.")

@@ -1,6 +1,6 @@
-"""The gateway's web face: status page, health, metrics, lanes, kiosk.
+"""The gateway's web pages: status page, health, metrics, lanes, kiosk.
 
-Every page is made from a GatewayView; what a page may ask for stands in Requests, and nothing else reaches the daemon.
+Every page is rendered from a GatewayView; pages reach the daemon only through Requests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What the pages may ask of the daemon; every call returns at once and may come from any thread."""
+    """The requests that pages may make to the daemon; every call returns at once and may come from any thread."""
 
     view: Callable[[], GatewayView]
     taps: Callable[[], Sequence[TapRow]]
@@ -57,13 +57,13 @@ def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, h
 
     @app.get("/health/live")
     def live() -> Response:
-        """Tell whether the daemon's loops beat; 503 names the ones that hang."""
+        """Return whether the daemon's loops are running; 503 names those that are not responding."""
         hanging = requests.hanging()
         return JSONResponse({"live": not hanging, "hanging": hanging}, 503 if hanging else 200)
 
     @app.get("/health/ready")
     def ready() -> Response:
-        """Tell whether taps can be served and recorded; a hub that is away is degraded, not unready."""
+        """Return whether taps can be served and recorded; an absent hub means degraded, not unready."""
         view = requests.view()
         found = verdict(view)
         body = {"ready": is_ready(view), "level": found.level, "sentence": found.sentence, "remedy": found.remedy}

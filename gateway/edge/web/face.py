@@ -1,7 +1,7 @@
-"""Joins the panel to the pages: what they show, what they may ask, and the thread that keeps them live.
+"""Connects the panel to the pages: their data, their requests, and the thread that keeps them live.
 
-Runs in the pages' own process and keeps no state of its own but the sessions of tills; everything shown comes from the
-daemon over the panel.
+Runs in the pages' own process and keeps no state except the sessions of tills; all data comes from the daemon over the
+panel.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class WebFace:
         self.site.app.exception_handler(PanelDown)(self._on_down)
         mount_lanes(self.site.app, self._lanes, lambda: panel.look().till_token)
         mount_kiosks(self.site, self.screens)
-        # A kiosk's browser runs on this machine too and stands in front of everybody: no card numbers there.
+        # A kiosk's browser runs on this machine too, and its screen is public: no card numbers there.
         self.site.templates.env.globals["teaches"] = not self.screens
         if not self.screens:
             mount_teach(self.site, TeachPage(welcome.readers, _RemoteTeaching(panel), self._teach_pages))
@@ -65,7 +65,7 @@ class WebFace:
         panel.on_fact = self._on_fact
 
     def start(self) -> None:
-        """Listen, and tell the daemon where.
+        """Listen, and report the address to the daemon.
 
         Raises:
             FatalError: the port cannot be bound; the daemon knows why.
@@ -102,12 +102,12 @@ class WebFace:
         self._changed.set()
 
     async def _on_down(self, request: Request, error: Exception) -> Response:
-        detail = f"{error} Doors and lanes may be down; look at `systemctl status tapgate`."
+        detail = f"{error} Doors and lanes may be down; check `systemctl status tapgate`."
         problem = Problem(503, "daemon-away", "The gateway daemon does not answer", detail, retry_after=5)
         return await self.site.show_problem(request, problem)
 
     def _keep_live(self) -> None:
-        """Render for the open pages, at most four times a second, and not at all when none is open."""
+        """Render for the open pages at most four times a second; do nothing when none is open."""
         newest = 0
         pause = threading.Event()
         while not self._stopping:
@@ -118,23 +118,23 @@ class WebFace:
             try:
                 newest = self._show_changes(newest)
             except PanelDown:
-                # Open pages hear no beat of news any more and say that they are stale.
+                # Open pages receive no more beats and show that they are out of date.
                 continue
             pause.wait(_SETTLE_SECONDS)
 
     def _show_changes(self, newest: int) -> int:
-        seen = self._panel.look()
+        snapshot = self._panel.look()
         if self.pages.listeners:
-            self.pages.publish(render_live(self.site, seen.view))
-            for tap in reversed([tap for tap in seen.taps if tap.seq > newest]):
+            self.pages.publish(render_live(self.site, snapshot.view))
+            for tap in reversed([tap for tap in snapshot.taps if tap.seq > newest]):
                 self.pages.publish(render_tap(self.site, tap))
         if self._teach_pages.listeners:
             self._teach_pages.publish(render_lesson(self.site, self._panel.lesson()))
-        return max((tap.seq for tap in seen.taps), default=newest)
+        return max((tap.seq for tap in snapshot.taps), default=newest)
 
 
 class _RemoteTeaching:
-    """Teaching as the page sees it; the window itself is the daemon's."""
+    """Teaching as the page sees it; the daemon owns the window."""
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel

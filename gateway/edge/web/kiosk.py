@@ -1,4 +1,4 @@
-"""The kiosk's screen: one message at a time, cleared after some seconds."""
+"""The kiosk's screen: one message at a time, cleared after a few seconds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The lanes as tills see them: recorded taps as server-sent events, with a polling twin.
+"""The lanes as tills see them: recorded taps as server-sent events, or by polling.
 
-What a till hears is what the journal holds: a tap is streamed after it is durable, its id is `EPOCH-SEQ` of the
-journal, and a till that comes back with Last-Event-ID gets everything in between. When that id is of another journal or
-older than what is kept, a `resync` event says so; nothing is skipped in silence.
+A till receives what the journal holds: a tap is streamed after it is durable, its id is `EPOCH-SEQ` of the journal, and
+a till that reconnects with Last-Event-ID gets everything in between. When that id is from another journal or older than
+the events kept, a `resync` event says so; nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LaneSource:
 
 
 class Lanes:
-    """The live streams of all lanes and who holds each lane."""
+    """The live streams of all lanes, and the till that holds each."""
 
     def __init__(self, names: list[str], source: LaneSource) -> None:
         self.streams = {name: Broadcaster() for name in names}
@@ -104,7 +104,7 @@ class Lanes:
         return session, datetime.now(UTC) + timedelta(seconds=SESSION_SECONDS)
 
     def keep_session(self, lane: str, session: str) -> None:
-        """Prolong a session.
+        """Extend a session.
 
         Raises:
             Problem: 410 when it is over.
@@ -116,7 +116,7 @@ class Lanes:
             self._sessions[lane] = (session, time.monotonic() + SESSION_SECONDS)
 
     def close_session(self, lane: str, session: str) -> None:
-        """Release the lane; a session that is over already is fine."""
+        """Release the lane; ending an expired session is no error."""
         with self._lock:
             held = self._sessions.get(lane)
             if held and hmac.compare_digest(held[0], session):
@@ -143,7 +143,7 @@ class Lanes:
         return list(self.recorded(lane, after, _REPLAY_PAGE))
 
     def resume(self, last_id: str) -> tuple[int, str | None]:
-        """Read a last event id: the sequence number to go on after, and why a resync is needed, if it is."""
+        """Read a last event id: the sequence number to continue after, and why a resync is needed, if so."""
         epoch, _, seq_text = last_id.rpartition("-")
         if epoch != self.source.epoch or not seq_text.isdigit():
             return self.source.oldest() - 1, "another-journal"
@@ -171,7 +171,7 @@ def mount_lanes(app: FastAPI, lanes: Lanes, till_token: TillToken) -> None:
 
     @app.get("/v1/info")
     def info() -> dict[str, Any]:
-        """Tell who this gateway is and which lanes it has."""
+        """Return the gateway's identity and its lanes."""
         return {
             "gateway_id": lanes.source.gateway,
             "api": API_VERSION,
@@ -183,7 +183,7 @@ def mount_lanes(app: FastAPI, lanes: Lanes, till_token: TillToken) -> None:
 
     @app.post("/v1/lanes/{lane}/session", status_code=201, dependencies=guard)
     def open_session(lane: str) -> dict[str, Any]:
-        """Take a lane for one till; keep it by asking again with the session within its time."""
+        """Take a lane for one till; renew the session in time to keep it."""
         session, expires = lanes.open_session(lane)
         return {"session": session, "lane": lane, "expires": expires.isoformat(timespec="seconds")}
 
@@ -220,25 +220,27 @@ def _encode(event: ServerSentEvent) -> bytes:
 
 
 async def _stream(lanes: Lanes, lane: str, last_id: str | None) -> AsyncIterator[ServerSentEvent]:
-    seen = 0
+    sent_seq = 0
     async for event in lanes.streams[lane].listen():
-        if event.name == "beat" and seen == 0:
-            # The first beat comes when the live queue is in place: replay now, so that nothing falls between.
-            seen = -1
+        if event.name == "beat" and sent_seq == 0:
+            # The first beat comes once the live queue is in place: replay now, so that nothing is missed.
+            sent_seq = -1
             if last_id:
-                seen, resync = await asyncio.to_thread(lanes.resume, last_id)
+                sent_seq, resync = await asyncio.to_thread(lanes.resume, last_id)
                 if resync:
-                    body = msgspec.json.encode({"from": f"{lanes.source.epoch}-{seen + 1}", "reason": resync}).decode()
+                    body = msgspec.json.encode(
+                        {"from": f"{lanes.source.epoch}-{sent_seq + 1}", "reason": resync}
+                    ).decode()
                     yield ServerSentEvent(event="resync", raw_data=body)
-                while page := await asyncio.to_thread(lanes.page, lane, seen):
+                while page := await asyncio.to_thread(lanes.page, lane, sent_seq):
                     for seq, record in page:
-                        seen = seq
+                        sent_seq = seq
                         yield sent(lanes.live(seq, record))
         if event.name == "tap" and event.id is not None:
             seq = int(event.id.rpartition("-")[2])
-            if seq <= seen:
+            if seq <= sent_seq:
                 continue
-            seen = seq
+            sent_seq = seq
         yield sent(event)
 
 
@@ -251,11 +253,11 @@ def _check_till(request: Request, till_token: TillToken) -> None:
     if digest is None:
         if request.client is None or request.client.host in _LOCAL:
             return
-        detail = "Tills beyond this machine need [web] till_token_file to be set."
+        detail = "Tills on other machines need [web] till_token_file to be set."
         raise Problem(403, "till-token-needed", "Till token needed", detail)
     if not digest:
         raise Problem(503, "till-token-missing", "Till token missing", "The till token file cannot be read.")
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     found = hashlib.sha256(shown.strip().encode()).hexdigest()
     if scheme.lower() != "bearer" or not hmac.compare_digest(found, digest):
-        raise Problem(401, "till-token-wrong", "Till token wrong", "Show the till's token as Authorization: Bearer.")
+        raise Problem(401, "till-token-wrong", "Till token wrong", "Send the till's token as Authorization: Bearer.")

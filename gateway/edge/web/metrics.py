@@ -1,4 +1,4 @@
-"""The gateway's figures in the Prometheus text format (version 0.0.4); no card, no person, few labels."""
+"""The gateway's metrics in the Prometheus text format (version 0.0.4); no card or person data, few labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def render_metrics(view: GatewayView) -> str:
         (
             "tapgate_reader_errors_total",
             "counter",
-            "Errors seen by the reader's driver.",
+            "Errors reported by the reader's driver.",
             [(f'{{reader="{row.name}"}}', row.errors) for row in view.readers],
         ),
         (

@@ -1,6 +1,6 @@
-"""The teach page: which printed form of a card is the one that the MIS holds?
+"""The teach page: helps to find which form of a card number the MIS holds.
 
-It shows whole card numbers, so it is served to this very machine only, and only while somebody there teaches.
+It shows whole card numbers, so it is served to this machine only, and only while a window is open there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway.webkit.events import Broadcaster, Live, sent
 from gateway.webkit.problems import Problem
 from gateway.webkit.site import Site
 
-# A proxy on this machine makes far callers look near; these tell.
+# A proxy on this machine makes remote callers look local; these headers reveal it.
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 
 class Teaches(Protocol):
-    """Opens and closes the window of teaching (see edge.teaching)."""
+    """Opens and closes the teaching window (see edge.teaching)."""
 
     def start(self, reader: str) -> None: ...
     def stop(self) -> None: ...

@@ -1,7 +1,7 @@
-"""Cards by hand: link one, set its state, claim one that was linked in advance.
+"""Manual changes to cards: link one, set its state, claim one that was linked in advance.
 
-States: `prelinked` (known, not usable until claimed), `active`, `blocked`, `lost`, `replaced`. A state set here carries
-the name of who set it, and a sync does not undo it.
+States: `prelinked` (known, not usable until claimed), `active`, `blocked`, `lost`, `replaced`. A state set here records
+who set it, and a sync does not undo it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def set_card_state(connection: Connection, card_id: int, state: CardState, audit
     if row is None:
         raise RefusedError("There is no such card; reload the page.")
     if state == "active" and row.person is None:
-        raise RefusedError("This card belongs to nobody; link it to a person first.")
+        raise RefusedError("This card is not linked to anyone; link it to a person first.")
     if row.state == state:
         return
     changed = {"state": state, "state_by": audit.actor, "changed_ms": audit.at_ms}
@@ -54,7 +54,7 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
         raise RefusedError("There is no such person; reload the page.")
     row = connection.execute(select(card).where(card.c.site == site, card.c.key == key)).one_or_none()
     if row is not None and row.person not in {None, person_ref}:
-        raise RefusedError(f"The card ending {tail} belongs to somebody else; take it from them first.")
+        raise RefusedError(f"The card ending {tail} belongs to another person; unlink it first.")
     values = {
         "person": person_ref,
         "state": "active",
@@ -78,7 +78,7 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
 
 
 def claim_prelinked(connection: Connection, site: str, person_key: str, audit: Audit) -> bool:
-    """Make the cards that were linked in advance to a student id usable; tell whether there were any.
+    """Activate the cards linked in advance to a student id; return whether there were any.
 
     An unknown id and one without a waiting card give the same answer.
     """

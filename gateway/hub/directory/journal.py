@@ -1,4 +1,4 @@
-"""The audit: who changed what, when; lines are only ever added."""
+"""The audit log: who changed what, and when; append-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Audit:
 
     Args:
         actor: `source:ID`, `person:NAME` or `hub`.
-        run: the sync run that did it, None for a change by hand.
+        run: the sync run that made the change, None for a manual one.
     """
 
     actor: str
@@ -41,7 +41,7 @@ class Audit:
         )
 
     def write(self, connection: Connection) -> None:
-        """Write the lines; belongs into the transaction that made the changes."""
+        """Write the lines, in the transaction that makes the changes."""
         if self.lines:
             in_turn(connection)
             connection.execute(insert(tables.audit), self.lines)
@@ -49,7 +49,7 @@ class Audit:
 
 
 def in_turn(connection: Connection) -> None:
-    """Let changes of the directory be committed one after the other, from here to the end of the transaction.
+    """Serialise changes of the directory from here to the end of the transaction.
 
     PostgreSQL hands out numbers before it commits; without turns a later number could be seen before an earlier one,
     and whoever waits for `last_change` would miss a change. SQLite has one writer anyway.

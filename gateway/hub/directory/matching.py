@@ -1,6 +1,6 @@
-"""Taps by a card that nobody knew yet, given to their person once the card is known.
+"""Assigns taps by an unknown card to its person once the card is known.
 
-The event stays as it was journaled; `person` is filled in beside it and `matched_ms` says that the hub did so, later.
+The event stays as it was journaled; the hub fills in the column `person` and notes the time in `matched_ms`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _FILL = (
 def match_taps(connection: Connection, at_ms: int) -> int:
     """Assign every unmatched tap to the person who held its card at the time; return how many."""
     event, card, holding = tables.event, tables.card, tables.holding
-    wanted = (
+    query = (
         select(event.c.gateway, event.c.epoch, event.c.seq, event.c.site, event.c.card_key, event.c.at_ms)
         .join_from(event, card, (card.c.site == event.c.site) & (card.c.key == event.c.card_key))
         .where(event.c.person.is_(None), event.c.card_key.is_not(None))
         .where(select(holding.c.id).where(holding.c.card == card.c.id).exists())
     )
-    taps = connection.execute(wanted).all()
+    taps = connection.execute(query).all()
     holders = Holders.load(connection, {(tap.site, tap.card_key) for tap in taps})
     found = []
     for tap in taps:

@@ -12,7 +12,7 @@ from gateway.hub.store.rows import in_slices
 
 
 def new_ref() -> str:
-    """Draw a reference; it says nothing about the person and is the only name a gateway sees."""
+    """Return a new random reference; it reveals nothing about the person, and gateways see no other name."""
     return f"p_{secrets.token_hex(8)}"
 
 
@@ -52,17 +52,17 @@ def find_people(
     offset: int = 0,
     limit: int = 50,
 ) -> tuple[list[PersonView], int]:
-    """Find people in name order, with how many there are in all."""
+    """Find people in name order, with the total number found."""
     person = tables.person
-    wanted = select(person)
+    query = select(person)
     if site:
-        wanted = wanted.where(person.c.site == site)
+        query = query.where(person.c.site == site)
     if refs is not None:
-        wanted = wanted.where(person.c.ref.in_(refs))
+        query = query.where(person.c.ref.in_(refs))
     if text:
-        wanted = wanted.where(_holds(text))
-    total = connection.scalar(select(func.count()).select_from(wanted.subquery())) or 0
-    ordered = wanted.order_by(person.c.family_name, person.c.given_name, person.c.ref)
+        query = query.where(_holds(text))
+    total = connection.scalar(select(func.count()).select_from(query.subquery())) or 0
+    ordered = query.order_by(person.c.family_name, person.c.given_name, person.c.ref)
     return _views(connection, ordered.offset(offset).limit(limit)), total
 
 
@@ -73,8 +73,8 @@ def _holds(text: str) -> ColumnElement[bool]:
     return or_(person.c.person_key == text.strip(), person.c.ref == text.strip(), and_(True, *words))
 
 
-def _views(connection: Connection, wanted: Select[tuple[object, ...]]) -> list[PersonView]:
-    rows = connection.execute(wanted).all()
+def _views(connection: Connection, query: Select[tuple[object, ...]]) -> list[PersonView]:
+    rows = connection.execute(query).all()
     cards: dict[str, list[CardView]] = {row.ref: [] for row in rows}
     card = tables.card
     for some in in_slices(cards):

@@ -1,7 +1,7 @@
-"""Sites, rules and sources: from hub.toml into the database, and back as something that can be read.
+"""Sites, rules and sources: from hub.toml into the database, and back as connectors.
 
-The database follows hub.toml, also where something is taken away; a row that a page edited is left alone. A source that
-hub.toml no longer names is not read any more, and its people stay until somebody carries them over or retires them.
+The database follows hub.toml, removals included; a row edited on a page is left alone. A source no longer in hub.toml
+is no longer read, and its people stay until they are carried over or retired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.mis.base import Connector, Options, build_connector
 
 log = logging.getLogger(__name__)
 
-# Settings of the sync itself; every kind of source has them beside the connector's own.
+# Settings of the sync itself, which every kind of source has in addition to its connector's.
 SYNC_OPTIONS = {
     "hold_removals_percent",
     "hold_group_percent",
@@ -41,7 +41,7 @@ EVERY_MINUTES = 15
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source; `label` is how people name it, `id` is 0 while the database does not know it."""
+    """A source; `label` is its name for people, `id` is 0 until it is in the database."""
 
     id: int
     site: str
@@ -74,7 +74,8 @@ def check_sources(settings: HubSettings) -> None:
             was = source.options.get("was")
             if was is not None and was in names:
                 settings.file.problem(
-                    f"{source.place}.was", f"source {was!r} stands in this file too; name its old name"
+                    f"{source.place}.was",
+                    f"source {was!r} is in this file too; write the name that this source had before",
                 )
 
             def problem(key: str, message: str, place: str = source.place) -> None:
@@ -99,7 +100,7 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if key == "was":
             if not isinstance(value, str):
-                problem(key, "must be a text in quotes: the name that this source had before")
+                problem(key, "must be a string in quotes: the name that this source had before")
         elif key == "new_cards":
             if value not in {"active", "prelinked"}:
                 problem(key, "must be one of active, prelinked")
@@ -138,7 +139,7 @@ def connect(source: Source, base: Path) -> Connector:
 
 
 def register(store: Store, settings: HubSettings, *, follow: bool = True) -> None:
-    """Bring the sites and sources of hub.toml into the database.
+    """Write the sites and sources of hub.toml to the database.
 
     Args:
         follow: False for a process that only needs its sites to exist, such as an ingest worker whose hub.toml may hold
@@ -173,7 +174,7 @@ def _register_site(connection: Connection, site: SiteSettings) -> bool:
 
 
 def _register_rules(connection: Connection, site: SiteSettings) -> None:
-    """Make the rules and holidays of a site those of hub.toml; no page edits them yet."""
+    """Replace the rules and holidays of a site by those of hub.toml; no page edits them yet."""
     rule, holiday = tables.access_rule, tables.holiday
     rows: list[dict[str, Any]] = []
     places: Counter[str] = Counter()
@@ -239,7 +240,7 @@ def _register_sources(connection: Connection, site: SiteSettings) -> None:
     for name in known.keys() - {item.name for item in site.sources}:
         if known[name].edited or known[name].removed_ms is not None:
             continue
-        log.warning("source %s/%s is not in hub.toml any more: it is not read, its people stay", site.id, name)
+        log.warning("source %s/%s is no longer in hub.toml: it is not read, and its people stay", site.id, name)
         connection.execute(update(table).where(table.c.id == known[name].id).values(removed_ms=now_ms()))
         _note(connection, site.id, "source_remove", name)
 
@@ -253,7 +254,7 @@ def _has_nobody(connection: Connection, source: Any) -> bool:
 
 def _carry_over(connection: Connection, kept: int, empty: int | None, name: str) -> None:
     if empty is not None:
-        # The new name was tried before it was called a new name; its runs are history of the same source.
+        # The new name was used before `was` was set; its runs belong to the same source.
         for table in (tables.sync_run, tables.hold):
             connection.execute(update(table).where(table.c.source == empty).values(source=kept))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))
@@ -295,7 +296,7 @@ def source_of(settings: HubSettings, connection: Connection, site: str, name: st
             table, was = tables.source, item.options.get("was", name)
             query = select(table.c.id, table.c.state, table.c.kind, table.c.options, table.c.edited)
             query = query.where(table.c.site == site, table.c.name.in_((name, was)))
-            # Whoever stands under the old name is carried over.
+            # People under the old name are carried over.
             rows = connection.execute(query.order_by(table.c.name != was)).all()
             if not rows:
                 return Source(0, site, name, item.kind, item.options, key_file, None)

@@ -1,7 +1,7 @@
-"""The hub's word to the gateways, and theirs to it.
+"""What the hub exchanges with its gateways.
 
 What lives here: service.py (one connection, one thread), gateways.py (births, wills, what is known of each), rosters.py
-(from the directory to a signed publication), watch.py (chain.py and true_time.py, which run behind the ingest),
+(from the directory to a signed publication), watch.py (chain.py and true_time.py, which follow the ingest),
 standby.py (the thread of both: one hub process works, the others wait), enrolment.py, authority.py and broker_rights.py
 (who may speak for a site: registry, certificates, access list).
 What it never imports: ingest's workers, sync, web.

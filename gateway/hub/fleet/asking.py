@@ -1,7 +1,7 @@
-"""Which gateways are asked for what is missing here, and which for a new birth; told by the database alone.
+"""Which gateways to ask for missing events, and which for a new birth; decided from the database alone.
 
-A mark that lies below what its gateway says was acknowledged, or that has a hole which does not close, means that this
-hub forgot: it was put back to a backup. Gateways keep what they sent for some days.
+A mark below what its gateway reports as acknowledged, or one with a hole that does not close, means that this hub was
+restored from a backup. Gateways keep what they sent for some days.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ASK_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Gap:
     """A closed range of one journal that is missing here; `last` may lie a little too high."""
 
     topics: GatewayTopics
@@ -30,15 +30,15 @@ class Wanted:
 
 @dataclass(slots=True)
 class Asking:
-    """Remembers what was asked for, so that nobody is asked twice while the answer is on its way."""
+    """Remembers requests, so that none is repeated while its answer is on the way."""
 
     hole_seconds: float = HOLE_SECONDS
     ask_again_seconds: float = ASK_AGAIN_SECONDS
     _since: dict[tuple[int, str], tuple[int, float]] = field(default_factory=dict)
-    _asked: dict[tuple[int, str], tuple[int, float]] = field(default_factory=dict)
+    _requested: dict[tuple[int, str], tuple[int, float]] = field(default_factory=dict)
     _reborn: dict[int, float] = field(default_factory=dict)
 
-    def missing(self, connection: Connection, now: float) -> list[Wanted]:
+    def missing(self, connection: Connection, now: float) -> list[Gap]:
         """Return what to ask for at a moment of one monotonic clock."""
         mark, owner = tables.mark, tables.gateway
         below = owner.c.acked > mark.c.upto
@@ -47,7 +47,7 @@ class Asking:
             .join_from(mark, owner, owner.c.id == mark.c.gateway)
             .where(mark.c.epoch == owner.c.epoch, owner.c.state == "ready", or_(mark.c.have != "[]", below))
         ).all()
-        wanted: list[Wanted] = []
+        gaps: list[Gap] = []
         open_now = set()
         for row in rows:
             key = (row.id, row.epoch)
@@ -57,22 +57,22 @@ class Asking:
                 since = now
                 self._since[key] = row.upto, now
             if row.acked <= row.upto and now - since < self.hole_seconds:
-                # Live events overtake the backlog, so a hole is nothing by itself; one that stays is.
+                # Live events overtake the backlog, so only a hole that persists matters.
                 continue
-            asked_upto, asked_at = self._asked.get(key, (-1, now))
-            if asked_upto == row.upto and now - asked_at < self.ask_again_seconds:
+            requested_upto, requested_at = self._requested.get(key, (-1, now))
+            if requested_upto == row.upto and now - requested_at < self.ask_again_seconds:
                 continue
-            self._asked[key] = row.upto, now
+            self._requested[key] = row.upto, now
             have = read_ranges(row.have)
             last = max(row.acked, have[-1][0] - 1 if have else 0)
-            wanted.append(Wanted(GatewayTopics(row.site, row.name), row.epoch, row.upto + 1, last))
-        for known in (self._since, self._asked):
+            gaps.append(Gap(GatewayTopics(row.site, row.name), row.epoch, row.upto + 1, last))
+        for known in (self._since, self._requested):
             for key in known.keys() - open_now:
                 del known[key]
-        return wanted
+        return gaps
 
     def unborn(self, connection: Connection, now: float) -> list[GatewayTopics]:
-        """Return the gateways that shall announce themselves: never heard by this hub, or with a forked journal."""
+        """Return the gateways to ask for a birth: never heard by this hub, or with a forked journal."""
         mark, owner = tables.mark, tables.gateway
         forked = select(mark.c.gateway).where(mark.c.forked.is_not(None), mark.c.epoch == owner.c.epoch)
         never = owner.c.seen_ms.is_not(None) & (owner.c.state == "unheard")

@@ -1,7 +1,7 @@
 """The hub's own certificate authority: one for the broker, the hub and every gateway of the trust.
 
 A gateway's certificate carries `CN=SITE/GATEWAY`, which the broker takes as user name and client id: a certificate
-belongs to one gateway of one site and to nothing else. The key of the authority never leaves the hub's state folder.
+identifies one gateway of one site and nothing else. The authority's key never leaves the hub's state folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BROKER_DAYS = 3650
 # Renewed at 120 by enrolment; until there is one, `tapgate hub issue` again.
 GATEWAY_DAYS = 180
 HUB_USER = "tapgate-hub"
-# A Pi without a clock chip starts in its past; a certificate that is valid from now on would be refused until NTP.
+# A Pi without a clock chip starts with a past time and would refuse a certificate valid only from now on.
 _BACKDATED = dt.timedelta(days=2)
 
 
@@ -43,14 +43,14 @@ class Issued:
 
 
 class Authority:
-    """Signs certificates; made once for a hub and kept for its life.
+    """Signs certificates; created once for a hub and kept for its lifetime.
 
     Args:
         certificate: the authority's own, PEM.
         key: its private key, PEM.
 
     Raises:
-        FatalError: the two are no pair, or not PEM.
+        FatalError: the two do not match, or are not PEM.
     """
 
     def __init__(self, certificate: bytes, key: bytes) -> None:
@@ -69,7 +69,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, now: dt.datetime) -> tuple[Authority, bytes]:
-        """Make an authority that signs no further authorities; returns it and its private key, PEM."""
+        """Create an authority that cannot sign other authorities; return it and its private key, PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
@@ -120,7 +120,7 @@ def _builder(
     now: dt.datetime,
     days: int,
 ) -> x509.CertificateBuilder:
-    # Python 3.13 checks chains strictly (RFC 5280): both key identifiers must be there.
+    # Python 3.13 checks chains strictly (RFC 5280): both key identifiers are required.
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

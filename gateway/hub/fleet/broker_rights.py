@@ -1,6 +1,6 @@
-"""Who may do what at the broker: the access list of mosquitto, literal topics for every gateway that was issued.
+"""The broker's access rights: mosquitto's ACL with literal topics for every enrolled gateway.
 
-Nothing is granted by a pattern: a gateway that is taken out of the list keeps its certificate and may do nothing.
+No rights are granted by pattern: a gateway removed from the list keeps its certificate but has no rights.
 """
 
 from __future__ import annotations

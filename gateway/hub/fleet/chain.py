@@ -69,7 +69,7 @@ def _carried(raw: bytes) -> str | None:
     try:
         return _PREV.decode(raw).prev
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # It is in quarantine for what it says; its bytes still are the link to the next one.
+        # Its content is in quarantine, but its bytes are still the link to the next one.
         return None
 
 
@@ -131,7 +131,7 @@ def verify_all(store: Store, stopping: Callable[[], bool] = lambda: False) -> in
 
 @dataclass(frozen=True, slots=True)
 class NewJournal:
-    """A journal that a gateway began after its first, waiting to be accepted."""
+    """A journal begun after a gateway's first, waiting to be accepted."""
 
     gateway_id: int
     gateway: str
@@ -141,19 +141,19 @@ class NewJournal:
 
 def list_new_journals(connection: Connection) -> list[NewJournal]:
     mark, owner = tables.mark, tables.gateway
-    wanted = (
+    query = (
         select(owner.c.id, owner.c.site, owner.c.name, mark.c.epoch, mark.c.first_ms)
         .join_from(mark, owner)
         .where(mark.c.accepted_ms.is_(None))
         .order_by(mark.c.first_ms)
     )
     return [
-        NewJournal(row.id, f"{row.site} / {row.name}", row.epoch, row.first_ms) for row in connection.execute(wanted)
+        NewJournal(row.id, f"{row.site} / {row.name}", row.epoch, row.first_ms) for row in connection.execute(query)
     ]
 
 
 def accept_journal(store: Store, gateway: int, epoch: str, actor: str) -> None:
-    """Say that a gateway's new journal is right, for instance because its SD card was changed.
+    """Accept a gateway's new journal, for instance because its SD card was replaced.
 
     Raises:
         RefusedError: there is no such journal waiting.
@@ -163,7 +163,7 @@ def accept_journal(store: Store, gateway: int, epoch: str, actor: str) -> None:
         accepted = {"accepted_ms": now_ms(), "accepted_by": actor}
         mine = (mark.c.gateway == gateway, mark.c.epoch == epoch, mark.c.accepted_ms.is_(None))
         if connection.execute(update(mark).where(*mine).values(accepted)).rowcount != 1:
-            raise RefusedError("This journal does not wait to be accepted any more; reload the page.")
+            raise RefusedError("This journal is no longer waiting to be accepted; reload the page.")
         owner = tables.gateway
         row = connection.execute(select(owner.c.site, owner.c.name).where(owner.c.id == gateway)).one()
         audit = Audit(actor, row.site, now_ms())
@@ -174,10 +174,10 @@ def accept_journal(store: Store, gateway: int, epoch: str, actor: str) -> None:
 def list_faults(connection: Connection) -> list[tuple[str, str, ChainFault]]:
     """Return every known fault as gateway, epoch and place."""
     fault, owner = tables.chain_fault, tables.gateway
-    wanted = (
+    query = (
         select(owner.c.site, owner.c.name, fault).join_from(fault, owner).order_by(fault.c.found_ms.desc()).limit(200)
     )
     return [
         (f"{row.site} / {row.name}", row.epoch, ChainFault(row.what, row.first, row.last))
-        for row in connection.execute(wanted)
+        for row in connection.execute(query)
     ]

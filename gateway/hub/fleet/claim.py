@@ -1,8 +1,8 @@
-"""Which hub serves a broker: a signed, retained claim, and what happens when two make one.
+"""Decides which hub serves a broker: a signed, retained claim, and the rules for two rival claims.
 
 Two hubs with databases of their own would share the events of every gateway between them. The one whose database is
-older goes on; the other takes no events, and both say so. The workers of one hub share one database and one claim, and
-of its stand-bys only the one with the fleet lock makes it.
+older continues; the other takes no events, and both report it. The workers of one hub share one database and one claim,
+and only the process with the fleet lock publishes it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Claim:
         self._instance, self._since_ms = self._enter()
         self._connected_at: float | None = None
         self._alarmed_at: dict[str, float] = {}
-        # Who fenced this hub, and until when that must be confirmed by a word that is not retained.
+        # Which hub fenced this one, and until when a message that is not retained must confirm it.
         self._rival: str | None = None
         self._untold = False
         self._confirm_by: float | None = None
@@ -57,7 +57,7 @@ class Claim:
         with self._store.write() as connection:
             row = connection.execute(select(claim)).one_or_none()
             if row is None:
-                # The first number of a random instance is its age, for want of a column that a copy would not have.
+                # The instance begins with its age, because every column would be copied with the database.
                 row_values = {"id": 1, "instance": f"{now_ms():012x}{secrets.token_hex(12)}"}
                 connection.execute(insert(claim).values(**row_values, **changed))
                 instance = str(row_values["instance"])
@@ -67,7 +67,7 @@ class Claim:
         return instance, int(instance[:12], 16)
 
     def connected(self) -> None:
-        """Begin to listen for another hub."""
+        """Start listening for another hub."""
         self._connected_at = time.monotonic()
 
     def payload(self, state: str) -> bytes:
@@ -79,12 +79,12 @@ class Claim:
 
     @property
     def may_speak(self) -> bool:
-        """Tell whether this hub may say that it is ready: nobody was heard for a moment, and it is not fenced."""
+        """Return whether this hub may report ready: no other hub was heard for a moment, and it is not fenced."""
         listened = self._connected_at is not None and time.monotonic() - self._connected_at >= LISTEN_SECONDS
         return listened and self._rival is None
 
     def tick(self) -> None:
-        """Let the workers go once nobody objected, and end a fence that nobody confirmed."""
+        """Release the workers once no hub objected, and end a fence that was not confirmed."""
         now = time.monotonic()
         if self._rival is not None and self._confirm_by is not None and now > self._confirm_by:
             log.warning("the other hub on this broker is silent; this one takes events again")
@@ -96,12 +96,12 @@ class Claim:
             self._keep(None, only_from=CLAIMING)
 
     def heard(self, state: HubState, *, retained: bool) -> bool:
-        """Take in a hub's word; tell whether to say the own one again at once."""
+        """Handle a hub's claim; return whether to publish this hub's own again at once."""
         if state.claim is None:
-            # A hub before 0.3, or this one's own last word in that form.
+            # A hub before 0.3, or this one's own last claim in that form.
             if state.state == "ready" and not retained:
                 self._alarm(
-                    "An older hub speaks on this broker too; stop one of them, each gets only a part of the taps."
+                    "An older hub uses this broker too; stop one of them, because each gets only some of the taps."
                 )
             return not retained
         try:
@@ -115,7 +115,7 @@ class Claim:
                 self._confirm_by = time.monotonic()
             return True
         if not self._is_genuine(other, state.claim):
-            self._alarm("A hub of another school speaks on this broker; give each a broker of its own.")
+            self._alarm("A hub of another school uses this broker; give each its own broker.")
             return not retained
         if other.instance == self._instance and (retained or self._succeeded()):
             return False
@@ -132,7 +132,7 @@ class Claim:
         if self._rival is None:
             why = (
                 "Another hub, older than this one, serves this broker: this one takes no events, so that none goes to "
-                "the wrong database. Stop one of them; restart this one if it shall serve."
+                "the wrong database. Stop one of them; restart this one if it is to serve."
             )
             log.error("%s", why)
             self._rival, self._untold = other.holder, True
@@ -147,7 +147,7 @@ class Claim:
         return self._rival is not None
 
     def objection(self) -> bytes | None:
-        """Return, once, what a fenced hub lets the other one hear, for its people; not to be retained."""
+        """Return, once, the message by which a fenced hub warns the other one's users; not to be retained."""
         if not self._untold:
             return None
         self._untold = False

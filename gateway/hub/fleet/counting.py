@@ -1,8 +1,8 @@
-"""How far this hub has counted its roster generations, by its own signatures.
+"""Recovers the hub's roster generation count from its own signatures.
 
-After a restore its database knows less than it once published. Two signed words bring the count back: the manifest that
-that the broker retains, and the welcomes that gateways show in their births. A number without a signature counts for
-nothing: one of 2^63 would end every later revocation.
+After a restore the database may be behind what the hub once published. Two signed messages bring the count back: the
+manifest that the broker retains, and the welcomes that gateways show in their births. A number without a signature is
+ignored: one of 2^63 would block every later revocation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RosterCount:
-    """The highest signed number of each site; the methods tell whether it rose."""
+    """The highest signed number of each site; the methods return whether it rose."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer.public_key.hex()

@@ -1,4 +1,4 @@
-"""Gateways that may speak for their site: entered when a bundle is issued, taken out when it is revoked."""
+"""Gateways that may send for their site: enrolled when a bundle is issued, removed when it is revoked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.hub.store.rows import insert_if_new
 
 
 def enrol(connection: Connection, site: str, name: str, *, actor: str, certificate_until_ms: int | None = None) -> bool:
-    """Enter a gateway, or renew its certificate's date; returns whether it is new.
+    """Enrol a gateway, or renew its certificate's date; return whether it is new.
 
     Raises:
         RefusedError: the hub has no such site.
@@ -35,7 +35,7 @@ def enrol(connection: Connection, site: str, name: str, *, actor: str, certifica
 
 
 def revoke(connection: Connection, site: str, name: str, *, actor: str) -> None:
-    """Take a gateway out: nothing it sends is taken in any more.
+    """Revoke a gateway: the hub accepts nothing more from it.
 
     Raises:
         RefusedError: it is not enrolled.

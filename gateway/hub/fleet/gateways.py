@@ -20,8 +20,8 @@ class GatewayView:
     """A gateway as pages show it.
 
     Attributes:
-        waiting: events it had written at its last birth that are not here yet.
-        roster_wanted: the newest generation of its site, None before the first.
+        waiting: events written at its last birth that are not here yet.
+        roster_newest: the newest generation of its site, None before the first.
         alarm: a fork of its history or a second machine with its id, in one sentence; None without one.
     """
 
@@ -34,16 +34,16 @@ class GatewayView:
     waiting: int
     upto: int
     roster: int | None
-    roster_wanted: int | None
+    roster_newest: int | None
     seen_ms: int | None
     live_ms: int | None
     alarm: str | None = None
 
 
 def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
-    """Keep a birth or will; return the gateway's number, None when it is not enrolled or the word is out of date.
+    """Store a birth or will; return the gateway's number, None when it is not enrolled or the message is out of date.
 
-    A will of an older boot than the last birth is out of date: the broker tells it after the gateway came back.
+    A will of an older boot than the last birth is out of date: the broker sent it after the gateway came back.
     """
     number = enrolled_gateway(connection, site, name)
     if number is None:
@@ -51,7 +51,7 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
     table = tables.gateway
     boot = connection.scalar(select(table.c.boot).where(table.c.id == number)) or 0
     if state.boot < boot and not (state.state == "ready" and state.witness):
-        # A birth that names its witness is never out of date: an older image of a card counts its starts from there.
+        # A birth that names its witness is never out of date: an older image of a card restarts its count of boots.
         return None
     values: dict[str, object] = {"state": state.state, "state_ms": at_ms, "boot": state.boot, "seen_ms": at_ms}
     if state.state == "ready":
@@ -68,12 +68,12 @@ def find_gateway(connection: Connection, site: str, name: str) -> int | None:
 
 
 def list_gateways(connection: Connection) -> list[GatewayView]:
-    """Return every gateway with what it holds back and which roster it has."""
+    """Return every gateway with its backlog and its roster."""
     table, roster = tables.gateway, tables.roster_generation
     since_ms = now_ms() - ALARM_SHOWN_MS
     marks = {(topics.site, topics.gateway): mark.upto for topics, mark in stored_watermarks(connection)}
     newest = select(roster.c.site, func.max(roster.c.version).label("version")).group_by(roster.c.site).subquery()
-    wanted = (
+    query = (
         select(table, newest.c.version)
         .outerjoin(newest, newest.c.site == table.c.site)
         .order_by(table.c.site, table.c.name)
@@ -89,10 +89,10 @@ def list_gateways(connection: Connection) -> list[GatewayView]:
             waiting=max(0, row.head - marks.get((row.site, row.name), 0)),
             upto=marks.get((row.site, row.name), 0),
             roster=row.roster,
-            roster_wanted=row.version,
+            roster_newest=row.version,
             seen_ms=row.seen_ms,
             live_ms=row.live_ms,
             alarm=row.alarm if row.twin_ms is not None or (row.alarm_ms or 0) > since_ms else None,
         )
-        for row in connection.execute(wanted)
+        for row in connection.execute(query)
     ]

@@ -1,7 +1,7 @@
-"""From the directory to a signed roster generation.
+"""Builds signed roster generations from the directory.
 
-A generation is made only when what it says has changed. The hub alone counts them: a number that a gateway names moves
-the count only with the hub's own signature, so that a hub restored from a backup is still believed and nobody else is.
+A generation is made only when its content has changed. Only the hub counts them: a number reported by a gateway moves
+the count only with the hub's own signature, so that a hub restored from a backup is trusted and no one else is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Published:
 
 
 def load_content(connection: Connection, site: str) -> RosterContent:
-    """Read what the roster of a site says now; its version is 0 until it is given one."""
+    """Read the current roster content of a site; its version is 0 until it is numbered."""
     return RosterContent(
         site,
         0,
@@ -61,7 +61,7 @@ def load_content(connection: Connection, site: str) -> RosterContent:
 
 def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
     card, person = tables.card, tables.person
-    wanted = (
+    query = (
         select(
             card.c.key,
             card.c.state,
@@ -70,7 +70,7 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
             card.c.valid_until,
             person.c.active,
             person.c.role,
-            # As text: many people have the same few groups, and each distinct text is decoded once.
+            # As text: many people share the same few groups, and each distinct text is decoded once.
             cast(person.c.groups, Text),
             person.c.valid_from,
             person.c.valid_until,
@@ -81,7 +81,7 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
     cards = {}
     sets: dict[tuple[str, str], frozenset[str]] = {}
     nobody: frozenset[str] = frozenset()
-    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(wanted):
+    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(query):
         names = nobody
         if ref is not None and (known := sets.get((role, groups))) is not None:
             names = known
@@ -127,8 +127,8 @@ def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
 
 def _load_calendar(connection: Connection, site: str) -> Calendar:
     holiday = tables.holiday
-    wanted = select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == site)
-    return Calendar(tuple(sorted((row.first_day, row.last_day) for row in connection.execute(wanted))))
+    query = select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == site)
+    return Calendar(tuple(sorted((row.first_day, row.last_day) for row in connection.execute(query))))
 
 
 def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
@@ -140,12 +140,12 @@ def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
 def refresh(
     store: Store, site: str, signer: Signer, key_file: Path, *, resend: bool = False, floor: int = 0
 ) -> Published | None:
-    """Make the next generation of a site if what it says has changed.
+    """Build the next generation of a site if its content has changed.
 
     Args:
-        resend: give the newest generation again even when nothing changed, and all its chunks: the broker may have
-            forgotten them. Otherwise only the chunks come that the generation before has not.
-        floor: a number that this hub once signed, of which it may have lost the generation.
+        resend: return the newest generation even when nothing changed, with all its chunks: the broker may have
+            lost them. Otherwise return only the chunks that the previous generation lacks.
+        floor: a number that this hub once signed, whose generation it may have lost.
     """
     site_key = read_site_key(key_file)
     table = tables.roster_generation

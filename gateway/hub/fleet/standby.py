@@ -1,4 +1,4 @@
-"""Work that one hub process does at a time while the others stand by."""
+"""Runs work in one hub process at a time while the others stand by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _END_SECONDS = 15
 
 
 class Standby(abc.ABC):
-    """A thread that tries for its lock every LOOK_SECONDS, and works whenever it has it.
+    """A thread that tries for its lock every LOOK_SECONDS, and works while it holds it.
 
     Args:
         name: of the lock and of the thread.
@@ -47,16 +47,16 @@ class Standby(abc.ABC):
                         self._work(still_held)
                 waits = False
             except StoreUnavailable as error:
-                # Once an outage; the others of this process say it too.
+                # Logged once an outage; the other threads of this process log it too.
                 log.log(logging.DEBUG if waits else logging.WARNING, "%s waits: %s", self._name, error)
                 waits = True
             except Exception:
-                log.exception("%s met a fault of its own; it begins again", self._name)
+                log.exception("%s failed unexpectedly; restarting it", self._name)
             self._stopping.wait(LOOK_SECONDS)
 
     @abc.abstractmethod
     def _work(self, still_held: Callable[[], bool]) -> None:
-        """Work while the lock is held; come back when it is lost, when the thread stops, or to work again later.
+        """Work while the lock is held; return when it is lost, when the thread stops, or to work again later.
 
         Raises:
             StoreUnavailable: the database does not answer; tried again later.

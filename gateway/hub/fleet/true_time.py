@@ -1,7 +1,7 @@
-"""When events of a clock that was not set really happened.
+"""Corrects the times of events that were stamped by a clock that was not set.
 
-The clock records of a gateway come after the events they repair, so the repair runs behind the ingest and again
-whenever a record or a neighbour arrives. The event's own bytes stay as they are; only the time shown beside them moves.
+A gateway's clock records come after the events they correct, so the repair follows the ingest and runs again whenever a
+record or a neighbour arrives. The event's own bytes never change; only the time shown for it does.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _MOVE = (
 
 @dataclass(slots=True)
 class TimeRepair:
-    """Repairs every journal for which something new has come since the last time."""
+    """Repairs every journal that has new events since the last run."""
 
     store: Store
-    _seen: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
+    _states: dict[tuple[int, str], tuple[int, ...]] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Repair what can be repaired now; return how many events were moved or bounded."""
+        """Correct the times that can be corrected now; return how many were corrected or bounded."""
         event = tables.event
         open_events = event.c.at_how.in_(("unknown", "bounded"))
         moved = 0
         with self.store.read() as connection:
-            wanted = select(event.c.gateway, event.c.epoch, func.count(), func.max(event.c.seq))
-            journals = connection.execute(wanted.where(open_events).group_by(event.c.gateway, event.c.epoch)).all()
+            query = select(event.c.gateway, event.c.epoch, func.count(), func.max(event.c.seq))
+            journals = connection.execute(query.where(open_events).group_by(event.c.gateway, event.c.epoch)).all()
         for gateway, epoch, count, newest in journals:
             with self.store.read() as connection:
                 timeline, records = _load_timeline(connection, gateway, epoch)
                 state = (count, newest, records, _watermark(connection, gateway, epoch))
-            if self._seen.get((gateway, epoch)) == state:
+            if self._states.get((gateway, epoch)) == state:
                 continue
             with self.store.write() as connection:
                 moved += _repair(connection, gateway, epoch, timeline)
-            self._seen[gateway, epoch] = state
+            self._states[gateway, epoch] = state
         return moved
 
 
@@ -75,9 +75,9 @@ def _repair(connection: Connection, gateway: int, epoch: str, timeline: Timeline
     mine = (event.c.gateway == gateway, event.c.epoch == epoch, event.c.at_how.in_(("unknown", "bounded")))
     after, moved = 0, 0
     while True:
-        wanted = select(event.c.seq, event.c.raw, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
+        query = select(event.c.seq, event.c.raw, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
         rows = connection.execute(
-            wanted.where(*mine, event.c.seq > after).order_by(event.c.seq).limit(PAGE_EVENTS)
+            query.where(*mine, event.c.seq > after).order_by(event.c.seq).limit(PAGE_EVENTS)
         ).all()
         if not rows:
             return moved
@@ -113,12 +113,12 @@ class _Neighbours:
         first, last = self._between
         if not first < seq < last:
             event = tables.event
-            wanted = select(event.c.seq, event.c.at_ms).where(*self._mine)
+            query = select(event.c.seq, event.c.at_ms).where(*self._mine)
             before = self._connection.execute(
-                wanted.where(event.c.seq < seq).order_by(event.c.seq.desc()).limit(1)
+                query.where(event.c.seq < seq).order_by(event.c.seq.desc()).limit(1)
             ).one_or_none()
             after = self._connection.execute(
-                wanted.where(event.c.seq > seq).order_by(event.c.seq).limit(1)
+                query.where(event.c.seq > seq).order_by(event.c.seq).limit(1)
             ).one_or_none()
             self._between = (before.seq if before else 0, after.seq if after else float("inf"))
             self._times = (from_ms(before.at_ms) if before else None, from_ms(after.at_ms) if after else None)

@@ -1,4 +1,4 @@
-"""What is looked after behind the ingest: the hash chains are followed, times of unset clocks repaired."""
+"""Background work after the ingest: verifies hash chains and corrects times of unset clocks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The hub's answer to a birth: go on, begin a new epoch, or stop because two machines use one id.
+"""The hub's answer to a birth: continue, begin a new epoch, or stop because two machines use one id.
 
-Law of this file (operations.md section 7): the hub keeps the witness of the last birth. A boot whose journal does not
-know it has another history than the one that the hub heard: an old image, or a copy. A witness that comes back after a
-later one belongs to a second machine that still runs.
+Law of this file (operations.md section 7): the hub keeps the witness of the last birth. A boot whose journal lacks it
+has another history than the one the hub knows: it is an old image, or a copy. A witness that returns after a later one
+belongs to a second machine that is still running.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class _Held:
 def judge_birth(
     connection: Connection, gateway: int, state: GatewayState, at_ms: int, *, twin_quiet_ms: int = TWIN_QUIET_MS
 ) -> Verdict:
-    """Judge the birth of a gateway that names a witness, and keep what it says of itself."""
-    table, seen = tables.gateway, tables.witness
+    """Judge the birth of a gateway that names a witness, and store what it reports."""
+    table, boards = tables.gateway, tables.witness
     row = connection.execute(
         select(table.c.site, table.c.name, table.c.witness, table.c.twin_ms, table.c.alarm).where(table.c.id == gateway)
     ).one()
@@ -57,7 +57,9 @@ def judge_birth(
     is_new_boot = row.witness is not None and row.witness != state.witness
     was_heard = (
         connection.scalar(
-            select(seen.c.boot).where(seen.c.gateway == gateway, seen.c.witness == state.witness).with_for_update()
+            select(boards.c.boot)
+            .where(boards.c.gateway == gateway, boards.c.witness == state.witness)
+            .with_for_update()
         )
         is not None
     )
@@ -76,7 +78,7 @@ def judge_birth(
         verdict = _compare(connection, gateway, state, at_ms, broken=broken, is_new_boot=is_new_boot)
         if row.twin_ms is not None:
             values |= {"twin_ms": None, "alarm": None}
-            log.warning("gateway %s: only one machine uses this id again, it goes on", label)
+            log.warning("gateway %s: only one machine uses this id again; it continues", label)
         if verdict.word == "fork":
             values["alarm"] = (
                 f"The history of {label} forked at event {verdict.at} of epoch {state.epoch}: its card was copied or "
@@ -96,10 +98,10 @@ def _compare(
 ) -> Verdict:
     held = _held(connection, gateway, state.epoch, at_ms)
     if not held.last:
-        # Nothing is here of this journal, so nothing can be at odds with it: a new card, or a new hub.
+        # Nothing of this journal is here to contradict it: a new card, or a new hub.
         return Verdict("go_on")
     shared, differs = _shared(connection, gateway, state, held)
-    # A boot that goes on may have sent more since it wrote its birth; a new one waits for its welcome.
+    # A continuing boot may have sent more since its birth; a new one waits for its welcome.
     behind = is_new_boot and held.last > state.head
     if not (broken or differs or behind or held.forked is not None):
         return Verdict("go_on")
@@ -112,8 +114,8 @@ def _compare(
 def _held(connection: Connection, gateway: int, epoch: str, at_ms: int) -> _Held:
     mark = tables.mark
     mine = (mark.c.gateway == gateway, mark.c.epoch == epoch)
-    wanted = select(mark.c.upto, mark.c.have, mark.c.strict, mark.c.forked).where(*mine).with_for_update()
-    row = connection.execute(wanted).one_or_none()
+    query = select(mark.c.upto, mark.c.have, mark.c.strict, mark.c.forked).where(*mine).with_for_update()
+    row = connection.execute(query).one_or_none()
     if row is None:
         add_mark(connection, gateway, epoch, at_ms, strict=True)
         return _Held(Coverage(), None)
@@ -136,29 +138,36 @@ def _shared(connection: Connection, gateway: int, state: GatewayState, held: _He
 
 
 def _links_after(raws: dict[int, bytes], seq: int) -> set[str]:
-    # Where the card lost an event, the one after it still carries the link over the bytes it had.
+    # Where the card lost an event, the next one still carries the link over the lost bytes.
     links = {link_of(raws[seq])} if seq in raws else set()
     if seq + 1 in raws:
         try:
             links.add(decode_event(raws[seq + 1]).prev)
         except BadMessage:
-            log.debug("event %s is not readable, its link is not compared", seq + 1)
+            log.debug("event %s is unreadable; its link is not compared", seq + 1)
     return links
 
 
 def _note_witness(connection: Connection, gateway: int, state: GatewayState, at_ms: int) -> None:
-    seen = tables.witness
-    mine = seen.c.gateway == gateway
+    boards = tables.witness
+    mine = boards.c.gateway == gateway
     values = {"board": state.board, "boot": state.boot, "epoch": state.epoch, "seen_ms": at_ms}
-    changed = update(seen).where(mine, seen.c.witness == state.witness).values(values)
+    changed = update(boards).where(mine, boards.c.witness == state.witness).values(values)
     if connection.execute(changed).rowcount:
         return
-    connection.execute(insert(seen).values(gateway=gateway, witness=state.witness, **values))
-    kept = select(seen.c.witness).where(mine).order_by(seen.c.seen_ms.desc()).limit(_WITNESSES_KEPT).scalar_subquery()
-    connection.execute(delete(seen).where(mine, seen.c.witness.not_in(kept)))
+    connection.execute(insert(boards).values(gateway=gateway, witness=state.witness, **values))
+    kept = (
+        select(boards.c.witness).where(mine).order_by(boards.c.seen_ms.desc()).limit(_WITNESSES_KEPT).scalar_subquery()
+    )
+    connection.execute(delete(boards).where(mine, boards.c.witness.not_in(kept)))
 
 
 def _latest_boards(connection: Connection, gateway: int) -> tuple[str, ...]:
-    seen = tables.witness
-    wanted = select(seen.c.board, seen.c.boot).where(seen.c.gateway == gateway).order_by(seen.c.seen_ms.desc()).limit(2)
-    return tuple(f"{row.board or 'a board'} (start {row.boot})"[:63] for row in connection.execute(wanted))
+    boards = tables.witness
+    query = (
+        select(boards.c.board, boards.c.boot)
+        .where(boards.c.gateway == gateway)
+        .order_by(boards.c.seen_ms.desc())
+        .limit(2)
+    )
+    return tuple(f"{row.board or 'a board'} (start {row.boot})"[:63] for row in connection.execute(query))

@@ -1,9 +1,9 @@
 """Ingest from RabbitMQ: gateways publish MQTT, two quorum queues keep it on several nodes, workers take it by AMQP.
 
 RabbitMQ's MQTT plug-in hands `tapgate/v1/SITE/GATEWAY/taps` to the exchange amq.topic with dots for slashes, which is
-why ids hold neither. Live and backlog have a queue and a channel each, so a drain never stands before live taps.
-Watermarks go back over MQTT, because only that way they are retained. Gateways speak MQTT 5: RabbitMQ 3.13 or later;
-with `mqtt.durable_queue_type = quorum` their sessions outlive a node too, without it they start afresh.
+why ids contain neither. Live and backlog have a queue and a channel each, so a drain never delays live taps. Watermarks
+go back over MQTT, because only there can they be retained. Gateways speak MQTT 5: RabbitMQ 3.13 or later; with
+`mqtt.durable_queue_type = quorum` their sessions also survive the loss of a node.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class AmqpQuorum:
             answers is taken; it is never logged. A comma in a password is written %2C.
         broker: the same RabbitMQ as MQTT, all its nodes, for the watermarks.
         worker: stable over restarts and different for each worker.
-        fence: returns why no events may be taken now, None when they may; asked about once a second.
+        fence: returns why no events may be taken now, None when they may; called about once a second.
         beat: called whenever the loop turns; feeds the watchdog.
-        on_commit: told of every commit after it is durable; must not wait and must not raise.
+        on_commit: called after every durable commit; must not wait and must not raise.
 
     Raises:
         MissingExtra: pika is not installed.
@@ -89,7 +89,7 @@ class AmqpQuorum:
             self._pika: Any = importlib.import_module("pika")
         except ModuleNotFoundError:
             raise MissingExtra("The AMQP ingest needs pika; install tapgate[amqp].") from None
-        # It tells a dozen steps of each connection as information; what fails is told by _run.
+        # It logs a dozen steps of each connection at INFO; _run logs what fails.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
         self._parameters = [self._pika.URLParameters(url.strip()) for url in amqp_url.split(",")]
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
@@ -109,7 +109,7 @@ class AmqpQuorum:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the commit under way, then leave; what was not acknowledged comes again to another worker."""
+        """Finish the commit under way, then leave; what was not acknowledged is redelivered to another worker."""
         self._stopping.set()
         self._thread.join(30)
         self._link.close()
@@ -125,12 +125,12 @@ class AmqpQuorum:
             except (self._pika.exceptions.AMQPError, OSError) as error:
                 log.warning("RabbitMQ: %s; next try in %.0f s", type(error).__name__, _RECONNECT_SECONDS)
             except Exception:
-                # Nothing that was under way is acknowledged: RabbitMQ gives it again.
-                log.exception("the ingest met a fault of its own; it goes on")
+                # Nothing under way is acknowledged: RabbitMQ redelivers it.
+                log.exception("the ingest failed unexpectedly; it continues")
             finally:
                 self._consuming = False
                 for waiting in self._waiting.values():
-                    # Unacknowledged deliveries of a connection that ended come again on the next one.
+                    # Unacknowledged deliveries of a closed connection are redelivered on the next one.
                     waiting.clear()
             self._stopping.wait(_RECONNECT_SECONDS)
 
@@ -149,7 +149,7 @@ class AmqpQuorum:
                 self._flush()
                 connection.process_data_events(time_limit=0 if any(self._waiting.values()) else _IDLE_SECONDS)
                 if self._cancelled or not all(channel.is_open for channel in channels.values()):
-                    # pika says nothing of a channel or a consumer that the broker ended on a connection that stays.
+                    # pika does not report a channel or consumer that the broker closed while the connection stays open.
                     raise self._pika.exceptions.ConsumerCancelled
                 self._commit(channels)
         finally:
@@ -190,7 +190,7 @@ class AmqpQuorum:
         if committed is None:
             return
         for label, tag in newest.items():
-            # Each channel counts for itself and is emptied in order, so one word acknowledges the whole batch.
+            # Each channel has its own numbering and is emptied in order, so one ack covers the whole batch.
             channels[label].basic_ack(tag, multiple=True)
         self._outgoing.add(committed.watermarks)
         self._flush()

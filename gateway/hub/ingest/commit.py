@@ -4,6 +4,8 @@ Law of this file: `(gateway, epoch, seq)` is counted once. Events are inserted o
 is quarantined with its bytes; the watermark moves in the same transaction, over numbers that are now held. An event
 with other bytes than those held under its number, or that does not follow from the one before, is quarantined and moves
 no watermark. Only when `commit` has returned may a message be acknowledged and a watermark be sent.
+
+Over 400 lines because the transaction reads as one page, in the order in which its steps lock.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from gateway.link.topics import GatewayTopics
 
 log = logging.getLogger(__name__)
 
-# For how long a gateway that was revoked may still be taken in.
+# How long events of a revoked gateway may still be accepted.
 _ENROLMENT_SECONDS = 5.0
 
 
@@ -56,7 +58,7 @@ class Committed:
     """What one commit did.
 
     Attributes:
-        watermarks: what each gateway may forget now; for one gateway the epoch heard last comes last.
+        watermarks: what each gateway may forget now; a gateway's most recent epoch comes last.
         again: events that were already there.
     """
 
@@ -80,7 +82,7 @@ class Committer:
     """Commits batches; any number of them may work on one PostgreSQL database at once.
 
     Args:
-        tell: whether `Committed.events` is wanted; it costs a little for every event.
+        tell: whether to fill `Committed.events`; it costs a little for every event.
     """
 
     def __init__(self, store: Store, *, tell: bool = False) -> None:
@@ -105,11 +107,11 @@ class Committer:
         except StoreUnavailable:
             raise
         except Exception as error:
-            # Whatever it is, it lies in one message: that one is set aside and the others go on.
+            # The fault lies in one message: that one is set aside and the others are committed.
             if not isinstance(error, DBAPIError | ValueError | OverflowError):
                 log.exception("the ingest met a fault of its own")
             return self._commit_apart(readings, error)
-        # Ids made in a transaction that was rolled back must not be remembered, so the cache learns only here.
+        # Ids from a rolled-back transaction must not be cached, so the cache is updated only here.
         self._gateways.update(known)
         return done
 
@@ -122,8 +124,8 @@ class Committer:
         (reading,) = readings
         if not reading.events:
             raise StoreUnavailable(f"The hub's database refuses to write ({type(error).__name__}).") from error
-        log.error("a message could not be taken (%s), its events are quarantined", type(error).__name__)
-        why = f"The hub could not take this event ({type(error).__name__})."
+        log.error("a message could not be stored (%s); its events are quarantined", type(error).__name__)
+        why = f"The hub could not store this event ({type(error).__name__})."
         reading.faults += [Fault(raw, why, event.epoch, event.seq) for event, _, raw in reading.events]
         reading.copies = []
         reading.events = []
@@ -143,12 +145,12 @@ class Committer:
         return done, known
 
     def _find_gateways(self, connection: Connection, readings: list[Reading]) -> dict[tuple[str, str], int]:
-        wanted = {(reading.site, reading.gateway) for reading in readings if reading.gateway is not None}
+        heard = {(reading.site, reading.gateway) for reading in readings if reading.gateway is not None}
         if time.monotonic() - self._gateways_at > _ENROLMENT_SECONDS:
-            # Who was revoked meanwhile is taken in no more.
+            # A gateway revoked meanwhile is no longer accepted.
             self._gateways, self._gateways_at = {}, time.monotonic()
-        known = {name: self._gateways[name] for name in wanted if name in self._gateways}
-        for site, name in sorted(wanted - known.keys()):
+        known = {name: self._gateways[name] for name in heard if name in self._gateways}
+        for site, name in sorted(heard - known.keys()):
             number = enrolled_gateway(connection, site, name)
             if number is not None:
                 known[site, name] = number
@@ -178,7 +180,7 @@ class Committer:
         ]
         elsewhere = known_elsewhere(connection, direct)
         for moved in (False, True):
-            # What was moved comes after the rest, so that it meets its first copy in the same batch too.
+            # Moved events come last, so that their first copies in the same batch are found too.
             rows: list[tuple[Any, ...]] = []
             for reading in readings:
                 if not reading.events:
@@ -233,7 +235,7 @@ class Committer:
             held[gateway, epoch] = first
             for reading, seq, raw in copies:
                 if first[seq][0] == raw or is_lost(raw):
-                    # Of an event that its card lost since, the hub has the better copy.
+                    # If its card has lost the event since, the hub has the better copy.
                     continue
                 why = f"Event {seq} of epoch {epoch} is already here with other bytes."
                 reading.faults.append(Fault(raw, why, epoch, seq, covers=False))
@@ -254,7 +256,7 @@ class Committer:
             if rest := reading.faults[len(kept) :]:
                 # A flood beyond the quota costs a few statements, however long it is.
                 kept += count_beyond_quota(connection, topic, rest, done.committed_ms)
-            # Where its bytes are not here, its gateway must keep them.
+            # Where its bytes are not stored here, its gateway must keep them.
             reading.faults = [
                 fault if is_kept else replace(fault, covers=False)
                 for fault, is_kept in zip(reading.faults, kept, strict=True)
@@ -264,7 +266,7 @@ class Committer:
 def enrolled_gateway(connection: Connection, site: str, name: str) -> int | None:
     """Return the number of an enrolled gateway, None for any other.
 
-    Only a site that trusts whatever its broker lets in gets a gateway by being spoken to.
+    An unknown gateway is added only at a site that trusts every gateway its broker lets in.
     """
     table = tables.gateway
     here = (table.c.site == site, table.c.name == name)
@@ -329,7 +331,7 @@ def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[M
         topics = GatewayTopics(reading.site, reading.gateway)
         came = [(event, raw) for event, _, raw in reading.events] + reading.copies
         for event, raw in sorted(came, key=lambda item: item[0].seq):
-            # Taken out and put back, so that the epoch heard last stands last.
+            # Removed and added again, so that the most recent epoch comes last.
             entry = touched.pop((gateway, event.epoch), None) or Touched(topics)
             touched[gateway, event.epoch] = entry
             entry.raws[event.seq] = raw
@@ -341,15 +343,11 @@ def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[M
     return touched
 
 
-_NOTE_GATEWAY = (
-    update(tables.gateway).where(tables.gateway.c.id == bindparam("of")).values({"seen_ms": bindparam("seen")})
-)
-_NOTE_LIVE = (
-    update(tables.gateway)
-    .where(tables.gateway.c.id == bindparam("of"))
-    .where(tables.gateway.c.live_ms.is_(None) | (tables.gateway.c.live_ms < bindparam("live")))
-    .values({"live_ms": bindparam("live")})
-)
+_OF_GATEWAY = update(tables.gateway).where(tables.gateway.c.id == bindparam("of"))
+_NOTE_GATEWAY = _OF_GATEWAY.values({"seen_ms": bindparam("seen")})
+_NOTE_LIVE = _OF_GATEWAY.where(
+    tables.gateway.c.live_ms.is_(None) | (tables.gateway.c.live_ms < bindparam("live"))
+).values({"live_ms": bindparam("live")})
 
 
 def _note_gateways(connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]) -> None:

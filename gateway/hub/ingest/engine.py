@@ -1,4 +1,4 @@
-"""What every ingest engine shares: the contract, the stubborn commit, and the watermarks that are still to be sent."""
+"""Shared by every ingest engine: the contract, commits with retries, and pending watermarks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Ingest(Protocol):
     def connected(self) -> bool: ...
     def start(self) -> None: ...
     def stop(self) -> None:
-        """Finish the commit under way, then leave; what was not acknowledged comes again to another worker."""
+        """Finish the commit under way, then leave; what was not acknowledged is redelivered to another worker."""
 
 
 def commit_until_done(
     committer: Committer, batch: Sequence[Incoming], stopping: threading.Event, beat: Callable[[], None]
 ) -> Committed | None:
-    """Commit a batch however long the database is away; None when the worker stops before."""
+    """Commit a batch, retrying while the database is away; None when the worker stops first."""
     delay = _RETRY_SECONDS[0]
     while True:
         try:
@@ -51,7 +51,7 @@ def commit_until_done(
 
 
 class Outgoing:
-    """The newest watermark of each gateway until it could be handed to the broker."""
+    """The newest watermark of each gateway until the broker has accepted it."""
 
     def __init__(self) -> None:
         self._unsent: dict[str, bytes] = {}
@@ -61,7 +61,7 @@ class Outgoing:
             self._unsent[topics.ack] = encode(mark)
 
     def flush(self, link: Link) -> None:
-        """Send what can be sent; the rest stays for the next connection."""
+        """Send what can be sent; the rest waits for the next connection."""
         for topic in list(self._unsent):
             if link.publish(topic, self._unsent[topic], retain=True) is None:
                 return

@@ -10,15 +10,15 @@ from gateway.errors import StoreUnavailable
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 
-CLAIMING = "This hub makes sure first that no other one serves this broker."
-# Whoever makes sure is done in two seconds; one that ended meanwhile must not hold the workers back.
+CLAIMING = "This hub is first checking that no other hub serves this broker."
+# The check takes two seconds; a process that ended meanwhile must not hold the workers back.
 _CLAIMING_MS = 30_000
-# A database without a claim is new, or no process of this hub speaks to the gateways; the first is over in a moment.
+# Without a claim the database is new, or no process of this hub talks to the gateways; wait for the first case only.
 _NO_CLAIM_SECONDS = 3.0
 
 
 class Fence:
-    """What the workers of one hub ask; the last answer counts while the database is away."""
+    """The workers' view of the claim; the last answer holds while the database is away."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

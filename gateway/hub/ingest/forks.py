@@ -1,7 +1,7 @@
-"""Whether what a gateway sends follows from what is held: the hub's word is about bytes, not about numbers.
+"""Checks that what a gateway sends continues the stored events, by bytes and not by numbers.
 
-Only for gateways that wait for the hub's welcome (`strict` marks): an older one may have broken its chain by itself and
-could not be told to begin a new epoch.
+Only for gateways that wait for the hub's welcome (`strict` marks): an older one may have broken its own chain and does
+not understand a request to begin a new epoch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOST = msgspec.json.Decoder(_Lost)
 
 
 def is_lost(raw: bytes) -> bool:
-    """Tell whether these bytes stand in the place of an event that its card can no longer read."""
+    """Return whether these bytes replace an event that the card can no longer read."""
     if b"event_lost" not in raw:
         return False
     try:
@@ -42,7 +42,7 @@ def is_lost(raw: bytes) -> bool:
 def refuse_forks(
     connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int], marks: dict[MarkKey, Mark]
 ) -> None:
-    """Turn events that do not follow from what is held into faults that cover nothing."""
+    """Turn events that do not continue the stored chain into faults that cover no number."""
     came: dict[MarkKey, list[tuple[int, Event, bytes, Reading]]] = defaultdict(list)
     beside: dict[MarkKey, dict[int, bytes]] = defaultdict(dict)
     for reading in readings:
@@ -86,7 +86,7 @@ def _forked(
             continue
         if before is None:
             before = held_bytes(connection, *key, [seq - 1]).get(seq - 1)
-        # After an event that its card lost, the chain goes on from the bytes that it had.
+        # After an event that its card lost, the chain continues from the lost bytes.
         if before is None or not is_lost(before):
             refused.add(seq)
     return refused
@@ -95,6 +95,6 @@ def _forked(
 def _set_aside(items: list[tuple[int, Event, bytes, Reading]], refused: set[int], epoch: str) -> None:
     for seq, event, raw, reading in items:
         if seq in refused:
-            why = f"Event {seq} of epoch {epoch} does not follow from the one before that is here."
+            why = f"Event {seq} of epoch {epoch} does not follow the event before it that is stored here."
             reading.faults.append(Fault(raw, why, epoch, seq, covers=False))
             reading.events = [item for item in reading.events if item[0] is not event]

@@ -19,15 +19,15 @@ def link_of(raw: bytes) -> str:
 def held_bytes(connection: Connection, gateway: int, epoch: str, seqs: Iterable[int]) -> dict[int, bytes]:
     """Return the bytes that are held under some numbers: events, copies of events held elsewhere, and the refused."""
     quarantine, owner = tables.quarantine, tables.gateway
-    wanted = sorted(set(seqs))
+    numbers = sorted(set(seqs))
     found: dict[int, bytes] = {}
-    for some in in_slices(wanted):
+    for some in in_slices(numbers):
         for table in (tables.event_copy, tables.event):
             mine = (table.c.gateway == gateway, table.c.epoch == epoch, table.c.seq.in_(some))
             found.update(
                 (seq, bytes(raw)) for seq, raw in connection.execute(select(table.c.seq, table.c.raw).where(*mine))
             )
-    missing = [seq for seq in wanted if seq not in found]
+    missing = [seq for seq in numbers if seq not in found]
     if missing:
         of = connection.execute(select(owner.c.site, owner.c.name).where(owner.c.id == gateway)).one()
         prefix = f"tapgate/v1/{of.site}/{of.name}/"

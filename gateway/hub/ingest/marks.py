@@ -30,7 +30,7 @@ _RANGES_SENT = 50
 
 @dataclass(slots=True)
 class Touched:
-    """What a batch says about one epoch of one gateway: the bytes by number, events and quarantined ones."""
+    """One epoch of one gateway in a batch: bytes by number, of events and of quarantined ones."""
 
     topics: GatewayTopics
     raws: dict[int, bytes] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Mark:
         return Coverage(self.upto, self.have).covers(seq, seq)
 
     def fork_at(self, seq: int) -> None:
-        """Note that something came at a number which is not of the history that is held."""
+        """Note the number of an event that is not part of the stored history."""
         self.forked = seq if self.forked is None else min(seq, self.forked)
         self.changed = True
 
@@ -100,25 +100,25 @@ def lock_marks(
     """
     table = tables.mark
     marks: dict[MarkKey, Mark] = {}
-    wanted_keys = set(touched)
-    known = _known_epochs(connection, {gateway for gateway, _ in wanted_keys})
+    touched_keys = set(touched)
+    known = _known_epochs(connection, {gateway for gateway, _ in touched_keys})
     full: set[int] = set()
-    for gateway, epoch in sorted(wanted_keys | set(also)):
+    for gateway, epoch in sorted(touched_keys | set(also)):
         if gateway in full and epoch not in known[gateway]:
             continue
-        wanted = (
+        query = (
             select(table.c.upto, table.c.have, table.c.rejected, table.c.link, table.c.strict, table.c.forked)
             .where(table.c.gateway == gateway, table.c.epoch == epoch)
             .with_for_update()
         )
-        row = connection.execute(wanted).one_or_none()
-        if (gateway, epoch) not in wanted_keys:
+        row = connection.execute(query).one_or_none()
+        if (gateway, epoch) not in touched_keys:
             continue
         if row is None:
             if not add_mark(connection, gateway, epoch, at_ms):
                 full.add(gateway)
                 continue
-            row = connection.execute(wanted).one()
+            row = connection.execute(query).one()
         marks[gateway, epoch] = Mark(
             row.upto, read_ranges(row.have), _decode_rejected(row.rejected), row.link, row.strict, row.forked
         )
@@ -136,7 +136,7 @@ def _known_epochs(connection: Connection, gateways: set[int]) -> dict[int, set[s
 
 
 def add_mark(connection: Connection, gateway: int, epoch: str, at_ms: int, *, strict: bool = False) -> bool:
-    """Add the mark of a journal that is heard for the first time; False when its gateway began too many today."""
+    """Add the mark of a new journal; False when its gateway began too many today."""
     table = tables.mark
     mine = table.c.gateway == gateway
     began = select(func.count()).where(mine, table.c.first_ms > at_ms - _DAY_MS)
@@ -197,18 +197,18 @@ def move_marks(
 def stored_watermarks(connection: Connection, gateway: int | None = None) -> list[tuple[GatewayTopics, Watermark]]:
     """Return the stored watermark of every gateway's newest epoch, or of one gateway.
 
-    The newest epoch is the one of the last birth; a gateway that never said one gets the mark that moved last.
+    The newest epoch is that of the last birth; for a gateway without a birth it is the mark that moved last.
     """
     table, owner = tables.mark, tables.gateway
-    wanted = (
+    query = (
         select(owner.c.site, owner.c.name, table.c.epoch, table.c.upto, table.c.have, table.c.rejected, table.c.link)
         .join_from(table, owner, owner.c.id == table.c.gateway)
         .order_by((table.c.epoch == owner.c.epoch).desc(), table.c.changed_ms.desc())
     )
     if gateway is not None:
-        wanted = wanted.where(owner.c.id == gateway)
+        query = query.where(owner.c.id == gateway)
     newest: dict[GatewayTopics, Watermark] = {}
-    for row in connection.execute(wanted):
+    for row in connection.execute(query):
         have = read_ranges(row.have)[:_RANGES_SENT]
         rejected = _decode_rejected(row.rejected)
         mark = Watermark(row.epoch, row.upto, have, rejected, row.link)
@@ -219,8 +219,8 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
 def watermark_of(connection: Connection, gateway: int, epoch: str) -> Watermark:
     """Return the stored watermark of one journal, an empty one where nothing is held."""
     table = tables.mark
-    wanted = select(table.c.upto, table.c.have, table.c.rejected, table.c.link)
-    row = connection.execute(wanted.where(table.c.gateway == gateway, table.c.epoch == epoch)).one_or_none()
+    query = select(table.c.upto, table.c.have, table.c.rejected, table.c.link)
+    row = connection.execute(query.where(table.c.gateway == gateway, table.c.epoch == epoch)).one_or_none()
     if row is None:
         return Watermark(epoch, 0)
     have = read_ranges(row.have)[:_RANGES_SENT]
@@ -238,7 +238,7 @@ def skip_lost(connection: Connection, gateway: int, epoch: str, before: int, at_
     coverage.add(1, before - 1)
     raw = held_bytes(connection, gateway, epoch, [coverage.upto]).get(coverage.upto)
     values = {"upto": coverage.upto, "have": msgspec.json.encode(coverage.have).decode(), "changed_ms": at_ms}
-    # Nobody knows the bytes of what is lost, so nothing can be said of the event after it.
+    # The lost bytes are unknown, so the link of the next event cannot be checked.
     values["link"] = link_of(raw) if raw is not None else ""
     table = tables.mark
     connection.execute(update(table).where(table.c.gateway == gateway, table.c.epoch == epoch).values(values))

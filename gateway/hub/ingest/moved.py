@@ -1,7 +1,7 @@
-"""Events that came a second time under another number, from a card that was copied or put back to an older image.
+"""Events that arrive again under another number, from a card that was copied or restored from an older image.
 
-Such a gateway writes them into a new epoch and names in `was` the number that each had first. What an event says,
-without its numbers, tells whether the hub holds that very event already.
+Such a gateway writes them into a new epoch and gives in `was` the number that each had first. The content of an event
+without its numbers shows whether the hub already has it.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def known_elsewhere(connection: Connection, direct: Iterable[tuple[Key, bytes]])
     for (gateway, epoch, seq), raw in direct:
         by_epoch[gateway, epoch][seq] = raw
     table = tables.moved_event
-    # Hardly any gateway ever moved one, so this one question is all that most batches pay.
+    # Moved events are rare, so most batches cost only this one query.
     owners = select(table.c.gateway, table.c.epoch).where(table.c.gateway.in_({key[0] for key in by_epoch})).distinct()
     found: set[Key] = set()
     for gateway, epoch in connection.execute(owners).all() if by_epoch else ():
         raws = by_epoch.get((gateway, epoch), {})
         for some in in_slices(sorted(raws)):
-            wanted = select(table.c.seq, table.c.digest).where(
+            query = select(table.c.seq, table.c.digest).where(
                 table.c.gateway == gateway, table.c.epoch == epoch, table.c.seq.in_(some)
             )
             found |= {
-                (gateway, epoch, seq) for seq, digest in connection.execute(wanted) if what_it_says(raws[seq]) == digest
+                (gateway, epoch, seq) for seq, digest in connection.execute(query) if what_it_says(raws[seq]) == digest
             }
     return found
 
 
 def is_copy(connection: Connection, gateway: int, event: Event, raw: bytes) -> bool:
-    """Tell whether a moved event is held already, and remember where it is when it is not."""
+    """Return whether a moved event is already stored; if not, remember where it now is."""
     assert event.was is not UNSET
     digest = what_it_says(raw)
     held, moved = tables.event, tables.moved_event

@@ -35,7 +35,7 @@ from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
 
 log = logging.getLogger(__name__)
 
-# One share name a filter: rumqttd keeps one queue a name, and spins when its members want different filters.
+# One share name per filter: rumqttd keeps one queue per name, and spins when its members have different filters.
 LIVE_SHARE, BACKLOG_SHARE = "$share/hub-live/", "$share/hub-backlog/"
 _IDLE_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
@@ -59,9 +59,9 @@ class MqttShare:
 
     Args:
         worker: stable over restarts and different for each worker.
-        fence: returns why no events may be taken now, None when they may; asked about once a second.
+        fence: returns why no events may be taken now, None when they may; called about once a second.
         beat: called whenever the loop turns, at least every few seconds; feeds the watchdog.
-        on_commit: told of every commit after it is durable; must not wait and must not raise.
+        on_commit: called after every durable commit; must not wait and must not raise.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MqttShare:
     ) -> None:
         self._fence = fence
         self._shares, self._leaving = False, 0
-        self._fence_seen: str | None = None
+        self._fence_reason: str | None = None
         self._fence_at = 0.0
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
@@ -103,7 +103,7 @@ class MqttShare:
 
     @property
     def takes_share(self) -> bool:
-        """Tell whether this worker takes events: it does not while another hub serves the broker."""
+        """Return whether this worker may take events: not while another hub serves the broker."""
         return self._shares
 
     def start(self) -> None:
@@ -121,7 +121,7 @@ class MqttShare:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._turn()
-        # What the broker has sent before it took the worker out is committed; nothing comes after its answer.
+        # Commit what the broker sent before it removed the worker; nothing comes after its answer.
         self._leave()
         deadline = time.monotonic() + _LEAVE_SECONDS
         while time.monotonic() < deadline and (any(self._waiting.values()) or (self._leaving and self.connected)):
@@ -136,7 +136,7 @@ class MqttShare:
                 self._commit(batch)
         except Exception:
             # Nothing of the batch is acknowledged, so nothing is lost: the gateways send it again.
-            log.exception("the ingest met a fault of its own; it goes on")
+            log.exception("the ingest failed unexpectedly; it continues")
             self._stopping.wait(_IDLE_SECONDS)
 
     def _look_at_fence(self) -> None:
@@ -145,10 +145,10 @@ class MqttShare:
             return
         self._fence_at = now
         why = self._fence()
-        if why != self._fence_seen:
+        if why != self._fence_reason:
             if why is not None:
                 log.warning("the ingest takes nothing: %s", why)
-            self._fence_seen = why
+            self._fence_reason = why
         if why is None and not self._shares:
             self._shares = True
             for label, link in self._links.items():
@@ -157,7 +157,7 @@ class MqttShare:
         elif why is not None and self._shares:
             self._leave()
             for waiting in self._waiting.values():
-                # Not acknowledged and not committed: the gateways send it again, to the hub that serves.
+                # Neither acknowledged nor committed: the gateways send it again, to the hub that serves.
                 waiting.clear()
 
     def _join(self, label: str) -> None:
@@ -206,7 +206,7 @@ class MqttShare:
                 self._join(label)
             self._outgoing.flush(self._links["live"])
         elif isinstance(item, Disconnected):
-            # What was not acknowledged comes again; holding it here would only grow.
+            # Unacknowledged messages are redelivered; keeping them here would only use memory.
             self._waiting[label].clear()
             log.warning("ingest %s: %s", label, item.why)
         elif item.refused:

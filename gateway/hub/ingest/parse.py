@@ -1,7 +1,7 @@
 """From one MQTT message to events and faults; never raises, never touches the database.
 
-An event must be of the agreed form and belong to the gateway whose topic it came on. Whatever is not becomes a Fault
-with its bytes; where its epoch and sequence number can still be read, it counts in the watermark, so that one bad event
+An event must have the agreed form and belong to the gateway whose topic it came on. Anything else becomes a Fault with
+its bytes; where its epoch and sequence number can still be read, it counts in the watermark, so that one bad event
 never blocks a gateway.
 """
 
@@ -56,7 +56,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Reading:
-    """What one message holds; `gateway` None when its topic is none of ours.
+    """The content of one message; `gateway` is None when its topic is not a gateway's.
 
     Attributes:
         copies: events that are held under another number already; the commit sorts them out.
@@ -107,14 +107,14 @@ def read_message(incoming: Incoming) -> Reading:
 
 def _check(event: Event, gateway: str) -> int:
     if event.gw != gateway:
-        raise BadMessage("This event names another gateway than the topic it came on.")
+        raise BadMessage("This event names another gateway than its topic does.")
     if not _EPOCH.fullmatch(event.epoch) or event.seq > MAX_SEQ:
-        raise BadMessage("This event's epoch or sequence number cannot be one.")
+        raise BadMessage("This event's epoch or sequence number is not valid.")
     card, person = event.card, event.person
     if card and not (_CARD_KEY.fullmatch(card.key) and len(card.tail) <= 4):
         raise BadMessage("This event's card key is not 32 hex digits.")
     if person and not _PERSON.fullmatch(person):
-        raise BadMessage("This event's person is not a reference of the hub.")
+        raise BadMessage("This event's person is not a reference issued by the hub.")
     for name in (event.point, event.reader, event.reason):
         if name is not UNSET and (len(name) > 63 or "\0" in name):
             raise BadMessage("A name in this event is longer than 63 characters or holds a zero byte.")
@@ -123,7 +123,7 @@ def _check(event: Event, gateway: str) -> int:
     except ValueError:
         raise BadMessage("This event's time is not of the form 2026-11-22T08:31:04.123Z.") from None
     if at.tzinfo is not UTC and at.utcoffset() is None:
-        raise BadMessage("This event's time does not say that it is UTC.")
+        raise BadMessage("This event's time is not marked as UTC.")
     at_ms = round(at.timestamp() * _MILLISECOND)
     if not 0 <= at_ms < _LAST_MS:
         raise BadMessage("This event's time lies outside the years 1970 to 2099.")

@@ -1,4 +1,4 @@
-"""Bytes that could not be used: kept once each, within a quota for each gateway, and beyond it only counted."""
+"""Stores bytes that could not be used: once each, within a quota per gateway; beyond it they are only counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEPT_BYTES = 64 * 1024
 
 
 def quarantine(connection: Connection, topic: str, fault: Fault, at_ms: int) -> bool:
-    """Keep bytes that could not be used; the same bytes again only raise the count. Tell whether they are kept.
+    """Store bytes that could not be used; repeats only raise the count. Return whether they are stored.
 
     Of a longer payload the first 64 KiB are kept. What comes after a gateway's quota is used up is counted in
     `quarantine_use.dropped`.
@@ -37,7 +37,7 @@ def quarantine(connection: Connection, topic: str, fault: Fault, at_ms: int) -> 
     row = {"topic": topic[:1000], "epoch": fault.epoch, "seq": fault.seq, "payload": payload, "why": fault.why}
     row |= {"digest": digest, "count": 1, "first_ms": at_ms, "last_ms": at_ms}
     if not insert_if_new(connection, table, row):
-        # Another worker met the same bytes in the same moment.
+        # Another worker stored the same bytes at the same moment.
         connection.execute(update(table).where(table.c.digest == digest).values(changed))
     return True
 
@@ -76,7 +76,7 @@ def _take_room(connection: Connection, scope: str, size: int) -> bool:
     if used.rows >= MAX_ROWS or used.bytes + size > MAX_BYTES:
         if not used.dropped:
             log.error(
-                "the quarantine of %s is full: what comes from there is only counted; look at the quarantine page",
+                "the quarantine of %s is full: further bytes are only counted; check the quarantine page",
                 scope or "topics of no gateway",
             )
         connection.execute(update(table).where(mine).values(dropped=table.c.dropped + 1))

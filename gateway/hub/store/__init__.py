@@ -1,4 +1,4 @@
-"""What the hub knows, in one database.
+"""The hub's database.
 
 What lives here: tables, the engine for SQLite and PostgreSQL, and the migrations that ship inside the package.
 What it never imports: link, roster, mis; rows and transactions only.

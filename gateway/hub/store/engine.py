@@ -1,7 +1,7 @@
-"""One way to open the database, for SQLite and PostgreSQL alike.
+"""Opens the database, SQLite or PostgreSQL.
 
 SQLite: WAL, synchronous FULL, foreign keys on; a transaction that will write takes the write lock when it begins, so
-that it never fails half-way for want of it. Any trouble of the connection comes out as StoreUnavailable.
+that it never fails halfway for lack of it. Every connection error is raised as StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-65536",
 )
-# What SQLite says of a file that a power cut or a failing card has spoilt (SQLITE_CORRUPT, SQLITE_NOTADB).
+# SQLite's messages for a file damaged by a power cut or a failing card (SQLITE_CORRUPT, SQLITE_NOTADB).
 _DAMAGE = ("malformed", "not a database")
 _WRITES = "tapgate_writes"
 _START_LOCK = 0x7A9A7E
@@ -50,7 +50,7 @@ def now_ms() -> int:
 
 
 class Store:
-    """The database; its two kinds of transaction are the only way to it."""
+    """The database, reached only through its two kinds of transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -62,7 +62,7 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads and sees one moment.
+        """Open a read-only transaction with a consistent view.
 
         Raises:
             StoreUnavailable: the database does not answer; try again later.
@@ -81,7 +81,7 @@ class Store:
             yield connection
 
     def one_at_a_time(self, connection: Connection) -> None:
-        """Make other processes that say this too wait for the end of this transaction; SQLite does so by itself."""
+        """Make other processes that call this wait for the end of this transaction; SQLite does so anyway."""
         if not self.is_sqlite:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_START_LOCK})"))
 
@@ -123,7 +123,7 @@ class Store:
             ) from None
 
     def ping(self) -> None:
-        """Ask for nothing.
+        """Run an empty query.
 
         Raises:
             StoreUnavailable: the database does not answer.
@@ -143,7 +143,7 @@ class Store:
 
 @contextlib.contextmanager
 def as_unavailable() -> Iterator[None]:
-    """Turn the driver's connection errors, and the words of a damaged file, into StoreUnavailable."""
+    """Turn the driver's connection errors, and its errors for a damaged file, into StoreUnavailable."""
     try:
         yield
     except DatabaseError as error:
@@ -173,7 +173,7 @@ def newest_revision() -> str:
 
 
 def empty_store() -> Store:
-    """Build a database in memory with all tables and no row, to compare a source with before there is a real one."""
+    """Build an empty in-memory database, to compare a source with before there is a real one."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     _prepare_sqlite(engine)
     metadata.create_all(engine)
@@ -213,7 +213,7 @@ def open_store(database: str, state_dir: Path, *, read_only: bool = False) -> St
 def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:
-        # The driver must not begin transactions by its own rules; `on_begin` does.
+        # The driver must not begin transactions itself; `on_begin` does.
         connection.isolation_level = None
         for pragma in _SQLITE_PRAGMAS:
             connection.execute(pragma)

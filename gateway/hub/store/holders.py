@@ -1,4 +1,4 @@
-"""Who held a card at a moment: the look-up that turns a card key into a person, then as now."""
+"""Looks up who held a card at a given time, past or present."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.hub.store.rows import in_slices
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A card in a person's hands, from `since_ms` (None: ever) until before `until_ms` (None: still)."""
+    """A card's assignment to a person, from `since_ms` (None: always) until before `until_ms` (None: still)."""
 
     person: str
     since_ms: int | None
@@ -40,12 +40,12 @@ class Holders:
         card, holding = tables.card, tables.holding
         for site, keys in keys_of.items():
             for some in in_slices(sorted(keys)):
-                wanted = (
+                query = (
                     select(card.c.key, holding.c.person, holding.c.since_ms, holding.c.until_ms)
                     .join_from(card, holding, holding.c.card == card.c.id)
                     .where(card.c.site == site, card.c.key.in_(some))
                 )
-                for key, person, since_ms, until_ms in connection.execute(wanted):
+                for key, person, since_ms, until_ms in connection.execute(query):
                     holdings[site, key].append(Holding(person, since_ms, until_ms))
         return cls(holdings)
 

@@ -1,6 +1,6 @@
-"""Locks between processes, for work that only one of them may do: a sync of a source, the publishing of rosters.
+"""Locks between processes for work that only one may do: syncing a source, publishing rosters.
 
-On PostgreSQL an advisory lock of a connection, else a lock file beside the SQLite database; both end with the process.
+On PostgreSQL an advisory lock of a connection, else a lock file next to the SQLite database; both end with the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def exclusive(store: Store, name: str) -> Iterator[Callable[[], bool] | None]:
     """Hold a named lock if nobody else does, without waiting.
 
     Yields:
-        None when somebody else holds it, else a function that tells whether it is still held.
+        None when another process holds it, else a function that returns whether it is still held.
     """
     if store.is_sqlite:
         with _file_lock(store, name) as held:

@@ -1,4 +1,4 @@
-"""The few statements that are written for speed or that the two databases spell differently."""
+"""Statements that are tuned for speed or differ between the two databases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.hub.store.engine import Store
 
 EVENT_COLUMNS = tuple(column.name for column in tables.event.columns)
 if TYPE_CHECKING:
-    # Only installed with the extra for PostgreSQL.
+    # Installed only with the PostgreSQL extra.
     import psycopg
 
 _SLICE = 400
@@ -25,8 +25,8 @@ _STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS event_stage (LIKE event) ON COMMI
 
 
 def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Insert a row unless a unique key already holds it; tell whether it was new."""
-    # The row count of an insert that also fetches its key is not told by every driver; a returned row is.
+    """Insert a row unless its unique key exists; return whether it was new."""
+    # Not every driver reports the row count of an insert with RETURNING; a returned row is reliable.
     key = next(iter(table.primary_key))
     if connection.dialect.name == "sqlite":
         fresh = sqlite.insert(table).values(values).on_conflict_do_nothing().returning(key)
@@ -58,7 +58,7 @@ class EventWriter:
         """Insert rows in EVENT_COLUMNS order, leaving those whose key is held; return how many were new."""
         if self._is_sqlite or len(rows) < _COPY_LEAST:
             return connection.exec_driver_sql(self._insert, list(rows)).rowcount
-        # COPY cannot skip rows that are held, so they go through a table of this session that each commit empties.
+        # COPY cannot skip existing rows, so they go through a session table that each commit empties.
         if not connection.info.get(_STAGED):
             connection.exec_driver_sql(_STAGE)
             connection.info[_STAGED] = True
@@ -66,7 +66,7 @@ class EventWriter:
         return connection.exec_driver_sql(self._from_stage).rowcount
 
     def _copy_rows(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        # SQLAlchemy does not see what the driver does by itself, so the driver's errors are given its names here.
+        # SQLAlchemy does not see direct driver calls, so the driver's errors are translated here.
         module: Any = connection.dialect.dbapi
         driver: psycopg.Connection[Any] = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
         try:
@@ -85,8 +85,8 @@ class EventWriter:
         table = tables.event
         found: dict[int, tuple[bytes, int]] = {}
         for some in in_slices(seqs):
-            wanted = select(table.c.seq, table.c.raw, table.c.committed_ms).where(
+            query = select(table.c.seq, table.c.raw, table.c.committed_ms).where(
                 table.c.gateway == gateway, table.c.epoch == epoch, table.c.seq.in_(some)
             )
-            found.update((seq, (bytes(raw), at_ms)) for seq, raw, at_ms in connection.execute(wanted))
+            found.update((seq, (bytes(raw), at_ms)) for seq, raw, at_ms in connection.execute(query))
         return found

@@ -1,4 +1,4 @@
-"""Milliseconds since 1970, as the tables hold them, and moments."""
+"""Converts between datetimes and the tables' milliseconds since 1970."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A plan's operations, applied in one transaction with their audit.
+"""Applies a plan's operations and their audit in one transaction.
 
-Written as a few bulk statements, so that the first read of a hundred thousand people takes seconds.
+It uses a few bulk statements, so that the first read of a hundred thousand people takes seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Applier:
         self._refs: dict[str, str] = {}
 
     def apply(self, operations: list[Operation]) -> int:
-        """Apply all of them; return how many earlier taps found their person by it."""
+        """Apply every operation; return how many earlier taps were matched to a person."""
         self._create([item for item in operations if isinstance(item, Create)])
         for item in operations:
             if isinstance(item, Update):
@@ -107,7 +107,7 @@ class Applier:
                 .values(retired)
             )
             if not insert_if_new(self._connection, identity, self._identity(KEY, new_key, item.person)):
-                # Their own earlier id again.
+                # The person's own earlier id is in use again.
                 self._connection.execute(
                     update(identity)
                     .where(identity.c.source == self._source, identity.c.namespace == KEY, identity.c.value == new_key)
@@ -127,17 +127,17 @@ class Applier:
 
     def _load_refs(self) -> None:
         identity = tables.identity
-        wanted = select(identity.c.value, identity.c.person).where(
+        query = select(identity.c.value, identity.c.person).where(
             identity.c.source == self._source, identity.c.namespace == KEY, identity.c.retired_ms.is_(None)
         )
-        self._refs = {row.value: row.person for row in self._connection.execute(wanted)}
+        self._refs = {row.value: row.person for row in self._connection.execute(query)}
 
     def _states_of(self, cards: list[str]) -> dict[str, str]:
         card = tables.card
         states: dict[str, str] = {}
         for some in in_slices(cards):
-            wanted = select(card.c.key, card.c.state).where(card.c.site == self._site, card.c.key.in_(some))
-            states.update((row.key, row.state) for row in self._connection.execute(wanted))
+            query = select(card.c.key, card.c.state).where(card.c.site == self._site, card.c.key.in_(some))
+            states.update((row.key, row.state) for row in self._connection.execute(query))
         return states
 
     def _take(self, cards: dict[str, str]) -> None:
@@ -180,12 +180,12 @@ class Applier:
         card, holding = tables.card, tables.holding
         known: dict[str, tuple[int, str | None]] = {}
         for some in in_slices(item.card for item in items):
-            wanted = select(card.c.key, card.c.id, card.c.person).where(card.c.site == self._site, card.c.key.in_(some))
-            known.update((key, (card_id, person)) for key, card_id, person in self._connection.execute(wanted))
+            query = select(card.c.key, card.c.id, card.c.person).where(card.c.site == self._site, card.c.key.in_(some))
+            known.update((key, (card_id, person)) for key, card_id, person in self._connection.execute(query))
         fresh = []
         for item in items:
             ref = self._refs[item.person_key]
-            # Who has claimed an account does not claim it again for a new card.
+            # A person who has claimed an account need not claim it again for a new card.
             given = self._given(ref, before.get(item.old_card) if isinstance(item, Replace) else None)
             if item.card not in known:
                 row = {"site": self._site, "key": item.card, "tail": item.tail, "projection": item.projection}
@@ -197,7 +197,7 @@ class Applier:
         if not fresh:
             return
         self._connection.execute(insert(card), fresh)
-        # The new cards' first holdings have no beginning: earlier taps by them are these people's too.
+        # A new card's first holding has no start time, so that earlier taps by it count too.
         first = select(card.c.id, card.c.person).where(card.c.site == self._site, card.c.key == bindparam("new_key"))
         self._connection.execute(
             insert(holding).from_select(["card", "person"], first), [{"new_key": row["key"]} for row in fresh]

@@ -1,7 +1,7 @@
-"""The guard: what a plan may do by itself and what waits for a person.
+"""The guard: decides which changes of a plan need a person's approval.
 
-An export that was cut off, a filter that was set by mistake or a shifted column look like a school in which everybody
-left. So changes that take something away are held when they are too many; whatever only adds goes through.
+A truncated export, a wrong filter or a shifted column makes it look as if everybody had left the school. So removals
+are held when there are too many of them; additions always go through.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME_FIELDS = {"given_name", "family_name"}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a run may take away; percentages are of the source's active people or of its cards in use.
+    """How much a run may remove; percentages are of the source's active people or of its cards in use.
 
     Attributes:
         floor: this many are always let through, so that small schools can work, but never more than a third.
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Verdict:
-    """A plan divided: `safe` may be applied, `held` waits, `reasons` say why."""
+    """A plan divided: `safe` may be applied, `held` needs approval, for `reasons`."""
 
     safe: list[Operation] = field(default_factory=list)
     held: list[Operation] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def plan(self) -> str:
-        """Return the name of what is held, or of everything when nothing is."""
+        """Return the hash of the held operations, or of all when none are held."""
         return plan_hash(self.held or self.safe)
 
 
@@ -80,7 +80,7 @@ def _too_many_removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> 
         return []
     nameless = sum(item.person_key is None for item in feed.unreadable)
     if nameless:
-        return [f"{len(removals)} people are missing, and {nameless} rows that cannot be read may be theirs."]
+        return [f"{len(removals)} people are missing, and {nameless} unreadable rows may belong to them."]
     active = [person for person in known.people.values() if person.active]
     if not feed.read:
         return [f"The source is empty; all {len(active)} people would be removed."]
@@ -100,7 +100,7 @@ def _too_many_cards(plan: Plan, known: Known, limits: Limits) -> list[str]:
     in_use = sum(card.usable and card.origin == known.origin for card in known.cards.values())
     if not taking or limits.allows(len(taking), in_use, limits.cards_percent):
         return []
-    return [f"{len(taking)} of {in_use} cards would be replaced, taken away or given to somebody else."]
+    return [f"{len(taking)} of {in_use} cards would be replaced, removed or given to another person."]
 
 
 def read_limits(options: Mapping[str, Any]) -> Limits:

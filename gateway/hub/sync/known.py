@@ -26,7 +26,7 @@ class KnownPerson:
 
 @dataclass(frozen=True, slots=True)
 class KnownCard:
-    """A card of the site, whoever linked it."""
+    """A card of the site, from any source or linked by hand."""
 
     key: str
     tail: str
@@ -80,8 +80,8 @@ def load_known(connection: Connection, site: str, source: int) -> Known:
     ):
         known.people[ref] = KnownPerson(ref, key, role, given, family, tuple(groups), active)
     identity = tables.identity
-    wanted = select(identity.c.namespace, identity.c.value, identity.c.person, identity.c.retired_ms)
-    for namespace, value, ref, retired_ms in connection.execute(wanted.where(identity.c.source == source)):
+    query = select(identity.c.namespace, identity.c.value, identity.c.person, identity.c.retired_ms)
+    for namespace, value, ref, retired_ms in connection.execute(query.where(identity.c.source == source)):
         known.ids[namespace, value] = (ref, retired_ms is not None)
         if namespace == STABLE and retired_ms is None:
             known.stable_of[ref] = value

@@ -1,4 +1,4 @@
-"""What a plan is made of: typed operations, conflicts, and the hash that names a plan."""
+"""The parts of a plan: typed operations, conflicts, and the hash that identifies it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Create(msgspec.Struct, frozen=True, tag="create"):
-    """Add a person the source has and we do not."""
+    """Add a person who is in the source but not in the directory."""
 
     person_key: str
     role: str
@@ -29,7 +29,7 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
 
 
 class Remove(msgspec.Struct, frozen=True, tag="remove"):
-    """Somebody has left: their taps are denied, their history and cards stay."""
+    """Mark a person as left: their taps are denied, their history and cards stay."""
 
     person: str
     person_key: str
@@ -77,7 +77,7 @@ Operation = Create | Update | Remove | Link | Replace | Revoke | Move
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Something only a person can decide; nothing of it is applied.
+    """A conflict that only a person can resolve; nothing of it is applied.
 
     Attributes:
         kind: `duplicate_key`, `id_reused`, `id_swapped`, `card_shared`.
@@ -113,6 +113,6 @@ class Plan:
 
 
 def plan_hash(operations: list[Operation]) -> str:
-    """Name a list of operations; the same changes have the same name in every run."""
+    """Return the hash of a list of operations; the same changes have the same hash in every run."""
     lines = sorted(msgspec.json.encode(operation, order="deterministic") for operation in operations)
     return hashlib.sha256(b"\n".join(lines)).hexdigest()[:16]

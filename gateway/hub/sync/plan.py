@@ -1,8 +1,8 @@
-"""From what a source says and what we know to a plan; pure and without a clock.
+"""Compares a source with the directory and makes a plan; pure and without a clock.
 
-The same feed in any order gives the same plan, and a plan that was applied leaves the next one empty. Absence means
-leaving only after a complete read. An id that once was somebody's is never given to somebody else; two people are told
-apart by their stable id where the source has one, else by their names.
+The same feed in any order gives the same plan, and after a plan was applied the next one is empty. Absence means that
+somebody left only after a complete read. An id is never reused for another person; two people are distinguished by
+their stable id where the source has one, else by their names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Feed:
     """One read of a source, gathered.
 
     Attributes:
-        complete: the source said that this is everything, and its own count agrees.
+        complete: the source was read to its end, and its own count agrees.
         read: how many people or faulty rows were read.
     """
 
@@ -57,7 +57,7 @@ def gather(items: Iterable[FeedItem]) -> Feed:
                 feed.complete = item.expected is None or item.expected == len(places)
                 if not feed.complete:
                     feed.notices.append(
-                        f"The source counts {item.expected} rows, {len(places)} came: nobody is removed."
+                        f"The source reports {item.expected} rows but sent {len(places)}: nobody is removed."
                     )
     feed.read = len(places)
     return feed
@@ -82,7 +82,7 @@ def make_plan(feed: Feed, known: Known, capabilities: Capabilities) -> Plan:
 
 
 def _one_a_person(records: list[Record], plan: Plan) -> dict[str, Record]:
-    # Several rows of one person that differ in the card only are several cards of theirs.
+    # Rows of one person that differ only in the card are several cards of that person.
     merged: dict[str, Record] = {}
     twice: dict[str, Record] = {}
     for record in sorted(records, key=lambda item: (item.person_key, item.place)):
@@ -131,7 +131,7 @@ def _new_people(strangers: list[Record], plan: Plan) -> list[Record]:
     shared = {record.person_key for some in by_stable.values() if len(some) > 1 for record in some}
     for record in strangers:
         if record.person_key in shared:
-            why = "Two new people have the same lasting id."
+            why = "Two new people have the same stable id."
             plan.conflicts.append(Conflict("id_reused", record.person_key, record.place, why))
     return [record for record in strangers if record.person_key not in shared]
 
@@ -144,18 +144,18 @@ def _who(record: Record, records: Mapping[str, Record], known: Known) -> tuple[s
     if by_stable is not None:
         if by_stable == by_key:
             return by_key, None
-        return None, _conflict("id_swapped", record, "The lasting id of this row belongs to another person.")
+        return None, _conflict("id_swapped", record, "The stable id in this row belongs to another person.")
     if retired:
-        return None, _conflict("id_reused", record, "This id was another person's before and is never given again.")
+        return None, _conflict("id_reused", record, "This id belonged to another person before; ids are never reused.")
     person = known.people[by_key]
     known_stable = known.stable_of.get(by_key)
     if record.stable_id and known_stable:
-        return None, _conflict("id_reused", record, "The lasting id under this person's id is another one now.")
+        return None, _conflict("id_reused", record, "The stable id of this person has changed.")
     if _same_names(person, record):
         return by_key, None
     if _is_swap(person, record, records, known):
-        return None, _conflict("id_swapped", record, "Two people have exchanged their ids.")
-    return None, _conflict("id_reused", record, "Under this id stands another name; ids are never given again.")
+        return None, _conflict("id_swapped", record, "Two people have swapped ids.")
+    return None, _conflict("id_reused", record, "This id now has another name; ids are never reused.")
 
 
 def _conflict(kind: str, record: Record, why: str) -> Conflict:
@@ -163,7 +163,7 @@ def _conflict(kind: str, record: Record, why: str) -> Conflict:
 
 
 def _same_names(person: KnownPerson, record: Record) -> bool:
-    # A marriage, a nickname, a repaired accent or exchanged columns leave half of a name or most letters as they were.
+    # A marriage, a nickname, a corrected accent or swapped columns keep half of a name or most of its letters.
     old = (person.given_name.casefold(), person.family_name.casefold())
     new = (record.given_name.casefold(), record.family_name.casefold())
     if old[0] == new[0] or old[1] == new[1] or old == new[::-1]:
@@ -203,7 +203,7 @@ def _update(person: KnownPerson, record: Record, known: Known) -> list[Operation
 def _removals(
     feed: Feed, matches: Mapping[str, Record], known: Known, capabilities: Capabilities, plan: Plan
 ) -> list[Operation]:
-    # Whoever is named in a faulty row or in a conflict is there, only not usable.
+    # A person named in a faulty row or a conflict is present, but that row cannot be used.
     named = {item.person_key for item in feed.unreadable} | {item.person_key for item in plan.conflicts}
     named |= {record.person_key for record in feed.records}
     removals: list[Operation] = []
@@ -216,5 +216,5 @@ def _removals(
             continue
         removals.append(Remove(ref, person.person_key, person.groups))
     if staff_absent:
-        plan.notices.append(f"{staff_absent} members of staff are not in the source any more; they are not removed.")
+        plan.notices.append(f"{staff_absent} members of staff are no longer in the source; they are not removed.")
     return removals

@@ -1,7 +1,7 @@
-"""The cards of a plan: who gets which, who keeps theirs, whose claim is a conflict.
+"""The cards of a plan: new links, unchanged cards, and conflicting claims.
 
-The present holder of a card keeps it unless they let it go in the same read; two newcomers who claim one card both go
-without. A state that a person set by hand (blocked, lost) is not undone by a source, and cards linked by hand stay.
+The present holder of a card keeps it unless the same read gives it up; if two new people claim one card, neither gets
+it. A source does not undo a state set by hand (blocked, lost), and cards linked by hand stay.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _winner(
             record = wish.record
             tail = next(item.tail for item in wish.claims if item.key == key)
             why = f"The card ending {tail} is claimed by {len(claimants)} people." if len(claimants) > 1 else ""
-            why = why or f"The card ending {tail} still belongs to somebody else."
+            why = why or f"The card ending {tail} still belongs to another person."
             plan.conflicts.append(Conflict("card_shared", record.person_key, record.place, why))
     return keeper
 
@@ -88,13 +88,13 @@ def _may_return(card: KnownCard, known: Known) -> bool:
 
 
 def _settle(wish: CardWish, granted: list[CardClaim], moved: set[str], known: Known, plan: Plan) -> None:
-    wanted = {claim.key for claim in wish.claims}
+    claimed = {claim.key for claim in wish.claims}
     held = known.cards_of.get(wish.ref, []) if wish.ref else []
     gone = sorted(
         (
             card
             for card in held
-            if card.usable and card.origin == known.origin and card.key not in wanted and card.key not in moved
+            if card.usable and card.origin == known.origin and card.key not in claimed and card.key not in moved
         ),
         key=lambda card: card.key,
     )

@@ -1,7 +1,7 @@
-"""One try to reconcile one source: read, plan, guard, apply, remember.
+"""One sync run of a source: read, plan, guard, apply, record.
 
-The source is read before any transaction begins. The plan is made on one moment of the database and applied only if
-nothing has changed since; else it is made again. What the guard holds is kept with its diff under the plan's hash and
+The source is read before any transaction begins. The plan is made from one snapshot of the database and applied only if
+nothing has changed since; otherwise it is made again. Held changes are stored with their diff under the plan's hash and
 applied by the next run that is given, or finds approved, exactly that hash.
 """
 
@@ -39,7 +39,7 @@ _LISTED = 500
 
 @dataclass(slots=True)
 class Report:
-    """What a run found and did; `as_json` is the contract of `tapgate mis`."""
+    """The result of a run; `as_json` is the contract of `tapgate mis`."""
 
     run: int | None
     feed: Feed
@@ -70,7 +70,7 @@ class Report:
         }
 
     def details(self) -> dict[str, Any]:
-        """Return what the page of a run shows besides: the first conflicts and unreadable rows."""
+        """Return the details for the page of a run: the first conflicts and unreadable rows."""
         return {
             **self.as_json(),
             "conflict_list": [msgspec.to_builtins(item) for item in self.plan.conflicts[:_LISTED]],
@@ -86,29 +86,29 @@ class Overlap(RetryError):
 
 
 class Unsettled(RetryError):
-    """The directory did not hold still for long enough to apply a plan."""
+    """The directory kept changing, so that no plan could be applied."""
 
 
 class Retired:
-    """Stands for a source that hub.toml no longer names: it has nobody left, so the guard holds all its people once."""
+    """Replaces a source that hub.toml no longer names: it is empty, so the guard holds the removal of its people."""
 
     capabilities = Capabilities(removes_staff=True)
 
     def check(self) -> CheckResult:
-        return CheckResult("object_missing", "hub.toml does not name this source any more.")
+        return CheckResult("object_missing", "hub.toml no longer names this source.")
 
     def fetch(self, _state: str | None) -> Iterator[FeedItem]:
         yield Complete(0)
 
 
 def preview(store: Store, source: Source, base: Path, named: Collection[str] | None = None) -> Report:
-    """Do everything but apply; nothing is written.
+    """Compute a run without applying it; writes nothing.
 
     Args:
         named: the sources that hub.toml names for this site now.
 
     Raises:
-        SourceUnreachable, SourceRefused: the source cannot be read, or other people stand in its place.
+        SourceUnreachable, SourceRefused: the source cannot be read, or a dropped source still has people.
     """
     started_ms = now_ms()
     connector = _connector(source, base)
@@ -130,8 +130,8 @@ def sync(store: Store, source: Source, base: Path, approve: str | None = None, a
 
     Raises:
         Overlap: a run of this source is under way.
-        SourceUnreachable, SourceRefused: the source cannot be read, or other people stand in its place.
-        Exception: whatever else went wrong; like the others it is kept as a failed run.
+        SourceUnreachable, SourceRefused: the source cannot be read, or a dropped source still has people.
+        Exception: any other error; like the others it is recorded as a failed run.
     """
     started_ms = now_ms()
     try:
@@ -170,7 +170,7 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
     feed = gather(connector.fetch(source.state))
     for _ in range(_TRIES):
         with store.read() as connection:
-            seen = last_change(connection)
+            compared_at = last_change(connection)
             plan, verdict = _compare(connection, source, feed, connector)
             approved = verdict.plan if verdict.held and _is_approved(connection, source, verdict, approve) else None
         operations = plan.operations if approved else verdict.safe
@@ -179,7 +179,7 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
         with store.write() as connection:
             in_turn(connection)
-            if last_change(connection) != seen:
+            if last_change(connection) != compared_at:
                 continue
             report.matched_taps = _apply(connection, source, run, operations)
             report.applied = len(operations)
@@ -195,7 +195,7 @@ def _connector(source: Source, base: Path) -> Connector:
 def _refuse_second_owner(connection: Connection, source: Source, named: Collection[str] | None = None) -> None:
     """Refuse the first read of a source while a source that hub.toml dropped still has people.
 
-    Most often the source was renamed; read as a new one it would enter everybody a second time.
+    Most often the source was renamed; read as a new one it would add everybody a second time.
     """
     owners = removed_owners(connection, source.site, named)
     person = tables.person.c
@@ -220,7 +220,7 @@ def _compare(connection: Connection, source: Source, feed: Feed, connector: Conn
 
 def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:
     if not operations:
-        # A tap that was committed while the last run applied its links is found now.
+        # Finds taps that were committed while the last run applied its links.
         return match_taps(connection, now_ms())
     audit = Audit(origin_of(source.id), source.site, now_ms(), run)
     return Applier(connection, source.site, source.id, audit, source.new_card_state).apply(operations)
@@ -241,7 +241,7 @@ def _is_approved(connection: Connection, source: Source, verdict: Verdict, appro
 def _keep_hold(
     connection: Connection, source: Source, verdict: Verdict, approved: str | None, actor: str | None
 ) -> None:
-    # One hold a source is open: the one of this run. Older ones are closed, the same one is opened again.
+    # A source has one open hold, that of this run. Older ones are closed; the same one is reopened.
     hold = tables.hold
     of_source = hold.c.source == source.id
     current = hold.c.plan == verdict.plan
@@ -262,7 +262,7 @@ def _keep_hold(
         connection.execute(insert(hold).values(source=source.id, plan=verdict.plan, created_ms=now_ms(), **values))
         return
     if found.closed_ms is not None:
-        # An approval is for one use: the same plan held again needs a new one.
+        # An approval can be used once: the same plan held again needs a new one.
         values |= {"closed_ms": None, "outcome": None, "approved_by": None, "approved_ms": None}
     connection.execute(update(hold).where(hold.c.id == found.id).values(**values))
 
@@ -281,7 +281,7 @@ def approve_hold(store: Store, source: int, plan: str, actor: str) -> None:
             .where(hold.c.source == source, hold.c.plan == plan, hold.c.closed_ms.is_(None))
         ).one_or_none()
         if row is None:
-            raise RefusedError("This plan is not held any more; look at the newest run.")
+            raise RefusedError("This plan is no longer held; check the newest run.")
         approved = {"approved_by": actor, "approved_ms": now_ms()}
         connection.execute(update(hold).where(hold.c.id == row.id).values(approved))
         audit = Audit(actor, row.site, now_ms())
@@ -292,7 +292,7 @@ def approve_hold(store: Store, source: int, plan: str, actor: str) -> None:
 def _begin(store: Store, source: Source, started_ms: int) -> int:
     run = tables.sync_run
     with store.write() as connection:
-        # The lock is ours, so whatever still says running died.
+        # We hold the lock, so a run still marked as running has died.
         connection.execute(
             update(run)
             .where(run.c.source == source.id, run.c.result == "running")
@@ -313,7 +313,7 @@ def _failure(error: Exception) -> str:
         case OSError():
             return f"failed: {error.strerror} ({error.filename})"
         case _:
-            # An unforeseen error may quote a row; its kind is enough here, the log has the rest.
+            # An unexpected error may quote a row; its type is enough here, the log has the rest.
             return f"failed: {type(error).__name__}"
 
 
@@ -323,7 +323,7 @@ def _fail(store: Store, source: Source, started_ms: int, error: Exception) -> No
     running = update(table).where(table.c.source == source.id, table.c.result == "running")
     with store.write() as connection:
         if not connection.execute(running.values(values)).rowcount:
-            # It failed before it could begin, for instance at its lock file.
+            # It failed before it started, for instance at its lock file.
             connection.execute(insert(table).values(source=source.id, started_ms=started_ms, **values))
 
 

@@ -1,4 +1,4 @@
-"""The clock of the syncs: every source in its own rhythm, one run at a time, a missed run made up once."""
+"""Schedules the syncs: each source at its own interval, one run at a time, a missed run caught up once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LOOK_SECONDS = 5.0
 
 
 class Schedule:
-    """Runs what is due in a thread of its own.
+    """Runs due syncs on its own thread.
 
     Args:
         base: folder that relative paths of sources start from.
-        beat: called whenever the loop turns; feeds the watchdog. A long sync must not look like a dead loop, so the
-            runs have a thread of their own beside it.
+        beat: called on every turn of the loop; feeds the watchdog. A long sync must not look like a dead loop, so the
+            runs have a separate thread.
     """
 
     def __init__(self, store: Store, base: Path, *, beat: Callable[[], None] = lambda: None) -> None:
@@ -70,7 +70,7 @@ class Schedule:
         except TapgateError as error:
             log.warning("sync of %s failed: %s The last good data stay in use.", source.label, error)
         except Exception:
-            # One source that fails in a way nobody foresaw must not keep the others from being read.
+            # An unexpected error of one source must not keep the others from being read.
             log.exception("sync of %s failed; the last good data stay in use", source.label)
 
     def _due(self) -> list[Source]:

@@ -1,7 +1,7 @@
-"""The hub's web face: logbook, gateways, people and cards, syncs, quarantine; every page has its JSON twin under /v1.
+"""The hub's pages: logbook, gateways, people and cards, syncs, quarantine; each is also served as JSON under /v1.
 
-There is no sign-in yet, so the face serves this machine only (see `check_host`); whoever needs it elsewhere puts a
-proxy with sign-in before it. A page changes nothing but through directory and sync, and every change is audited.
+There is no sign-in yet, so the pages are served to this machine only (see `check_host`); for access from elsewhere put
+a proxy with sign-in in front. Pages make changes only through directory and sync, and every change is audited.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _NAVIGATION = (
     NavigationLink("/quarantine", "Quarantine"),
 )
 _OFFICE = by_hand("office")
-# Registers of the last week can still be put right.
+# Registers of the last week can still be corrected.
 _RECENT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What the pages may know of the running hub.
+    """What the pages may know about the running hub.
 
     Attributes:
-        hanging: names of loops that do not beat.
+        hanging: names of loops that have stopped beating.
         connected: whether the parts that need the broker have it; None when none runs in this process.
         counts: what this process has committed since its start.
     """
@@ -85,7 +85,7 @@ def _log_filter(
     page: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> queries.LogFilter:
     try:
-        wanted = date.fromisoformat(day) if day else None
+        parsed_day = date.fromisoformat(day) if day else None
     except ValueError:
         raise Problem(422, "invalid", "Not a day", "Write the day as 2026-11-22.") from None
     return queries.LogFilter(
@@ -94,33 +94,33 @@ def _log_filter(
         decision or None,
         kind or None,
         (person or "").strip() or None,
-        wanted,
+        parsed_day,
         time or None,
         page,
     )
 
 
-_AskedLog = Annotated[queries.LogFilter, Depends(_log_filter)]
+_LogFilter = Annotated[queries.LogFilter, Depends(_log_filter)]
 _Page = Annotated[int, Query(ge=0, le=10_000)]
 
 
 def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
     @site.app.get("/", include_in_schema=False)
-    def logbook(request: Request, asked: _AskedLog) -> Response:
+    def logbook(request: Request, filters: _LogFilter) -> Response:
         with store.read() as connection:
-            rows, more = queries.read_log(connection, asked)
+            rows, more = queries.read_log(connection, filters)
             points = queries.known_points(connection)
             near, more_near = queries.count_near_registers(connection, datetime.now(UTC) - _RECENT)
-        newest = asked == queries.LogFilter()
+        newest = filters == queries.LogFilter()
         context = {
             "rows": rows,
-            "asked": asked,
+            "filters": filters,
             "points": points,
             "near": near,
             "more_near": more_near,
             "live_url": "/events" if newest else None,
-            "older": _link("/", asked, asked.page + 1) if more else None,
-            "newer": _link("/", asked, asked.page - 1) if asked.page else None,
+            "older": _link("/", filters, filters.page + 1) if more else None,
+            "newer": _link("/", filters, filters.page - 1) if filters.page else None,
         }
         return site.page(request, "logbook.html", "Logbook", context)
 
@@ -130,15 +130,15 @@ def _add_logbook(site: Site, store: Store, live: Broadcaster) -> None:
             yield sent(event)
 
     @site.app.get("/v1/events")
-    def events_json(asked: _AskedLog) -> dict[str, Any]:
+    def events_json(filters: _LogFilter) -> dict[str, Any]:
         """Return a page of the logbook, newest first."""
         with store.read() as connection:
-            rows, more = queries.read_log(connection, asked)
+            rows, more = queries.read_log(connection, filters)
         return {"events": [asdict(row) for row in rows], "more": more}
 
 
-def _link(path: str, asked: queries.LogFilter, page: int) -> str:
-    values = {name: value for name, value in asdict(replace(asked, page=page)).items() if value}
+def _link(path: str, filters: queries.LogFilter, page: int) -> str:
+    values = {name: value for name, value in asdict(replace(filters, page=page)).items() if value}
     return f"{path}?{urlencode(values)}" if values else path
 
 
@@ -198,7 +198,7 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
         with store.read() as connection:
             context = {
                 "gateways": list_gateways(connection),
-                # A process that shows pages only cannot tell; then what others have written stands.
+                # A process that only serves pages cannot know; it relies on what the other processes wrote.
                 "broker_known": daemon.connected() is not False,
                 "faults": list_faults(connection),
                 "journals": list_new_journals(connection),
@@ -216,7 +216,7 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
 
     @site.app.get("/v1/gateways")
     def gateways_json() -> dict[str, Any]:
-        """Return every gateway that was ever heard."""
+        """Return every gateway that has ever connected."""
         with store.read() as connection:
             return {
                 "gateways": [asdict(row) for row in list_gateways(connection)],
@@ -258,7 +258,7 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
 
     @site.app.get("/v1/quarantine")
     def quarantine_json(page: _Page = 0) -> dict[str, Any]:
-        """Return what could not be used, newest first."""
+        """Return the messages and events that could not be used, newest first."""
         with store.read() as connection:
             rows, more = queries.list_quarantine(connection, page)
         return {"quarantine": [asdict(row) for row in rows], "more": more}
@@ -267,18 +267,18 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
 def _add_health(app: FastAPI, store: Store, daemon: Daemon) -> None:
     @app.get("/v1/info")
     def info() -> dict[str, Any]:
-        """Return what this is."""
+        """Return name and version of the hub."""
         return {"service": "tapgate-hub", "software": __version__, "committed": daemon.counts()}
 
     @app.get("/health/live")
     def live() -> Response:
-        """Tell whether the daemon's loops beat; 503 names the ones that hang."""
+        """Return whether the daemon's loops are running; 503 names those that are not responding."""
         hanging = daemon.hanging()
         return JSONResponse({"live": not hanging, "hanging": hanging}, 503 if hanging else 200)
 
     @app.get("/health/ready")
     def ready() -> Response:
-        """Tell whether events can be committed: the database answers and the broker is there."""
+        """Return whether events can be committed: the database answers and the broker is connected."""
         broker = daemon.connected()
         try:
             store.ping()

@@ -1,4 +1,4 @@
-"""New lines for open logbook pages, read from the database, whichever process committed them."""
+"""Sends new lines to open logbook pages, from the database, whichever process committed them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ROWS = 20
 
 
 class LogFeed:
-    """Looks for new events while somebody listens; costs nothing while nobody does."""
+    """Looks for new events while a page is open; costs nothing otherwise."""
 
     def __init__(self, store: Store, site: Site, live: Broadcaster) -> None:
         self._store, self._site, self._live = store, site, live
-        self._seen: set[tuple[str, str, str, int]] = set()
+        self._shown: set[tuple[str, str, str, int]] = set()
         self._moved = -1
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-feed", daemon=True)
@@ -49,7 +49,7 @@ class LogFeed:
 
     def _look(self) -> None:
         with self._store.read() as connection:
-            # The marks move with every commit that brings something, and there are few of them.
+            # The marks change with every commit of new events, and there are few of them.
             moved = connection.scalar(select(func.sum(tables.mark.c.upto) + func.max(tables.mark.c.changed_ms))) or 0
             if moved == self._moved:
                 return
@@ -57,8 +57,8 @@ class LogFeed:
         first, self._moved = self._moved < 0, moved
         keys = {(row.site, row.gateway, row.epoch, row.seq) for row in rows}
         if not first:
-            fresh = [row for row in rows if (row.site, row.gateway, row.epoch, row.seq) not in self._seen]
+            fresh = [row for row in rows if (row.site, row.gateway, row.epoch, row.seq) not in self._shown]
             for row in reversed(fresh[:_ROWS]):
                 html = self._site.fragment("logbook.html", "logrow", {"row": row})
                 self._live.publish(Live("row-log", html))
-        self._seen = keys
+        self._shown = keys

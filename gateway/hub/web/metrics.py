@@ -1,4 +1,4 @@
-"""Figures for Prometheus, in its text format; none of them names a person."""
+"""Metrics in the Prometheus text format; none of them names a person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.hub.web.suspicions import count_suspicions
 
 
 def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
-    """Render the figures of one moment."""
+    """Render the current metrics."""
     lines: list[str] = []
 
     def head(name: str, kind: str, text: str) -> None:
@@ -23,9 +23,9 @@ def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
     lines.extend(f'tapgate_hub_messages_total{{outcome="{name}"}} {count}' for name, count in sorted(counts.items()))
     gateways = list_gateways(connection)
     for name, text in (
-        ("up", "1 when the gateway says it is ready."),
-        ("waiting", "Events written at the gateway's last birth that are not here."),
-        ("watermark", "Last event up to which all are here."),
+        ("up", "1 when the gateway reports ready."),
+        ("waiting", "Events written at the gateway's last birth that are not here yet."),
+        ("watermark", "Last event up to which none are missing."),
         ("roster_version", "Roster generation in force."),
     ):
         head(f"tapgate_gateway_{name}", "gauge", text)
@@ -43,7 +43,11 @@ def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
         lines.append(f"tapgate_hub_card_suspicions_total{{{labels}}} {count}")
     head("tapgate_hub_quarantine", "gauge", "Pieces in quarantine.")
     lines.append(f"tapgate_hub_quarantine {count_quarantine(connection)}")
-    head("tapgate_hub_last_sync_timestamp_seconds", "gauge", "Time of the last good sync of each source, Unix seconds.")
+    head(
+        "tapgate_hub_last_sync_timestamp_seconds",
+        "gauge",
+        "Time of the last successful sync of each source, Unix seconds.",
+    )
     run, source = tables.sync_run, tables.source
     last = (
         select(source.c.site, source.c.name, func.max(run.c.finished_ms).label("at"))
@@ -59,5 +63,5 @@ def render_metrics(connection: Connection, counts: Mapping[str, int]) -> str:
 
 
 def _label(value: str) -> str:
-    # A reader's name is the gateway's word.
+    # A reader's name comes from the gateway.
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""What the pages show, read in one transaction each; masked: a card is its tail, never its key."""
+"""Queries behind the pages, one transaction each; a card appears as its tail, never as its key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _OF_PEOPLE = ("tap", "movement", "sale")
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """What a logbook page is asked for; None is no condition.
+    """The filters of a logbook page; None means no condition.
 
     Attributes:
         day: a day of the site's local time.
-        time: `unsure` for events whose gateway's clock was not set, `register` for those of them that may lie on either
+        time: `unsure` for events whose gateway's clock was not set, `register` for those that may fall on either
             side of a register time.
         person: part of a name, an id, or a reference.
     """
@@ -51,9 +51,9 @@ class LogRow:
         at: the time of the tap in the site's time zone.
         matched: the card became known after the tap, and the hub found the person then.
         delay_seconds: from the tap to its commit at the hub.
-        what: what an event that is no tap says, empty for a tap.
+        what: a description of an event other than a tap, empty for a tap.
         at_how: `set`, or how the time was found although the gateway's clock was not (see access.timeline).
-        at_error_seconds: how far the time may be off, None where it is right or nothing bounds it.
+        at_error_seconds: how far the time may be off, None where it is right or unbounded.
         near: the site's register times, such as `09:20`, that the event may lie on either side of.
     """
 
@@ -79,25 +79,25 @@ class LogRow:
     what: str
 
 
-def read_log(connection: Connection, asked: LogFilter) -> tuple[list[LogRow], bool]:
+def read_log(connection: Connection, filters: LogFilter) -> tuple[list[LogRow], bool]:
     """Return a page of the logbook, newest first, and whether more follows."""
     event, gateway, person = tables.event, tables.gateway, tables.person
-    wanted = (
+    query = (
         select(event, gateway.c.name.label("gateway_name"), person.c.given_name, person.c.family_name)
         .join_from(event, gateway)
         .outerjoin(person, person.c.ref == event.c.person)
     )
     days = site_days(connection)
-    wanted = _narrowed(connection, wanted, asked, days)
-    wanted = wanted.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
-    start = asked.page * PAGE_ROWS
-    if asked.time == "register":
-        # What is near a time of day is not for SQL to say (time zones); few events have an unsure time.
-        found = connection.execution_options(yield_per=_MANY).execute(wanted)
+    query = _narrowed(connection, query, filters, days)
+    query = query.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
+    start = filters.page * PAGE_ROWS
+    if filters.time == "register":
+        # Nearness to a local time of day depends on time zones, which SQL cannot do; few events have an uncertain time.
+        found = connection.execution_options(yield_per=_MANY).execute(query)
         near = (row for row in found if _near(row, days))
         rows = list(itertools.islice(near, start, start + PAGE_ROWS + 1))
     else:
-        rows = list(connection.execute(wanted.offset(start).limit(PAGE_ROWS + 1)))
+        rows = list(connection.execute(query.offset(start).limit(PAGE_ROWS + 1)))
     return [_log_row(row, days) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
 
 
@@ -107,30 +107,30 @@ def count_near_registers(connection: Connection, since: datetime) -> tuple[int, 
     days = site_days(connection)
     if not any(day.register_times for day in days.values()):
         return 0, False
-    wanted = select(event.c.site, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
-    wanted = wanted.where(event.c.at_how != "set", event.c.at_ms >= to_ms(since), event.c.kind == "tap")
-    rows = connection.execute(wanted.limit(_MOST_COUNTED + 1)).all()
+    query = select(event.c.site, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
+    query = query.where(event.c.at_how != "set", event.c.at_ms >= to_ms(since), event.c.kind == "tap")
+    rows = connection.execute(query.limit(_MOST_COUNTED + 1)).all()
     return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
 
 
-def _narrowed(connection: Connection, wanted: Select[Any], asked: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
+def _narrowed(connection: Connection, query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
     event = tables.event
     for name in ("site", "point", "decision", "kind"):
-        value = getattr(asked, name)
+        value = getattr(filters, name)
         if value:
-            wanted = wanted.where(event.c[name] == value)
-    if asked.person:
-        people, _ = find_people(connection, site=asked.site, text=asked.person, limit=_MANY)
-        wanted = wanted.where(event.c.person.in_([item.ref for item in people]))
-    if asked.time:
-        wanted = wanted.where(event.c.at_how != "set")
-    if asked.day:
-        site_day = days.get(asked.site or "") or next(iter(days.values()), _NO_SITE)
+            query = query.where(event.c[name] == value)
+    if filters.person:
+        people, _ = find_people(connection, site=filters.site, text=filters.person, limit=_MANY)
+        query = query.where(event.c.person.in_([item.ref for item in people]))
+    if filters.time:
+        query = query.where(event.c.at_how != "set")
+    if filters.day:
+        site_day = days.get(filters.site or "") or next(iter(days.values()), _NO_SITE)
         zone = site_day.zone
-        start = datetime.combine(asked.day, time(), zone)
-        end = datetime.combine(asked.day + timedelta(days=1), time(), zone)
-        wanted = wanted.where(event.c.at_ms >= to_ms(start), event.c.at_ms < to_ms(end))
-    return wanted
+        start = datetime.combine(filters.day, time(), zone)
+        end = datetime.combine(filters.day + timedelta(days=1), time(), zone)
+        query = query.where(event.c.at_ms >= to_ms(start), event.c.at_ms < to_ms(end))
+    return query
 
 
 def _near(row: Any, days: dict[str, SiteDay]) -> list[str]:
@@ -167,7 +167,7 @@ def _log_row(row: Any, days: dict[str, SiteDay]) -> LogRow:
 
 @dataclass(frozen=True, slots=True)
 class SiteDay:
-    """What a day of a site's local time is."""
+    """A site's time zone and register times."""
 
     zone: zoneinfo.ZoneInfo
     register_times: tuple[time, ...] = ()
@@ -185,7 +185,7 @@ def site_days(connection: Connection) -> dict[str, SiteDay]:
 
 
 def known_points(connection: Connection) -> list[str]:
-    """Return the points that ever logged something, for the filter of the logbook."""
+    """Return the points that have logged events, for the logbook filter."""
     event = tables.event
     return sorted(connection.scalars(select(event.c.point).where(event.c.point.is_not(None)).distinct()))
 
@@ -205,7 +205,7 @@ class RunView:
 def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
     """Return the newest sync runs."""
     run, source = tables.sync_run, tables.source
-    wanted = (
+    query = (
         select(run, source.c.site, source.c.name).join_from(run, source).order_by(run.c.started_ms.desc()).limit(limit)
     )
     days = site_days(connection)
@@ -220,7 +220,7 @@ def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
             row.error,
             row.report or {},
         )
-        for row in connection.execute(wanted)
+        for row in connection.execute(query)
     ]
 
 
@@ -238,9 +238,9 @@ class HoldView:
 
 
 def list_holds(connection: Connection) -> list[HoldView]:
-    """Return what is held now."""
+    """Return the plans held now."""
     hold, source = tables.hold, tables.source
-    wanted = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
+    query = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
     days = site_days(connection)
     return [
         HoldView(
@@ -252,7 +252,7 @@ def list_holds(connection: Connection) -> list[HoldView]:
             from_ms(row.created_ms, days[row.site].zone),
             row.approved_by,
         )
-        for row in connection.execute(wanted.order_by(hold.c.created_ms.desc()))
+        for row in connection.execute(query.order_by(hold.c.created_ms.desc()))
     ]
 
 
@@ -274,8 +274,8 @@ class QuarantineView:
 def list_quarantine(connection: Connection, page: int = 0) -> tuple[list[QuarantineView], bool]:
     """Return a page of the quarantine, newest first, and whether more follows."""
     table = tables.quarantine
-    wanted = select(table, table.c.count.label("times")).order_by(table.c.last_ms.desc(), table.c.id.desc())
-    rows = connection.execute(wanted.offset(page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
+    query = select(table, table.c.count.label("times")).order_by(table.c.last_ms.desc(), table.c.id.desc())
+    rows = connection.execute(query.offset(page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
     views = [
         QuarantineView(
             row.id,

@@ -1,4 +1,4 @@
-"""Cards that look like copies, as gateway page and figures tell them; a card is its tail."""
+"""Cards that look like copies, for the gateways page and the metrics; a card appears as its tail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SUSPICIONS = text("event.kind = 'reader' AND event.reason IS NOT NULL")
 def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
     """Return the newest suspicions of the last SUSPICION_DAYS."""
     event, gateway = tables.event, tables.gateway
-    wanted = (
+    query = (
         select(event, gateway.c.name.label("gateway_name"))
         .join_from(event, gateway)
         .where(_SUSPICIONS, event.c.at_ms >= now_ms - SUSPICION_DAYS * 86_400_000)
@@ -59,7 +59,7 @@ def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
             row.reason,
             say_suspicion(row.reader or row.gateway_name, row.tail, row.reason),
         )
-        for row in connection.execute(wanted)
+        for row in connection.execute(query)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What an event says, in the words of the logbook."""
+"""Describes events for the logbook."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SYSTEM = {
     "started": "gateway started",
     "stopped": "gateway stopped",
     "checkpoint": "signed checkpoint",
-    "output_failed": "an output failed",
-    "web_failed": "its pages are not served",
+    "output_failed": "output failed",
+    "web_failed": "pages failed to start",
 }
 _SIGNS: dict[str, str] = {
-    Sign.BACKDOOR: "it obeys a back-door command",
+    Sign.BACKDOOR: "it accepts a backdoor command",
     Sign.STATIC_NONCE: "static nonce, which some cheap genuine cards have too",
-    Sign.IMPOSSIBLE_ANSWER: "no maker's card answers like this",
-    Sign.GEN2_ATS: "it answers as rewritable cards do",
+    Sign.IMPOSSIBLE_ANSWER: "no genuine card answers like this",
+    Sign.GEN2_ATS: "it answers like a rewritable card",
 }
 
 
 def say_what(kind: str, raw: bytes) -> str:
-    """Say what an event that is no tap tells; the kind itself when it tells nothing more."""
+    """Return a description of an event other than a tap; its kind when there is nothing to add."""
     if kind == "tap":
         return ""
     try:
@@ -37,42 +37,42 @@ def say_what(kind: str, raw: bytes) -> str:
 
 
 def _movement(event: Event) -> str:
-    said = event.movement if isinstance(event.movement, dict) else {}
-    return _MOVEMENTS.get(str(said.get("direction")), "")
+    data = event.movement if isinstance(event.movement, dict) else {}
+    return _MOVEMENTS.get(str(data.get("direction")), "")
 
 
 def _door(event: Event) -> str:
-    said = event.door if isinstance(event.door, dict) else {}
-    cause = " by the exit button" if said.get("cause") == "rex" else ""
-    return f"door {_words(said.get('state'))}{cause}" if said.get("state") else ""
+    data = event.door if isinstance(event.door, dict) else {}
+    cause = " by the exit button" if data.get("cause") == "rex" else ""
+    return f"door {_words(data.get('state'))}{cause}" if data.get("state") else ""
 
 
 def say_suspicion(reader: str, tail: str | None, sign: str) -> str:
-    """Say in one sentence that a card looks like a copy; the card is its tail."""
+    """Return one sentence saying that a card, named by its tail, looks like a copy."""
     card = f"a card ending ..{tail}" if tail else "a card"
     return f"{reader}: {card} looks like a copy: {_SIGNS.get(sign) or _words(sign)}"
 
 
 def _reader(event: Event) -> str:
-    said = event.data if isinstance(event.data, dict) else {}
+    data = event.data if isinstance(event.data, dict) else {}
     name = event.reader if isinstance(event.reader, str) else ""
     suspicion = read_suspicion(event)
     if suspicion:
         return say_suspicion(name, suspicion.tail, suspicion.sign)
-    return f"reader {name} {_words(said.get('state'))}" if said.get("state") else ""
+    return f"reader {name} {_words(data.get('state'))}" if data.get("state") else ""
 
 
 def _system(event: Event) -> str:
-    said = event.system if isinstance(event.system, dict) else {}
-    what = str(said.get("what", ""))
+    data = event.system if isinstance(event.system, dict) else {}
+    what = str(data.get("what", ""))
     if what == "events_refused":
-        return f"{said.get('count')} events could not be recorded"
+        return f"{data.get('count')} events could not be recorded"
     return _SYSTEM.get(what, _words(what))
 
 
 def _clock(event: Event) -> str:
-    said = event.data if isinstance(event.data, dict) else {}
-    return "clock set" if said.get("synchronised") else "clock not set yet"
+    data = event.data if isinstance(event.data, dict) else {}
+    return "clock set" if data.get("synchronised") else "clock not set yet"
 
 
 def _words(text: Any) -> str:

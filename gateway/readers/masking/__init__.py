@@ -1,8 +1,7 @@
-"""Card numbers out of a recording: each is replaced by an invented one, consistently and with its check bytes.
+"""Replaces the card numbers in a recording by invented ones, consistently and with their check bytes.
 
-Law of this file: a recording either comes out without any real number in it and plays as it did, or is refused. What
-is not a whole number is wiped where it could be part of one; RC522 recordings with collisions or card memory in them
-are refused.
+Law of this file: a recording either comes out without any real number in it and plays as before, or is refused. Data
+that could be part of a number is wiped; RC522 recordings with collisions or card memory in them are refused.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from gateway.protocols.key_layouts import LAYOUTS
 from gateway.protocols.wedge import WedgeParser
 from gateway.readers.base import CardRead, ReaderEvent, Vitals, make_reader, parse_options
 from gateway.readers.masking.frames import FRAME_MASKS
+from gateway.readers.masking.library import LIBRARY_MASKS
 from gateway.readers.masking.numbers import CannotMask, invented, search
 from gateway.readers.masking.spi import mask_rc522
 from gateway.readers.masking.text import TEXT_MASKS
-from gateway.readers.masking.told import TOLD_MASKS
 from gateway.transports.trace import Record, Replay, ReplayDiverged, ReplayEnded
 
-_MASKS = TEXT_MASKS | FRAME_MASKS | TOLD_MASKS
+_MASKS = TEXT_MASKS | FRAME_MASKS | LIBRARY_MASKS
 MASKED_DRIVERS = ("rc522", *_MASKS)
 
 __all__ = ["MASKED_DRIVERS", "CannotMask", "mask", "play"]
@@ -35,7 +34,7 @@ def mask(records: Sequence[Record], uids: Iterable[bytes]) -> list[Record]:
         uids: what the driver has read while it was made.
 
     Raises:
-        CannotMask: part of a real number would remain, or the masked recording would not play as the original does.
+        CannotMask: part of a real number would remain, or the masked recording would not replay like the original.
     """
     driver, known = records[0][2], set(uids)
     if driver == "rc522":
@@ -45,25 +44,25 @@ def mask(records: Sequence[Record], uids: Iterable[bytes]) -> list[Record]:
         options = parse_options(driver, records[0][3], lambda _key, _message: None)
         masked, found = _MASKS[driver](records, options)
         if search(_wires(masked), found | known):
-            raise CannotMask("Part of a card number would remain in the recording; it was not written.")
+            raise CannotMask("Part of a card number would remain in the recording, so it was not written.")
     else:
         raise CannotMask(f"Recordings of driver {driver!r} cannot be masked.")
     if _shape(records) != _shape(masked):
-        raise CannotMask("The masked recording would not play as the original does; it was not written.")
+        raise CannotMask("The masked recording would not replay like the original; it was not written.")
     return masked
 
 
 def _wires(records: Sequence[Record]) -> list[bytes]:
     settings = records[0][3]
     keys = WedgeParser(str(settings.get("layout", "us"))) if settings.get("layout", "us") in LAYOUTS else WedgeParser()
-    told = [record[3] for record in records if record[0] == "c"]
-    data = [item["data"] for items in told if isinstance(items, list) for item in items if "data" in item]
+    reports = [record[3] for record in records if record[0] == "c"]
+    data = [item["data"] for items in reports if isinstance(items, list) for item in items if "data" in item]
     return [
         b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "r"),
         b"".join(bytes.fromhex(record[1]) for record in records if record[0] == "w"),
         b"".join(keys.feed(*event) for record in records if record[0] == "k" for event in record[1]),
         b"|".join(bytes.fromhex(item) for item in data),
-        json.dumps(told).encode(),
+        json.dumps(reports).encode(),
     ]
 
 
@@ -99,10 +98,10 @@ def _shape(records: Sequence[Record]) -> list[object]:
     # What it proposes hangs on the number that was refused.
     shape: list[object] = [replace(vitals, proposal="")]
     for event in events:
-        said: list[object] = [type(event), event.seen_ns, getattr(event, "reason", ""), getattr(event, "state", "")]
+        summary: list[object] = [type(event), event.seen_ns, getattr(event, "reason", ""), getattr(event, "state", "")]
         if isinstance(event, CardRead):
             if event.number not in numbers:
                 numbers.append(event.number)
-            said += [numbers.index(event.number), event.number.projection, len(event.number.value), event.card_type]
-        shape.append(said)
+            summary += [numbers.index(event.number), event.number.projection, len(event.number.value), event.card_type]
+        shape.append(summary)
     return shape

@@ -1,7 +1,7 @@
 """Masks for readers whose frames carry checks: PN532 and SL500.
 
-A good frame is built anew around the invented number, so its check is that of the new bytes. Of everything else, a
-frame cut short, a flipped bit, noise, the head stays and the rest is wiped, with its check.
+A good frame is rebuilt around the invented number, with the check of the new bytes. Of everything else, a frame cut
+short, a flipped bit, noise, the head stays and the rest is wiped, with its check.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from gateway.errors import BadMessage
 from gateway.protocols import pn532, sl500
 from gateway.readers.masking.numbers import Fakes
-from gateway.readers.masking.windows import asked_windows, put_back
+from gateway.readers.masking.windows import put_back, request_windows
 from gateway.transports.trace import Record
 
 _FILLERS = b"\x2e\x2f\x2d"
@@ -76,7 +76,7 @@ def mask_pn532(records: Sequence[Record], _options: Any) -> tuple[list[Record], 
     def reads(data: bytes) -> bool:
         return any(isinstance(event, pn532.Reply) for event in pn532.FrameParser().feed(data))
 
-    for window in asked_windows(records):
+    for window in request_windows(records):
         parts = [
             _pn532_frame(event, fakes)
             if isinstance(event, pn532.Reply)
@@ -174,7 +174,7 @@ def mask_sl500(records: Sequence[Record], _options: Any) -> tuple[list[Record], 
 
     cut = [
         (window, list(_parts(bytes(window.data), sl500.FrameParser(), _sl500_bytes)))
-        for window in asked_windows(records)
+        for window in request_windows(records)
     ]
     sent = {
         place: next(_parts(bytes.fromhex(record[1]), sl500.FrameParser(), _sl500_bytes))

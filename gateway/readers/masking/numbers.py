@@ -67,7 +67,7 @@ class Fakes:
         return tuple(self._made)
 
     def of(self, real: bytes, fits: Callable[[bytes], bool] = lambda _made: True) -> bytes:
-        """Return the number that stands for a real one.
+        """Return the number that replaces a real one.
 
         Raises:
             CannotMask: no invented number fits.
@@ -80,11 +80,11 @@ class Fakes:
             if fits(made):
                 self._made[real] = made
                 return made
-        raise CannotMask("No invented number fits into the place of a real one; record again with another card.")
+        raise CannotMask("No invented number fits in place of a real one; record again with another card.")
 
 
 def search(wires: Iterable[bytes], numbers: Iterable[bytes]) -> bool:
-    """Tell whether part of a number is left: as bytes, as hex or decimal digits, in either order."""
+    """Return whether part of a number is left: as bytes, as hex or decimal digits, in either order."""
     plain = list(wires)
     streams = [form for wire in plain for form in (wire, wire.upper(), _SEPARATORS.sub(b"", wire.upper()))]
     for number in numbers:

@@ -54,8 +54,8 @@ def _refuse_other_frames(record: Record, fifo: str) -> None:
 
 def _refuse_strangers(record: Record, fifo: str, known: set[bytes]) -> None:
     # An anticollision frame whose answer is of no card that was read: its number would stay in the file.
-    asked = any(text.startswith(fifo) and bytes.fromhex(text[2:6])[1:] == b"\x20" for text in record[1])
-    if not asked or not record[2]:
+    is_anticollision = any(text.startswith(fifo) and bytes.fromhex(text[2:6])[1:] == b"\x20" for text in record[1])
+    if not is_anticollision or not record[2]:
         return
     answer = Answer.parse(bytes.fromhex(record[2][-1]))
     if answer.data and answer.data[:4] not in known:
@@ -73,4 +73,4 @@ def _swap(text: str, order: Sequence[str], swaps: dict[str, str]) -> str:
 def _verify(records: Sequence[Record], forbidden: Sequence[bytes]) -> None:
     text = "".join("".join(side) if isinstance(side, list) else str(side) for record in records for side in record[1:])
     if any(part.hex() in text.lower() for part in forbidden):
-        raise CannotMask("Part of a card number would remain in the recording; it was not written.")
+        raise CannotMask("Part of a card number would remain in the recording, so it was not written.")

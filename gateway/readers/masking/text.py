@@ -22,7 +22,7 @@ from gateway.protocols.wedge import EV_KEY, EV_SYN, LOST, SPOILT, SYN_DROPPED, k
 from gateway.readers.base import CardRead, CardRefused
 from gateway.readers.judge import judge_text
 from gateway.readers.masking.numbers import CannotMask, Fakes, invented, telling_parts
-from gateway.readers.masking.windows import Window, asked_windows, put_back, talking_windows
+from gateway.readers.masking.windows import Window, put_back, request_windows, talking_windows
 from gateway.transports.trace import Record
 
 _HEX = re.compile(rb"[0-9A-Fa-f]")
@@ -89,7 +89,7 @@ class LineMask:
 
     def _twin(self, text: str) -> str:
         """Return a text that the driver judges the same, with another number in it."""
-        wanted = self._judge(text)
+        expected = self._judge(text)
         try:
             number = decode(text, self._encoding, self._technology)
         except BadCardNumber:
@@ -103,8 +103,8 @@ class LineMask:
             if made is None or made == text:
                 continue
             judged = self._judge(made)
-            same_reason = not isinstance(judged, CardRefused) or judged == wanted
-            if type(judged) is not type(wanted) or not same_reason:
+            same_reason = not isinstance(judged, CardRefused) or judged == expected
+            if type(judged) is not type(expected) or not same_reason:
                 continue
             if not any(part in decode(made, self._encoding, self._technology).value for part in parts):
                 return made
@@ -133,10 +133,10 @@ class LineMask:
             return ""
 
     def _wiped_twin(self, text: str) -> str:
-        wanted = self._judge(text)
+        expected = self._judge(text)
         for filler in (b"0", b"9", b"F", b"Z"):
             made = wipe(text.encode("ascii"), filler).decode("ascii")
-            if self._judge(made) == wanted:
+            if self._judge(made) == expected:
                 return made
         raise CannotMask("The recording holds a number that was not read; it cannot be replaced.")
 
@@ -240,14 +240,14 @@ _ID_PLACE = 10  # after error, found, kind, bits and length
 def mask_twn4(records: Sequence[Record], _options: Any) -> tuple[list[Record], set[bytes]]:
     """Mask a recording of twn4."""
     masked, fakes = list(records), Fakes()
-    for window in asked_windows(records):
+    for window in request_windows(records):
         text, end, rest = bytes(window.data).partition(b"\r")
-        put_back(masked, window, _reply(text, window.asked, fakes) + end + wipe(rest))
+        put_back(masked, window, _reply(text, window.request, fakes) + end + wipe(rest))
     return masked, set(fakes.real)
 
 
-def _reply(text: bytes, asked: bytes, fakes: Fakes) -> bytes:
-    if _SHORT_REPLY.fullmatch(text) or (asked == twn4.GET_VERSION and _is_version(text)):
+def _reply(text: bytes, request: bytes, fakes: Fakes) -> bytes:
+    if _SHORT_REPLY.fullmatch(text) or (request == twn4.GET_VERSION and _is_version(text)):
         return text
     try:
         reply = bytes.fromhex(text.decode("ascii"))

@@ -1,4 +1,4 @@
-"""The bytes of a recording, cut where its driver starts anew, and put back piece by piece."""
+"""Cuts the bytes of a recording where its driver restarts, and puts them back piece by piece."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Window:
     """What arrived between two fresh starts of a parser.
 
     Attributes:
-        asked: the bytes of the question before it, empty for readers that speak on their own.
+        request: the bytes of the request before it, empty for readers that send unprompted.
         stale: the driver drops it unread.
         places: which records its bytes stand in, and how many in each.
     """
 
-    asked: bytes = b""
+    request: bytes = b""
     stale: bool = False
     data: bytearray = field(default_factory=bytearray)
     places: list[tuple[int, int]] = field(default_factory=list)
@@ -29,8 +29,8 @@ class Window:
         self.places.append((place, len(data)))
 
 
-def asked_windows(records: Sequence[Record]) -> list[Window]:
-    """Cut a recording of a reader that is asked: at every question."""
+def request_windows(records: Sequence[Record]) -> list[Window]:
+    """Cut a recording of a polled reader at every request."""
     windows = [Window()]
     for place, record in enumerate(records):
         if record[0] == "r":
@@ -43,7 +43,7 @@ def asked_windows(records: Sequence[Record]) -> list[Window]:
 def talking_windows(
     records: Sequence[Record], idle_gap_ns: int, typed: Callable[[int, Record], bytes] | None = None
 ) -> list[Window]:
-    """Cut a recording of a reader that speaks on its own: at every silence, as TalkingReader does.
+    """Cut a recording of a reader that sends unprompted at every silence, as TalkingReader does.
 
     Args:
         typed: returns the bytes of a record of key events; None reads serial records.

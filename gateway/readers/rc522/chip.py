@@ -1,4 +1,4 @@
-"""The frames of an MFRC522 and what comes back: asking for cards, selecting one, reading its memory.
+"""The frames of an MFRC522 and their answers: polling for cards, selecting one, reading its memory.
 
 What looks for cards comes twice: `wake_up` keeps the bus until the answer is there, `wake_up_in_parts` gives it away
 while the frame is on air. Frames on which a card works for an unknown time wait for the interrupt pin when there is one
@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 class ChipFault(RetryError):
-    """The chip answers nonsense or has lost its settings; look at its health."""
+    """The chip answers nonsense or has lost its settings; check its health."""
 
 
 class Rc522Chip(Rc522Line):
@@ -106,12 +106,12 @@ class Rc522Chip(Rc522Line):
         for _ in range(_IRQ_PROBES):
             irq.drain()
             if irq.wait(_IRQ_QUIET_SECONDS):
-                return "it moves while the chip rests; check irq_gpio and its wire"
+                return "it changes while the chip is idle; check irq_gpio and its wire"
             self._transport.exchange(probe.parts[0][0])
             came = irq.wait(_IRQ_PROBE_SECONDS)
             self._transport.exchange(probe.parts[-1][0])
             if not came:
-                return "no edge comes when the chip is done; check irq_gpio and its wire"
+                return "no edge arrives when the chip is done; check irq_gpio and its wire"
         return ""
 
     def run(self, work: InParts[_Result]) -> _Result:
@@ -143,7 +143,7 @@ class Rc522Chip(Rc522Line):
         self._fifo_clean = False
         yield from self._send(prepared)
         received = prepared.received
-        # The common case by far: the timer ran out and nothing was received.
+        # By far the most common case: the timer ran out and nothing was received.
         if received[1] & 0xA3 == IRQ_TIMER and not received[3]:
             self._fifo_clean = True
             return None

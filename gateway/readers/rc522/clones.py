@@ -1,4 +1,4 @@
-"""Questions that only copied cards answer, put to a card after it has been served.
+"""Sends commands that only copied cards answer, after a card has been served.
 
 One question a look, 3 to 8 ms each, and only in looks that found nobody: a decision never waits for them. Every
 question wakes the card up and leaves it halted, as a resting card is. A card that leaves ends its check.
@@ -30,7 +30,7 @@ from gateway.readers.rc522.chip import Rc522Chip
 
 _ATS_BYTES = 22
 _ATS_WAITING_US = 5000
-_WAITING = 4  # cards that are still to be asked; with more at once the oldest are let go
+_WAITING = 4  # cards still to be checked; beyond this number the oldest are dropped
 
 _Question = Callable[["_Case"], Sign | None]
 
@@ -39,7 +39,7 @@ class _Case:
     """One presentation under check.
 
     Attributes:
-        questions: those not yet asked.
+        questions: those not yet sent.
     """
 
     __slots__ = ("atqa", "nonce", "questions", "sak", "uid")

@@ -2,7 +2,7 @@
 
 Law of this file: reading ends by the deadline it is given, whatever the card does, because poll must come back; no
 frame is left under way. A card that fell silent is CardLost and may be read anew at once; one that needs longer than
-the deadline leaves is refused, with its own timing, and not asked again while it lies there.
+the deadline leaves is refused, with its own timing, and not queried again while it stays there.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _ONE_TRY_US = 15_000  # waking, selecting and one block of a Classic or an NTAG,
 _BYTE_US, _FRAME_US = 85, 800
 _SAK_CLASSIC = 0x08
 _TRUE_UID_BYTES = 7
-_NOT_TOLD = {b"\x9d", b"\xae"}  # an issuer may keep the settings to the master key
+_NOT_DISCLOSED = {b"\x9d", b"\xae"}  # an issuer may keep the settings to the master key
 
 
 class CardLost(BadCardNumber):
-    """The card was taken away or fell silent; read it anew when it comes back."""
+    """The card was taken away or fell silent; read it again when it comes back."""
 
 
 class Budget:
@@ -63,7 +63,7 @@ def read_number(chip: Rc522Chip, place: Place, uid: bytes, sak: int, budget: Bud
     is_desfire = place.credential in DESFIRE_CREDENTIALS
     kind = "classic-sector" if sak & _SAK_CLASSIC else "desfire" if sak & SAK_ISO14443_4 else "ntag-page"
     if kind != ("desfire" if is_desfire else place.credential):
-        raise BadCardNumber("The card is of another kind than this reader's credential setting asks for.")
+        raise BadCardNumber("The card is of another kind than this reader's credential setting requires.")
     for _ in range(_TRIES):
         talk = _Desfire(chip, place, uid, budget) if is_desfire else None
         number = talk.read() if talk else _read_block(chip, place, uid)
@@ -74,7 +74,9 @@ def read_number(chip: Rc522Chip, place: Place, uid: bytes, sak: int, budget: Bud
         # A refused key or a lost frame throws the card out of its session, so it is woken and selected again.
         if budget.left_us < _ONE_TRY_US + _CLOSING_US or chip.wake_up() is None or not chip.select_known(uid):
             raise CardLost("The card was taken away before its number was read; hold it until the reader answers.")
-    raise BadCardNumber("The card does not give its number: wrong key or sector, or it lies at the edge of the field.")
+    raise BadCardNumber(
+        "The card's number cannot be read: wrong key or sector, or the card is at the edge of the field."
+    )
 
 
 def _read_block(chip: Rc522Chip, place: Place, uid: bytes) -> CardNumber | None:
@@ -130,24 +132,26 @@ class _Desfire:
     def _number(self) -> CardNumber:
         place = self._place
         self._select()
-        asked = desfire.place_in_file(place.file, place.offset, place.length)
+        request = desfire.place_in_file(place.file, place.offset, place.length)
         if place.key:
             session = self._authenticate()
             mode = COMMUNICATIONS[place.communication]
             if mode is None:
                 mode = self._find_mode(session)
-            answer = self._blocks.command(session.command(desfire.READ_DATA, asked, mode))
+            answer = self._blocks.command(session.command(desfire.READ_DATA, request, mode))
             content = session.answer(answer, mode, place.length)
         else:
-            content = body_of(self._blocks.command(bytes([desfire.READ_DATA]) + asked))
+            content = body_of(self._blocks.command(bytes([desfire.READ_DATA]) + request))
         # number_in cuts at the offset again.
         return number_in(bytes(place.offset) + content, place.form, place.offset, place.length)
 
     def _find_mode(self, session: Session) -> Mode:
         answer = self._blocks.command(session.command(desfire.GET_FILE_SETTINGS, bytes([self._place.file]), Mode.MAC))
-        if answer[:1] in _NOT_TOLD:
-            # Nobody signs a refusal. To go on in plain would let whoever stands in between choose the number.
-            raise BadRecord("The card does not tell how its file travels; set communication to plain, mac or full.")
+        if answer[:1] in _NOT_DISCLOSED:
+            # A refusal is not signed. Continuing in plain would let an attacker in between choose the number.
+            raise BadRecord(
+                "The card does not disclose its file's communication mode; set communication to plain, mac or full."
+            )
         return desfire.FileSettings.parse(session.answer(answer, Mode.MAC)).mode_for(self._place.key_number)
 
     def _true_uid(self) -> CardNumber:
@@ -156,7 +160,7 @@ class _Desfire:
         answer = self._blocks.command(session.command(desfire.GET_CARD_UID, b"", Mode.FULL))
         uid = Uid(session.answer(answer, Mode.FULL, _TRUE_UID_BYTES))
         if len(self._uid) == _TRUE_UID_BYTES and uid.raw != self._uid:
-            raise BadRecord("The card shows another number on the air than under its key; it may be a copy.")
+            raise BadRecord("The card shows a different number without its key than with it; it may be a copy.")
         return CardNumber.of_uid(uid)
 
     def _authenticate(self) -> Session:
@@ -164,7 +168,7 @@ class _Desfire:
         key = place.key
         if place.system is not None:
             if Uid(self._uid).kind is UidKind.RANDOM:
-                raise BadRecord("The card hides its number, so a key of its own cannot be found; see desfire-uid.")
+                raise BadRecord("The card hides its number, so its diversified key cannot be derived; see desfire-uid.")
             key = desfire.diversify(key, self._uid, place.aid.to_bytes(3, "big"), place.system)
         steps = AUTHENTICATIONS[place.messaging](key, secrets.token_bytes(desfire.KEY_BYTES))
         challenge = body_of(self._blocks.command(steps.start(place.key_number)), desfire.MORE)

@@ -110,7 +110,7 @@ class Rc522Reader:
         return b"" if of_desfire else FACTORY_KEY
 
     def _forget_old_cards(self) -> None:
-        # A card that rests through a short outage must not tap again; after a long one nobody knows.
+        # A card that rests through a short outage must not tap again; after a long one that is unknown.
         now_ns = self._now_ns()
         for card in self._presence.cards:
             if now_ns - self._presence.last_seen_ns(card) > _FORGET_NS:
@@ -138,7 +138,7 @@ class Rc522Reader:
                 self._check_health()
             yield from self._look(events)
             if self._clones and not events:
-                # A look that found nobody has time for it; whoever comes next is at most one question late.
+                # A look that found no card has time for it; the next card is delayed by one question at most.
                 events += self._clones.ask()
         except ChipFault:
             self._check_health(suspect=True)
@@ -153,7 +153,7 @@ class Rc522Reader:
         now_ns = self._now_ns()
         if now_ns >= self._next_resting_ns:
             self._next_resting_ns = now_ns + self._resting_ns // len(self._presence)
-            # Newcomers are asked for in the same look: at the idle pace every look is one for resting cards.
+            # The same look polls for new cards: at the idle pace every look is one for resting cards.
             is_somebody_there = yield from self._look_for_resting(events)
             if not is_somebody_there:
                 return
@@ -216,13 +216,13 @@ class Rc522Reader:
         self._presence.forget(card)
         self._count("lost")
         now_ns = self._now_ns()
-        # At the edge of the field a card comes and goes many times a second; one word about it is enough.
+        # At the edge of the field a card comes and goes many times a second; report it once.
         if self._lost != card or now_ns - self._lost_ns > _LOST_AGAIN_NS:
             events.append(CardRefused(self.name, Reason.CARD_FORMAT, why, now_ns))
         self._lost, self._lost_ns = card, now_ns
 
     def _look_for_resting(self, events: list[ReaderEvent]) -> InParts[bool]:
-        """Look whether one of the cards present still is, and tell whether any card answered."""
+        """Check whether one of the present cards is still there; return whether any card answered."""
         cards = self._presence.cards
         answer = yield from self._chip.wake_up_in_parts()
         if answer is None:
@@ -243,7 +243,7 @@ class Rc522Reader:
     def _check_health(self, *, suspect: bool = False) -> None:
         health = self._chip.health()
         if not health.fault and suspect:
-            # A frame that did not run on a chip that looks well: start it afresh.
+            # The frame did not run although the chip looks healthy: restart it.
             self.vitals.errors += 1
         if health.fault or suspect:
             health = self._repair(health.fault or "a frame did not run")
@@ -265,7 +265,7 @@ class Rc522Reader:
             raise
         self._polled_ns = self._now_ns()  # what a repair takes is not the time of the card that comes next
         if not health.fault:
-            self._set_ready(f"{self.vitals.firmware}; last set up again because {why}")
+            self._set_ready(f"{self.vitals.firmware}; last reset because {why}")
         return health
 
     def _set_ready(self, detail: str) -> None:
@@ -296,7 +296,7 @@ class Rc522Reader:
 
     def close(self) -> None:
         if self.antenna_group:
-            # A reader that nobody polls must not disturb the others for ever.
+            # A reader that is no longer polled must not disturb the others.
             with contextlib.suppress(ReaderOffline):
                 self._chip.field(on=False)
         self._chip.close()

@@ -72,7 +72,7 @@ class FrameSet:
             return Prepared(frame, gathers=gathers, in_parts=in_parts)
 
         self.prepare = prepare
-        # Keys: only new cards are asked, a selected card is halted first, the FIFO may hold something.
+        # Keys: whether only new cards are polled, a selected card is halted first, the FIFO may hold data.
         self.wake = {
             (new, after_halt, flush): prepare(
                 mfrc522.join(mfrc522.halt(), mfrc522.wake_up(only_new=new, flush=flush))

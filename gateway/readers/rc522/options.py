@@ -18,8 +18,8 @@ class Options:
         idle_poll_ms: pause between looks when no card was seen for ten seconds.
         rearm_ms: how long a card must be away before it counts again.
         reset_gpio: BCM number of the chip's reset pin, pulled when a soft reset does not help; None when not wired.
-        irq_gpio: BCM number of the chip's interrupt pin, where a DESFire's answers are waited for instead of being
-            asked for again and again; everything else has a known length and is waited for by time.
+        irq_gpio: BCM number of the chip's interrupt pin, which signals a DESFire's answers, so that they need not
+            be polled; everything else has a known length and is waited for by time.
         antenna_group: readers of one bus with the same name here never have their fields on at the same time.
         credential: what names the card: `uid`, the number in a `classic-sector`, `ntag-page` or `desfire-file`, or with
             `desfire-uid` the true UID of cards that show a new one at every tap (GetCardUID under one key for all).

@@ -1,4 +1,4 @@
-"""Where a card's number stands in its memory, as the settings of a reader say."""
+"""Where a card's number is stored in its memory, from the settings of a reader."""
 
 from __future__ import annotations
 

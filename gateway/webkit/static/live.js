@@ -1,4 +1,4 @@
-// Keeps a page live: server-sent events carry ready-made HTML, and a page that hears nothing says that it is stale.
+// Keeps a page live: server-sent events carry rendered HTML, and a page without events shows that it is out of date.
 // <body data-live="/events"> names the stream; an event named X replaces the element with id "live-X"; an event named
 // "row-X" puts a row on top of the table body with id "live-X" and drops the last one past data-rows.
 (() => {

@@ -1,1 +1,1 @@
-"""The history of the tables; read env.py first."""
+"""The migrations of the tables; read env.py first."""

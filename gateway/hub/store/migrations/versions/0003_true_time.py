@@ -1,4 +1,4 @@
-"""When an event happened, apart from what its clock said."""
+"""The true time of an event, apart from its clock's."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gateway.simulator.line_readers import PtyEnd
 _WITH_A_CARD = 12
 
 
-class AskedDevice(PtyEnd):
+class PolledDevice(PtyEnd):
     """The thread, the cards and the faults."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class AskedDevice(PtyEnd):
         super().close()
 
 
-class Twn4Device(AskedDevice):
+class Twn4Device(PolledDevice):
     """TWN4 with Simple Protocol firmware; `shown` collects its LED and beep requests.
 
     Attributes:
@@ -121,7 +121,7 @@ class Twn4Device(AskedDevice):
         return bytes([0, 1, self.tag_type, self.bits or len(uid) * 8, len(uid)]) + uid
 
 
-class Pn532Device(AskedDevice):
+class Pn532Device(PolledDevice):
     """A PN532: asleep until woken, deaf while it looks without a limit, with cards that answer once a field."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class Pn532Device(AskedDevice):
         return b"\x4b\x01\x01" + kind.atqa[::-1] + bytes([kind.sak, len(self._active)]) + self._active
 
 
-class Sl500Device(AskedDevice):
+class Sl500Device(PolledDevice):
     """An SL500; `shown` collects its LED and beep requests.
 
     Attributes:

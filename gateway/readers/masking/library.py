@@ -1,4 +1,4 @@
-"""Masks for readers whose library tells: OSDP's card words, PC/SC's answers."""
+"""Masks for readers behind a library: OSDP's card words, PC/SC's answers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def mask_osdp(records: Sequence[Record], options: Any) -> tuple[list[Record], se
     """Mask a recording of osdp; returns the real numbers too."""
     fakes = Fakes()
 
-    def swap(told: dict[str, Any]) -> dict[str, Any]:
-        if told["kind"] != "card":
-            return told
-        return {**told, "data": _word(bytes.fromhex(told["data"]), told["bits"], options.bit_order, fakes).hex()}
+    def swap(report: dict[str, Any]) -> dict[str, Any]:
+        if report["kind"] != "card":
+            return report
+        return {**report, "data": _word(bytes.fromhex(report["data"]), report["bits"], options.bit_order, fakes).hex()}
 
     return _replace(records, "turn", swap), set(fakes.real)
 
@@ -56,17 +56,17 @@ def mask_pcsc(records: Sequence[Record], _options: Any) -> tuple[list[Record], s
     """Mask a recording of pcsc; returns the real numbers too."""
     fakes = Fakes()
 
-    def swap(told: dict[str, Any]) -> dict[str, Any]:
-        if told["what"] != "answer" or len(told["data"]) <= 2 * _STATUS_BYTES:
-            return told
-        body, status = bytes.fromhex(told["data"])[:-_STATUS_BYTES], told["data"][-2 * _STATUS_BYTES :]
+    def swap(report: dict[str, Any]) -> dict[str, Any]:
+        if report["what"] != "answer" or len(report["data"]) <= 2 * _STATUS_BYTES:
+            return report
+        body, status = bytes.fromhex(report["data"])[:-_STATUS_BYTES], report["data"][-2 * _STATUS_BYTES :]
         made = fakes.of(body) if status == _OK else bytes(len(body))
-        return {**told, "data": made.hex() + status}
+        return {**report, "data": made.hex() + status}
 
     return _replace(records, "take", swap), set(fakes.real)
 
 
-TOLD_MASKS: dict[str, Callable[[Sequence[Record], Any], tuple[list[Record], set[bytes]]]] = {
+LIBRARY_MASKS: dict[str, Callable[[Sequence[Record], Any], tuple[list[Record], set[bytes]]]] = {
     "osdp": mask_osdp,
     "pcsc": mask_pcsc,
 }
