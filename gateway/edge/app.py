@@ -94,7 +94,7 @@ class Gateway:
         if site_key is not None:
             load_roster(self.roster, self.roster_age.floor)
         self.clock = Clock(self._known_past())
-        self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
+        self.recorder = Recorder(settings.id, lambda: self.journal.boot, self.clock, self.journal.append)
         self._pins: GpioPins | None = None
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
@@ -118,7 +118,7 @@ class Gateway:
         self.readers = make_readers(settings, options, transports)
         self.buses = self._make_buses()
         self._checkpoints = self._make_checkpoints()
-        self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
+        self._refusals = Refusals(self.journal.stats, self.recorder, self.journal.unsaved)
         self.relay: Relay | None = None
         self.roster_sync: RosterSync | None = None
         self._make_link()
@@ -171,6 +171,7 @@ class Gateway:
             self.desk.stop()
         for bus in self.buses:
             bus.stop()
+        self.tapline.finish()
         self.points.stop()
         self._stopping.set()
         self._keeper.join(5)
