@@ -48,7 +48,15 @@ class Card:
         self.mount()
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.folder)], check=True, timeout=30)
+        def is_writable() -> bool:
+            subprocess.run(["mount", "-o", "loop", str(self._image), str(self.folder)], check=True, timeout=30)
+            if os.access(self.folder, os.W_OK):
+                return True
+            # The kernel still had the file system that was aborted; it is let go a moment after the last process.
+            self.unmount()
+            return False
+
+        wait_until(is_writable, 30, "the card stays read-only")
 
     def turn_read_only(self) -> None:
         subprocess.run(["mount", "-o", "remount,abort", str(self.folder)], check=True, timeout=30)
