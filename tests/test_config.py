@@ -285,3 +285,14 @@ def test_check_config_exits_0_for_a_good_file_and_2_for_a_bad_one(
     hub = tmp_path / "hub.toml"
     hub.write_text(HUB, encoding="utf-8")
     assert main(["check-config", str(hub)]) == 0
+
+
+@pytest.mark.parametrize("host", ["hub..example", "a" * 64 + ".example", "hub_!", "300.1.1.1"])
+def test_a_broker_whose_name_no_resolver_takes_is_refused_with_the_file(tmp_path: Path, host: str) -> None:
+    (tmp_path / "site.key").write_text("11" * 32)
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'[gateway]\nid = "gw"\nsite = "s"\nsite_key_file = "site.key"\nstate_dir = "st"\n[hub]\nurl = "mqtt://{host}"\n'
+    )
+    with pytest.raises(ConfigError, match="names a host that cannot be"):
+        load_gateway(file, ()).file.finish()

@@ -16,6 +16,8 @@ from gateway.errors import BadMessage
 
 EVENT_VERSION = 1
 FIRST_PREV = "0" * 32
+# Begins the epoch of events that came from a gateway's memory, because its disk refused them.
+MEMORY_EPOCH = "memory-"
 MAX_EVENT_BYTES = 20 * 1024
 _MAX_DEPTH = 8
 _MAX_NUMBER = 1 << 53
@@ -41,7 +43,7 @@ class CardRef(msgspec.Struct, frozen=True):
 
 
 class Was(msgspec.Struct, frozen=True):
-    """The number an event had before it was moved to a new epoch."""
+    """The number an event had before it was written into another epoch: of an older journal, or of the memory."""
 
     epoch: _Name
     seq: _Count

@@ -8,7 +8,6 @@ no secret. A note is no finding: what the first start makes is not missing.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib.util
 import json
 import os
@@ -29,6 +28,7 @@ from gateway.edge.options import reader_options
 from gateway.edge.startup import check_link_files, lock_of
 from gateway.errors import ConfigError, GpioFault, TapgateError
 from gateway.journal.face import JournalReader
+from gateway.link.causes import why_not_connected
 from gateway.link.client import Link
 from gateway.points.lock import Situation
 from gateway.readers.base import DRIVERS
@@ -340,10 +340,10 @@ def _hub(settings: GatewaySettings) -> Iterator[Row]:
     for host, port in settings.hub.places:
         try:
             socket.create_connection((host, port), timeout=3).close()
-        except OSError as error:
-            silent.append(f"no broker answers at {host}:{port} ({error})")
+        except (OSError, UnicodeError) as error:
+            silent.append(why_not_connected(error, f"{host}:{port}", tls=settings.hub.tls))
             # The unit's network list drops what it does not name, which looks like nobody there.
-            unnamed = unnamed or isinstance(error, TimeoutError) or error.errno == errno.EPERM
+            unnamed = unnamed or isinstance(error, TimeoutError | PermissionError)
         else:
             yield Row("hub link", GOOD, f"a broker answers at {host}:{port}")
     # A cluster is there to lose a node; only all of them silent stops the taps.

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
+from gateway.hostnames import host_problem
 from gateway.settings_file import SettingsFile, Table
 from gateway.toml_help import odd_character, read_marked_text
 
@@ -121,6 +122,8 @@ def take_broker(table: Table, key: str) -> BrokerSettings:
             port = parts.port or (8883 if scheme == "mqtts" else 1883)
         except ValueError:
             port = 0
+        if parts.hostname and (problem := host_problem(parts.hostname)):
+            table.problem(key, f"names a host that cannot be: {problem}")
         if parts.hostname and port:
             places.append((parts.hostname, port))
     if url and (not places or len(places) < nodes.count(",") + 1):

@@ -17,12 +17,16 @@ from gateway.access.event import Event
 from gateway.errors import JournalWriteFailed, ReaderOffline
 from gateway.journal.jobs import Ticket
 from gateway.journal.journal import JournalStats
+from gateway.journal.unsaved import Unsaved, runtime_folder
 from gateway.points.actions import Signal
 from gateway.readers.base import ReaderEvent, Vitals
 
 
 class AbsentJournal:
-    """Refuses every event with the reason; doors act before they record, lanes and kiosks do not serve."""
+    """Refuses every event with the reason; doors act before they record, lanes and kiosks do not serve.
+
+    What it refuses is counted for the next start, in memory of the machine: the folder may be somebody else's.
+    """
 
     epoch = ""
     boot = head = acked = wall_ms = 0
@@ -32,12 +36,14 @@ class AbsentJournal:
     def __init__(self, directory: Path, why: str) -> None:
         self.directory, self._why = directory, why
         self._refused = 0
+        self.unsaved = Unsaved(directory, runtime_folder(), in_folder=False)
         # What is kept in named tables is forgotten with the process.
         self.tinydb = TinyDB(storage=MemoryStorage)
 
     def append(self, event: Event) -> Ticket:
-        del event
         self._refused += 1
+        self.unsaved.lose(event, self._why)
+        self.unsaved.write()
         ticket = Ticket()
         ticket.fail(JournalWriteFailed(self._why))
         return ticket
@@ -64,6 +70,8 @@ class AbsentJournal:
             sync_ms_max=0.0,
             refused=self._refused,
             last_refusal=self._why,
+            unsaved=0,
+            lost=self._refused,
             state="alarm",
             reason=self._why,
             damage=(),

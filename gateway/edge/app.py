@@ -87,7 +87,7 @@ class Gateway:
         if site_key is not None:
             load_roster(self.roster, self.roster_age.floor)
         self.clock = Clock(self._known_past())
-        self.recorder = Recorder(settings.id, self.journal.boot, self.clock, self.journal.append)
+        self.recorder = Recorder(settings.id, lambda: self.journal.boot, self.clock, self.journal.append)
         self._pins = DoorPins(settings.points)
         self.taps: deque[TapRow] = deque(maxlen=_LAST_TAPS)
         self.on_tap: list[Callable[[int, bytes, Event], None]] = []
@@ -116,7 +116,7 @@ class Gateway:
         self.buses = list(buses)
         self._signals.connect({item.name: bus for bus, group in buses.items() for item in group}, self.readers)
         self._checkpoints = make_checkpoints(settings, self.journal, self.clock, self.faults)
-        self._refusals = Refusals(self.journal.stats, self.recorder, lambda: self.clock.stamp().at)
+        self._refusals = Refusals(self.journal.stats, self.recorder, self.journal.unsaved)
         self.relay: Relay | None = None
         self.roster_sync: RosterSync | None = None
         self._make_link()
@@ -169,6 +169,7 @@ class Gateway:
             self.desk.stop()
         for bus in self.buses:
             bus.stop()
+        self.tapline.finish()
         self.points.stop()
         self._stopping.set()
         self._keeper.join(5)

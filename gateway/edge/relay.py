@@ -3,7 +3,8 @@
 One thread owns the connection. Law of this file: only the hub's watermark, sent after its commit, makes the journal
 forget; a confirmation by the broker frees a place in the window and nothing more. Live taps go first. What was there
 when the link came up is backlog: it goes on its own topic, many events a message, at the pace of the hub's watermark,
-and waits while the hub says that it is away. Nothing goes before the hub's welcome to this boot's birth (standing.py).
+and waits while the hub says that it is away. Nothing of the journal goes before the hub's welcome to this boot's birth
+(standing.py). What the disk refuses goes from memory, under numbers of its own (memory_post.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.access.event import Event, join_events
 from gateway.config import BrokerSettings
 from gateway.edge.birth import make_state
 from gateway.edge.commands import CommandDesk, CommandHandler
+from gateway.edge.memory_post import MemoryPost
 from gateway.edge.outbox import LIVE, Outbox
 from gateway.edge.standing import GOES_ON, STOPPED, Standing
 from gateway.errors import BadMessage, JournalFull, JournalWriteFailed, RefusedError, TapgateError
@@ -126,6 +128,8 @@ class Relay:
         )
         self._resend_seconds = resend_seconds
         self._outbox = Outbox(journal, resend_seconds)
+        self._outbox_epoch = journal.epoch
+        self._memory = MemoryPost(journal.unsaved, resend_seconds)
         self._standing = Standing(journal.tinydb.table("standing"), trust, site, gateway_id, time.monotonic)
         self._now = now
         self._desk = CommandDesk(journal.tinydb.table("commands"), self._best_time, self._standing.challenge)
@@ -148,7 +152,8 @@ class Relay:
         try:
             self._standing.keep()
         except (JournalFull, JournalWriteFailed) as error:
-            log.warning("the witness of this start could not be kept, the hub may take the next for a copy: %s", error)
+            log.warning("the witness of this start could not be kept, that of the last one stays: %s", error)
+            self._standing.stay()
         self._journal.subscribe(self._on_event)
         self._thread.start()
 
@@ -228,6 +233,7 @@ class Relay:
         while not self._stopped():
             now = time.monotonic()
             self._beat = now
+            self._link.tend()
             try:
                 item = self._inbox.get(timeout=self._outbox.pause_seconds(now, _TICK_SECONDS))
             except queue.Empty:
@@ -236,6 +242,7 @@ class Relay:
                 while item is not None:
                     self._take(item)
                     item = None if self._inbox.empty() else self._inbox.get()
+                self._follow_journal()
                 if self._connected and self._standing.wants_birth():
                     self._birth()
                 self._pump()
@@ -244,10 +251,24 @@ class Relay:
                 time.sleep(0.1)
         self._link.close(Will(self._topics.state, messages.encode(self._state("closed"))))
 
+    def _follow_journal(self) -> None:
+        # A journal whose folder could not be read at the start turns out to be of another epoch when it can.
+        if self._journal.epoch == self._outbox_epoch:
+            return
+        self._renew_outbox()
+        self._standing.renew()
+        self._birth()
+
+    def _renew_outbox(self) -> None:
+        self._outbox_epoch = self._journal.epoch
+        self._outbox = Outbox(self._journal, self._resend_seconds, message_bytes=self._outbox.message_bytes)
+        self._outbox.reconnected()
+
     def _stopped(self) -> bool:
         if self._stop_at is None:
             return False
-        return time.monotonic() >= self._stop_at or not self._connected or self._outbox.live_done
+        is_done = self._outbox.live_done and self._memory.is_empty
+        return time.monotonic() >= self._stop_at or not self._connected or is_done
 
     def _begin_stop(self, grace_seconds: float) -> None:
         self._stop_at = time.monotonic() + grace_seconds
@@ -258,6 +279,9 @@ class Relay:
             case _LiveEvent(epoch, seq, raw):
                 if epoch == self._journal.epoch:
                     self._outbox.live(seq, raw, connected=self._connected)
+            case Published(mid, refused, _) if self._memory.published(mid, refused, time.monotonic()):
+                if refused:
+                    log.warning("the broker refuses events from memory: %s", refused)
             case Published(mid, refused, too_large):
                 rtt_ms = self._outbox.published(mid, refused, time.monotonic(), too_large=too_large)
                 self._rtt_ms = rtt_ms if rtt_ms is not None else self._rtt_ms
@@ -296,8 +320,20 @@ class Relay:
         self._connected = False
         self._last_error = why
         self._outbox.disconnected()
+        self._memory.disconnected()
+
+    def _pump_memory(self) -> None:
+        # Not held back until the welcome: these numbers are of this start alone and fork from nothing.
+        if not self._connected or self._standing.state == STOPPED:
+            return
+        now = time.monotonic()
+        if events := self._memory.next(now, self._outbox.message_bytes):
+            mid = self._link.publish(self._topics.taps, join_events([raw for _, raw in events]))
+            if mid is not None:
+                self._memory.was_sent(events, mid, now)
 
     def _pump(self) -> None:
+        self._pump_memory()
         if not self._connected or not self._standing.may_send:
             return
         while parcel := self._outbox.next(time.monotonic(), hub_away=self._hub == "lost"):
@@ -332,6 +368,9 @@ class Relay:
             mark = messages.decode(message.payload, Watermark)
         except BadMessage as error:
             log.warning("a watermark was ignored: %s", error)
+            return
+        if mark.epoch == self._memory.epoch:
+            self._memory.watermark(mark.upto, mark.have)
             return
         if mark.epoch != self._journal.epoch:
             log.info("a watermark of another journal (epoch %s) was left alone", mark.epoch)
@@ -382,8 +421,7 @@ class Relay:
             log.warning("the events after %s could not be written into a new epoch: %s", after, error)
             self._retry_epoch_at = time.monotonic() + _EPOCH_RETRY_SECONDS
             return
-        self._outbox = Outbox(self._journal, self._resend_seconds, message_bytes=self._outbox.message_bytes)
-        self._outbox.reconnected()
+        self._renew_outbox()
         self._standing.forked(after, old_epoch, head, self._journal.epoch)
         log.info("%s of %s events moved on to epoch %s", head, old_head, self._journal.epoch)
         self._birth()

@@ -1,7 +1,8 @@
 """Brings the newest roster to the gateway: manifest, then delta or chunks, verify, swap.
 
 Runs on the relay thread and never on the way of a tap. Whatever arrives torn, unsigned or late leaves the roster in
-force as it is; a delta that does not lead to the signed bytes is followed by the whole file.
+force as it is; a delta that does not lead to the signed bytes is followed by the whole file. What the broker lacks or
+holds damaged is asked for at the hub, less and less often while nothing comes of it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.errors import BadRoster
 from gateway.link.client import Arrived
+from gateway.link.messages import MAX_MISSING
 from gateway.link.topics import roster_chunk, roster_delta, roster_manifest
 from gateway.roster.publication import Manifest, apply_delta, join_chunks, open_chunk, read_manifest
 from gateway.roster.store import RosterStore
@@ -23,6 +25,10 @@ from gateway.roster.store import RosterStore
 log = logging.getLogger(__name__)
 
 FETCH_SECONDS = 30.0
+# How long a manifest or a chunk may be on its way before the hub is asked for it.
+ASK_AFTER_SECONDS = 10.0
+ASK_AGAIN_SECONDS, ASK_AGAIN_MAX_SECONDS = 60.0, 900.0
+MANIFEST = "manifest"
 _Handler = Callable[[Arrived], None]
 
 
@@ -62,6 +68,10 @@ class RosterSync:
         self._fetch: _Fetch | None = None
         # Handlers run on the relay's thread, tick on the housekeeper's.
         self._lock = threading.RLock()
+        self._lacks_since: float | None = time.monotonic()
+        self._bad: set[str] = set()
+        self._missing: list[str] = []
+        self._ask_at, self._ask_again_seconds = 0.0, ASK_AGAIN_SECONDS
         self.fault: str | None = None
         self.last_manifest_version: int | None = None
 
@@ -78,12 +88,32 @@ class RosterSync:
             handle(message.topic, message.payload)
 
     def _tick(self) -> None:
+        self._ask()
         fetch = self._fetch
         if fetch is not None and time.monotonic() > fetch.give_up_at:
             self._end_fetch()
             self.fault = f"Roster {fetch.manifest.version} did not arrive in {FETCH_SECONDS:.0f} s; asking again."
             log.warning("%s", self.fault)
             self._begin(fetch.manifest, fetch.manifest_payload, by_delta=False)
+
+    def _ask(self) -> None:
+        """Let the hub know what is missing on the broker, when it has been for a while."""
+        now = time.monotonic()
+        is_late = self._lacks_since is not None and now - self._lacks_since > ASK_AFTER_SECONDS
+        if not (self._bad or is_late) or now < self._ask_at:
+            return
+        names = set(self._bad)
+        if is_late:
+            names |= self._fetch.wanted if self._fetch is not None else {MANIFEST}
+        self._missing = sorted(names or {MANIFEST})[:MAX_MISSING]
+        self._ask_at = now + self._ask_again_seconds
+        self._ask_again_seconds = min(self._ask_again_seconds * 2, ASK_AGAIN_MAX_SECONDS)
+        log.warning("%s parts of the roster are missing on the broker or damaged; the hub is asked", len(names))
+        self.report()
+
+    def _lacks_nothing(self) -> None:
+        self._lacks_since, self._bad, self._missing = None, set(), []
+        self._ask_at, self._ask_again_seconds = 0.0, ASK_AGAIN_SECONDS
 
     @property
     def is_newest(self) -> bool:
@@ -94,7 +124,10 @@ class RosterSync:
     def report(self) -> None:
         """Tell the hub which roster is in force."""
         current = self._store.current
-        body = {"roster": current.version if current else None, "error": self.fault or self._store.fault}
+        body: dict[str, Any] = {"roster": current.version if current else None}
+        body["error"] = self.fault or self._store.fault
+        if self._missing:
+            body["missing"] = self._missing
         self._wire.publish(self._reported_topic, json.dumps(body).encode(), retain=True)
 
     def _on_manifest(self, _topic: str, payload: bytes) -> None:
@@ -103,14 +136,18 @@ class RosterSync:
         try:
             manifest = read_manifest(payload, self._store.trust, self._store.site)
         except BadRoster as error:
+            self._bad.add(MANIFEST)
             self._refuse(f"A roster manifest was refused: {error}")
             return
+        self._bad.discard(MANIFEST)
         self.last_manifest_version = manifest.version
         current = self._store.current
         if current is not None and manifest.version <= current.version:
             if manifest.version < current.version:
+                self._bad.add(MANIFEST)
                 self._refuse(f"The hub offers roster {manifest.version}; {current.version} is in force and stays.")
             else:
+                self._lacks_nothing()
                 self.report()
             return
         if self._fetch is not None and self._fetch.manifest.version >= manifest.version:
@@ -122,6 +159,7 @@ class RosterSync:
         current = self._store.current
         fetch = _Fetch(manifest, payload, set(), {}, [], time.monotonic() + FETCH_SECONDS)
         self._fetch = fetch
+        self._lacks_since = self._lacks_since or time.monotonic()
         if by_delta and current is not None and (current.version, manifest.version) in manifest.deltas:
             topic = roster_delta(self._store.site, current.version, manifest.version)
             fetch.topics.append(topic)
@@ -154,8 +192,10 @@ class RosterSync:
         try:
             fetch.plain[name] = open_chunk(payload, name)
         except BadRoster as error:
+            self._bad.add(name)
             self._refuse(f"A roster chunk was refused: {error}")
             return
+        self._bad.discard(name)
         fetch.wanted.discard(name)
         if fetch.wanted:
             return
@@ -163,6 +203,7 @@ class RosterSync:
             raw = join_chunks(fetch.manifest, fetch.plain)
         except BadRoster as error:
             self._end_fetch()
+            self._bad.add(MANIFEST)
             self._refuse(f"A roster was refused: {error}")
             return
         self._install(raw)
@@ -172,12 +213,11 @@ class RosterSync:
         try:
             fresh = self._store.install(raw)
         except BadRoster as error:
+            self._bad.add(MANIFEST)
             self._refuse(f"A roster was refused: {error}")
             return
-        except OSError as error:
-            self._refuse(f"The disk refused the new roster ({error.strerror}); the one in force stays.")
-            return
         self.fault = None
+        self._lacks_nothing()
         log.info("roster %d is in force, %d cards", fresh.version, fresh.count)
         self.report()
         self._changed()

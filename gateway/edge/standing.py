@@ -105,6 +105,19 @@ class Standing:
         proof = msgspec.to_builtins(self.proof) if self.proof else None
         self.memory.upsert(Document({"witnesses": kept, "signed": self._signs, "proof": proof}, _DOCUMENT))
 
+    def stay(self) -> None:
+        """Go by the witness of the last start, because this start's could not be kept.
+
+        The hub would miss it in the next start and take that for a copy of the card. Nothing was written since, so the
+        history is still the one of the last start.
+        """
+        if self.before:
+            self.witness, *self.before = self.before
+
+    def renew(self) -> None:
+        """Wait for a welcome anew: the journal turned out to be another than it seemed at the start."""
+        self.state, self.disputed = WAITING, None
+
     @property
     def may_send(self) -> bool:
         return self.state == GOES_ON

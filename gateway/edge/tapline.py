@@ -1,7 +1,7 @@
 """The way of one tap: from a presentation at a reader to its point, its outputs and its record.
 
-Runs on the bus thread of the reader. Nothing here waits for network or web; a lane and a kiosk wait for the journal, at
-most RECORD_SECONDS, because their answer needs the record.
+Runs on the bus thread of the reader. Nothing here waits for network or web; the answer of a lane and a kiosk waits for
+the journal, at most RECORD_SECONDS, and the reader hardly does (answers.py).
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from gateway.access.people import Roster
 from gateway.access.rules import Decision, Moment, Presentation, Reason, decide
 from gateway.cards.encodings import project
 from gateway.cards.identity import CardNumber, card_key
+from gateway.edge.answers import Answers, Ticket
 from gateway.edge.brake import Brake
 from gateway.edge.clock import Clock
-from gateway.errors import RetryError
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
 from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent, ReaderNotice
 
 log = logging.getLogger(__name__)
-
-RECORD_SECONDS = 2.0
 
 
 class Point(Protocol):
@@ -46,12 +44,6 @@ class Point(Protocol):
 
     @property
     def deadline(self) -> float | None: ...
-
-
-class Ticket(Protocol):
-    """The promise of one record."""
-
-    def wait(self, timeout: float) -> int: ...
 
 
 @dataclass(slots=True)
@@ -81,14 +73,16 @@ class TapStats:
 class Recorder:
     """Fills the envelope of an event and hands it to the journal."""
 
-    def __init__(self, gateway_id: str, boot: int, clock: Clock, append: Callable[[Event], Ticket]) -> None:
+    def __init__(
+        self, gateway_id: str, boot: Callable[[], int], clock: Clock, append: Callable[[Event], Ticket]
+    ) -> None:
         self._gateway_id, self._boot, self._clock, self._append = gateway_id, boot, clock, append
 
     def record(self, kind: Any, **fields: Any) -> Ticket:
         """Hand over one event; never waits for the disk."""
         stamp = self._clock.stamp()
         event = Event(
-            gw=self._gateway_id, boot=self._boot, at=stamp.at, clock=stamp.clock, up=stamp.up, kind=kind, **fields
+            gw=self._gateway_id, boot=self._boot(), at=stamp.at, clock=stamp.clock, up=stamp.up, kind=kind, **fields
         )
         return self._append(event)
 
@@ -126,6 +120,7 @@ class Tapline:
         self._on_change = on_change
         self.watch = watch
         self.stats = TapStats()
+        self._answers = Answers()
         self.brake = Brake(self._report_brake, time.monotonic)
 
     def handle(self, event: ReaderEvent) -> None:
@@ -172,19 +167,30 @@ class Tapline:
     def _record_then_answer(
         self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None
     ) -> None:
+        ticket = self._record_tap(seat.point.name, event, decision, card)
+        self._answers.answer_when_kept(ticket, lambda kept, why: self._answer(seat, event, decision, kept, why))
+
+    def _answer(self, seat: Seat, event: CardRead | CardRefused, decision: Decision, kept: bool, why: str) -> None:
         records: list[Record] = []
-        try:
-            self._record_tap(seat.point.name, event, decision, card).wait(RECORD_SECONDS)
-        except (RetryError, TimeoutError) as error:
+        if not kept:
             self.stats.unrecorded += 1
-            log.warning("a tap at %s is not recorded and not served: %s", seat.point.name, error)
+            log.warning("a tap at %s is not recorded in time and not served: %s", seat.point.name, why)
             self.perform(seat.point.on_record_failed(event.reader), records)
+            # The tap says what was decided; without this the register would read as if the person had been served.
+            body = {"what": "tap_not_served", "why": why, "reader": event.reader}
+            self._recorder.record("system", point=seat.point.name, system=body)
+            self._on_change()
             return
         with seat.lock:
             self.perform(seat.point.on_decision(event.reader, decision, time.monotonic()), records)
         self.stats.answered_us.append((time.monotonic_ns() - event.seen_ns) / 1e3)
         for record in records:
             self.record(record)
+        self._on_change()
+
+    def finish(self) -> None:
+        """Wait until the taps under way are answered; at most as long as a record may take."""
+        self._answers.finish()
 
     def _answer_then_record(
         self, seat: Seat, event: CardRead | CardRefused, decision: Decision, card: CardRef | None

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway.journal.anchor import Anchored, read_anchor
 from gateway.journal.frames import HEAD_BYTES, FrameKind, frame_at, scan
 from gateway.journal.segments import (
     DATA_START,
@@ -67,12 +68,14 @@ class Catalog:
 
     Attributes:
         unreadable: numbers of segment files of which not even the header can be rebuilt.
+        anchored: what the anchor said before the segments were read.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.entries: list[Entry] = []
         self.unreadable: list[int] = []
+        self.anchored: Anchored | None = None
         self._lock = threading.Lock()
         self._indexes: OrderedDict[int, SegmentIndex] = OrderedDict()
         self._live: SegmentIndex | None = None
@@ -80,6 +83,8 @@ class Catalog:
     def load(self) -> None:
         """Read the headers of all segments that are there now."""
         self._live = None
+        # Before the segments: a writer may be at work, and its anchor must not be later than what is read here.
+        self.anchored = read_anchor(self.directory)
         entries: list[Entry] = []
         broken: list[int] = []
         for number in list_segments(self.directory):
@@ -136,6 +141,15 @@ class Catalog:
         with self._lock:
             self.entries = [entry for entry in self.entries if entry.number != number]
             self._indexes.pop(number, None)
+
+    def drop_vanished(self) -> None:
+        """Take out the segments whose files somebody removed."""
+        there = set(list_segments(self.directory))
+        with self._lock:
+            for entry in self.entries:
+                if entry.number not in there:
+                    self._indexes.pop(entry.number, None)
+            self.entries = [entry for entry in self.entries if entry.number in there]
 
     @property
     def oldest_seq(self) -> int:

@@ -134,6 +134,14 @@ class JournalReader(JournalFace):
     def documents(self) -> Documents:
         return self._state.documents if self._state else Documents()
 
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """Return the newest events that were durable and are gone, None when all are there."""
+        if self._state is not None:
+            return self._state.cut
+        anchored = self.catalog.anchored
+        return (1, anchored.head) if anchored is not None and anchored.head else None
+
     def damage(self) -> list[Damage]:
         """Scan every segment and name all damage."""
         found: list[Damage] = []

@@ -5,7 +5,7 @@ One Journal a folder may write, a lock says so; any number of JournalReaders in 
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import logging
 import os
 import secrets
@@ -19,17 +19,21 @@ from statistics import median
 from typing import Self
 
 from gateway.access.event import Event, decode_event
-from gateway.errors import BadMessage, JournalFull, JournalLocked, JournalMisuse, JournalWriteFailed
+from gateway.errors import BadMessage, JournalFull, JournalMisuse, JournalWriteFailed
+from gateway.journal.anchor import Anchor
 from gateway.journal.catalog import Catalog, Damage
 from gateway.journal.chain import NO_LINK, choose_points
 from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
 from gateway.journal.epochs import finish_switch
 from gateway.journal.face import JournalFace
+from gateway.journal.folder import Folder
+from gateway.journal.healing import Healing
 from gateway.journal.jobs import Acknowledge, Append, Barrier, BeginEpoch, Change, Stop, Ticket
 from gateway.journal.recovery import State, recover
 from gateway.journal.segments import DATA_START, drop_spare, segment_path, sync_directory
 from gateway.journal.table import JournalDB
 from gateway.journal.tail import Limits, Tail
+from gateway.journal.unsaved import Unsaved, runtime_folder
 from gateway.journal.writer import Subscriber, Writer
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,9 @@ class JournalStats:
     Attributes:
         waiting: events that the hub does not have.
         oldest_waiting_seconds: age of the oldest of them, None when there is none.
-        refused: events that could not be kept since the start; `last_refusal` says why the newest of them.
+        refused: records that the disk refused since the start; `last_refusal` says why the newest of them.
+        unsaved: events among them that wait in memory for the disk.
+        lost: events among them that are gone.
         state: `ok` or `alarm`; `reason` says why in one sentence.
     """
 
@@ -66,6 +72,8 @@ class JournalStats:
     sync_ms_max: float
     refused: int
     last_refusal: str
+    unsaved: int
+    lost: int
     state: str
     reason: str
     damage: tuple[Damage, ...]
@@ -74,9 +82,10 @@ class JournalStats:
 class Journal(JournalFace):
     """The writing end; `append`, `after`, `acknowledge` and `stats` may be called from any thread."""
 
-    def __init__(self, directory: Path, lock: int, catalog: Catalog, tail: Tail, writer: Writer) -> None:
-        super().__init__(directory, catalog)
-        self._lock: int | None = lock
+    def __init__(self, folder: Folder, catalog: Catalog, tail: Tail, writer: Writer) -> None:
+        super().__init__(folder.path, catalog)
+        self._folder = folder
+        self.unsaved = writer.unsaved
         self._state = writer.state
         self._tail = tail
         self._writer = writer
@@ -98,34 +107,35 @@ class Journal(JournalFace):
     ) -> Self:
         """Open or create the journal of a folder, repair what a power cut left, and start a new segment.
 
-        A segment is at most a quarter of the quota. A full disk is no error: the journal opens in alarm.
+        A segment is at most a quarter of the quota. A disk that is full, read-only or away is no error: the journal
+        opens in alarm, keeps what comes in memory, and goes on as soon as it can.
 
         Raises:
             JournalLocked: another process writes here.
             JournalMisuse: the journal is another gateway's.
             BadRecord: a later version of this software wrote here.
         """
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = _lock(directory)
+        folder = Folder(directory)
+        unsaved = Unsaved(directory, runtime_folder())
+        catalog = Catalog(directory)
         try:
-            drop_spare(directory)
-            finish_switch(directory)
-            catalog = Catalog(directory)
-            catalog.load()
-            state = _next_boot(catalog, gateway_id)
+            state = _open_folder(folder, catalog, gateway_id)
+            unsaved.prepare()
             limits = Limits(min(segment_bytes, quota_bytes // 4), quota_bytes, keep_days * 86400.0)
-            tail = Tail(directory, catalog, state, limits)
-            writer = Writer(catalog, state, tail)
+            healing = Healing(folder, catalog, state)
+            tail = Tail(directory, catalog, state, limits, healing.reclaim)
+            healing.tail = tail
+            writer = Writer(catalog, state, tail, unsaved, Anchor(directory))
             last = catalog.entries[-1].number if catalog.entries else 0
             writer.start()
             if tail.segment is not None:
                 _drop_if_empty(catalog, last)
         except BaseException:
-            os.close(lock)
+            folder.release()
             raise
         for damage in state.damage:
             log.warning("journal: %s; missing events: %s", damage.what, damage.missing or "none")
-        return cls(directory, lock, catalog, tail, writer)
+        return cls(folder, catalog, tail, writer)
 
     @property
     def epoch(self) -> str:
@@ -209,7 +219,12 @@ class Journal(JournalFace):
         if self._closed:
             raise JournalMisuse("The journal is closed.")
         if self._writer.jobs.qsize() >= MAX_PENDING:
-            job.ticket.fail(JournalFull(f"{MAX_PENDING} events wait for the disk already; this one was not kept."))
+            full = JournalFull(f"{MAX_PENDING} events wait for the disk already; this one was not kept.")
+            if isinstance(job, Append):
+                self.unsaved.lose(job.event, str(full))
+            self._tail.vitals.refused += 1
+            self._tail.vitals.last_refusal = str(full)
+            job.ticket.fail(full)
             return
         self._writer.jobs.put(job)
 
@@ -303,7 +318,6 @@ class Journal(JournalFace):
         if reason:
             self._writer.jobs.put(Acknowledge(0, self._state.epoch))
         head, acked = self.head, self.acked
-        space = os.statvfs(self.directory)
         recent = list(vitals.sync_ms)
         return JournalStats(
             epoch=self.epoch,
@@ -314,11 +328,13 @@ class Journal(JournalFace):
             oldest_waiting_seconds=self._oldest_waiting_seconds(acked, head),
             bytes=self._tail.used_bytes(),
             quota_bytes=self._tail.quota_bytes,
-            disk_free_bytes=space.f_bavail * space.f_frsize,
+            disk_free_bytes=self._folder.free_bytes(),
             sync_ms_p50=median(recent) if recent else 0.0,
             sync_ms_max=vitals.sync_ms_max,
             refused=vitals.refused,
             last_refusal=vitals.last_refusal,
+            unsaved=self.unsaved.held,
+            lost=self.unsaved.lost.count,
             state="alarm" if reason else "ok",
             reason=reason,
             damage=tuple(self._state.damage),
@@ -356,9 +372,28 @@ class Journal(JournalFace):
             self._writer.jobs.put(Stop())
         if not self._writer.join(timeout_seconds):
             raise JournalWriteFailed("The disk did not answer while the journal was closed; what it holds is intact.")
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._folder.release()
+
+
+def _open_folder(folder: Folder, catalog: Catalog, gateway_id: str) -> State:
+    """Claim a folder and say where it stands; one that cannot be read or written now begins in memory."""
+    try:
+        folder.claim()
+    except OSError as error:
+        log.error("the journal's folder cannot be used now, events are kept in memory: %s", error)  # noqa: TRY400  # told
+    try:
+        drop_spare(folder.path)
+        finish_switch(folder.path)
+        catalog.load()
+        return _next_boot(catalog, gateway_id)
+    except OSError as error:
+        log.error("the journal's folder cannot be read now, events are kept in memory: %s", error)  # noqa: TRY400  # told
+        catalog.entries, catalog.unreadable = [], []
+        return _fresh_state(gateway_id)
+
+
+def _fresh_state(gateway_id: str) -> State:
+    return State(secrets.token_bytes(4), secrets.token_bytes(8), gateway_id, 1, (0, NO_LINK), 0, 0, Documents())
 
 
 def _next_boot(catalog: Catalog, gateway_id: str) -> State:
@@ -367,8 +402,7 @@ def _next_boot(catalog: Catalog, gateway_id: str) -> State:
         _quarantine(catalog.directory, catalog.unreadable)
         for number in catalog.unreadable:
             segment_path(catalog.directory, number).unlink(missing_ok=True)
-        epoch, salt = secrets.token_bytes(4), secrets.token_bytes(8)
-        return State(epoch, salt, gateway_id, 1, (0, NO_LINK), 0, 0, Documents())
+        return _fresh_state(gateway_id)
     if state.gateway != gateway_id:
         raise JournalMisuse(
             f"The journal in {catalog.directory} is that of gateway {state.gateway!r}, not of {gateway_id!r}; give the "
@@ -378,16 +412,6 @@ def _next_boot(catalog: Catalog, gateway_id: str) -> State:
     _tidy(catalog)
     state.boot += 1
     return state
-
-
-def _lock(directory: Path) -> int:
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise JournalLocked(f"Another process writes the journal in {directory}; stop it first.") from None
-    return descriptor
 
 
 def _quarantine(directory: Path, numbers: Sequence[int]) -> None:
@@ -412,7 +436,10 @@ def _quarantine(directory: Path, numbers: Sequence[int]) -> None:
 def _tidy(catalog: Catalog) -> None:
     # The last boot's segment loses its torn tail and its unused rest.
     entry, index = catalog.entries[-1], catalog.index_of(len(catalog.entries) - 1)
-    if entry.size > index.end:
+    if entry.size <= index.end:
+        return
+    # Needed for the space only: what lies behind the last good record is never read as one.
+    with contextlib.suppress(OSError):
         with segment_path(catalog.directory, entry.number).open("r+b") as file:
             file.truncate(index.end)
             os.fsync(file.fileno())
@@ -426,6 +453,7 @@ def _drop_if_empty(catalog: Catalog, number: int) -> None:
     if place is None or catalog.entries[place].size > DATA_START:
         return
     if catalog.entries[place].header.first_seq == catalog.end_seq(place):
-        catalog.forget(number)
-        segment_path(catalog.directory, number).unlink(missing_ok=True)
-        sync_directory(catalog.directory)
+        with contextlib.suppress(OSError):
+            segment_path(catalog.directory, number).unlink(missing_ok=True)
+            catalog.forget(number)
+            sync_directory(catalog.directory)

@@ -19,6 +19,8 @@ from gateway.journal.segments import DATA_START
 
 MAX_GROUP = 512
 _LOOK_BACK_EVENTS = 64
+# An anchor that names a number further ahead is not believed: each would be reported as a lost event.
+_MOST_CUT = 1_000_000
 _LEAST_EVENT_BYTES = 128
 _USUAL_EVENT_BYTES = 400
 
@@ -31,6 +33,7 @@ class State:
         tip: the last number given away, and what the next event must carry as `prev`; one value, so that other
             threads never see half of a step.
         wall_ms: the latest trusted time known, milliseconds since 1970.
+        cut: the newest events, which were durable by the anchor's word and are gone; None when all are there.
     """
 
     epoch: bytes
@@ -41,6 +44,7 @@ class State:
     acked: int
     wall_ms: int
     documents: Documents
+    cut: tuple[int, int] | None = None
     damage: list[Damage] = field(default_factory=list)
 
     @property
@@ -77,7 +81,13 @@ def recover(catalog: Catalog) -> State | None:
             for payload in catalog.index_of(table_place).tables:
                 documents.apply(payload, entry.number)
     head = max(_head(catalog, place), acked)
-    link = Chain(catalog).link_after(head) if head >= catalog.oldest_seq else newest.prev if head else NO_LINK
+    cut = _cut(catalog, max(catalog.index_of(place).next_seq, newest.first_seq) - 1)
+    if cut is not None and cut[1] >= head:
+        # Numbers that were given away are not given again, and the chain goes on from the bytes that are gone.
+        assert catalog.anchored is not None
+        head, link = cut[1], bytes.fromhex(catalog.anchored.link)
+    else:
+        link = Chain(catalog).link_after(head) if head >= catalog.oldest_seq else newest.prev if head else NO_LINK
     state = State(
         epoch=newest.epoch,
         salt=newest.salt,
@@ -87,10 +97,18 @@ def recover(catalog: Catalog) -> State | None:
         acked=acked,
         wall_ms=max(newest.wall_ms, _last_trusted_ms(catalog, place)),
         documents=documents,
+        cut=cut,
     )
     for looked_at in range(place, len(catalog.entries)):
         state.damage += damage_of(catalog, looked_at, head + 1)
     return state
+
+
+def _cut(catalog: Catalog, last: int) -> tuple[int, int] | None:
+    anchored = catalog.anchored
+    if anchored is None or anchored.epoch != catalog.entries[-1].header.epoch.hex():
+        return None
+    return (last + 1, anchored.head) if last < anchored.head <= last + _MOST_CUT else None
 
 
 def _head(catalog: Catalog, place: int) -> int:

@@ -230,9 +230,14 @@ class SegmentWriter:
         """Make everything written durable.
 
         Raises:
-            OSError: the disk refused; nothing since the last sync may be relied on.
+            OSError: the disk refused, or the file is no longer in its folder, where what was written would vanish with
+                the last descriptor; nothing since the last sync may be relied on.
         """
         os.fdatasync(self._descriptor)
+        held = os.fstat(self._descriptor)
+        there = self.path.stat()
+        if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "the segment's file was replaced")
         self.end = self._written
 
     def abandon(self) -> None:
@@ -313,6 +318,11 @@ def as_journal_error(error: OSError) -> JournalFull | JournalWriteFailed:
     """Turn what the disk said into what a caller of the journal must know."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return JournalFull("The disk is full; the event was not kept. Free space on the journal's disk.")
+    if error.errno == errno.EROFS:
+        return JournalWriteFailed(
+            "The journal's file system is read-only; the event was not kept. Mount it writable, or replace the card if "
+            "Linux made it so after errors."
+        )
     return JournalWriteFailed(
         f"The disk refused to keep the event ({error.strerror or error}); check the card and its file system."
     )

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,9 +63,20 @@ class Vitals:
 
 
 class Tail:
-    """The segment that grows, None after an error or while there is no room for one."""
+    """The segment that grows, None after an error or while there is no room for one.
 
-    def __init__(self, directory: Path, catalog: Catalog, state: State, limits: Limits) -> None:
+    Args:
+        reclaim: called before each new segment: makes the folder again where it is gone, and tells whether it did.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        catalog: Catalog,
+        state: State,
+        limits: Limits,
+        reclaim: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.state = state
         self.vitals = Vitals()
         self.segment: SegmentWriter | None = None
@@ -73,6 +85,8 @@ class Tail:
         self._directory = directory
         self._catalog = catalog
         self._limits = limits
+        self._reclaim = reclaim
+        self._is_folder_new = False
         self._durable_acked = state.acked
         self._retry_at = 0.0
         self._last_error: JournalFull | JournalWriteFailed | None = None
@@ -136,6 +150,7 @@ class Tail:
                 raise self._last_error
             self._last_error = None
         try:
+            self._is_folder_new |= self._reclaim()
             if size is not None:
                 allocate_spare(self._directory, size)
             elif not spare_exists(self._directory):
@@ -156,6 +171,8 @@ class Tail:
             segment = start_segment(self._directory, header, size)
         except OSError as error:
             raise self.blocked(as_journal_error(error)) from error
+        except (JournalFull, JournalWriteFailed) as error:
+            raise self.blocked(error) from None
         if self.segment:
             with contextlib.suppress(OSError):
                 self.segment.close(trim=False)
@@ -164,6 +181,25 @@ class Tail:
         self._durable_acked = self.state.acked
         self.index = SegmentIndex(header)
         self._catalog.set_live(Entry(header, size, time.time()), self.index)
+        if self._is_folder_new:
+            self._settle_in(header.number)
+
+    def _settle_in(self, number: int) -> None:
+        # The tables stood in segments that are gone with the old folder; what they hold is still in memory.
+        self._catalog.drop_vanished()
+        try:
+            for part in self.state.documents.snapshot(number):
+                if not self.fits(len(part)):
+                    log.warning("a part of the journal's tables did not fit into the new folder's first segment")
+                    break
+                self.write([(FrameKind.TABLE, self.state.head, part)])
+        except OSError as error:
+            self.abandon()
+            raise self.blocked(as_journal_error(error)) from error
+        self.state.documents.moved(number, number)
+        if self.index is not None and self.segment is not None:
+            self.index.end = self.segment.end
+        self._is_folder_new = False
 
     def give_way(self) -> None:
         """Try at once when next asked: the watermark rose, so there may be room."""
@@ -197,23 +233,38 @@ class Tail:
 
     def prepare_spare(self) -> None:
         """Reserve the next segment in the second half of this one, so that a full disk is known before it hurts."""
+        if self.segment is None:
+            self._try_roll()
+            return
         segment = self.segment
-        if (segment and segment.room > segment.size // 2) or spare_exists(self._directory):
+        if segment.room > segment.size // 2 or spare_exists(self._directory):
             self.vitals.alarm = self.vitals.space_alarm = None
             return
         if time.monotonic() < self._retry_at:
             return
         try:
+            self._is_folder_new |= self._reclaim()
             self._allocate()
             self.vitals.alarm = self.vitals.space_alarm = None
         except OSError as error:
             self.blocked(as_journal_error(error))
-        except JournalFull as error:
+        except (JournalFull, JournalWriteFailed) as error:
+            self.blocked(error)
             log.warning("%s", error)
         if self.vitals.alarm:
             self.vitals.space_alarm = f"The journal is in its last segment. {self.vitals.alarm}"
             if self.fits(MAX_EVENT_BYTES):
                 self.vitals.alarm = None
+
+    def _try_roll(self) -> None:
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self.roll()
+        except (JournalFull, JournalWriteFailed) as error:
+            log.debug("the journal still cannot be written: %s", error)
+        else:
+            self.vitals.alarm = self.vitals.space_alarm = None
 
     @property
     def limits(self) -> Limits:

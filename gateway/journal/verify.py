@@ -28,10 +28,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that is wrong.
 
     Attributes:
-        kind: `torn` (the end of what was being written at a power cut), `damage` (bytes that are no record), `missing`
-            (events that cannot be read), `chain` (an event does not follow from the one before it), `order` (a number
-            twice, or out of order), `foreign` (an event of another gateway or epoch), `form` (no event),
-            `checkpoint` (a signature that is not the gateway's, or that vouches for other bytes).
+        kind: `torn` (the end of what was being written at a power cut), `cut` (the newest records, which were durable,
+            are gone), `damage` (bytes that are no record), `missing` (events that cannot be read), `chain` (an event
+            does not follow from the one before it), `order` (a number twice, or out of order), `foreign` (an event of
+            another gateway or epoch), `form` (no event), `checkpoint` (a signature that is not the gateway's, or that
+            vouches for other bytes).
         first: first event concerned, 0 when it is about bytes only; `last` likewise.
     """
 
@@ -141,6 +142,10 @@ def verify(directory: Path, key: Ed25519PublicKey | None = None) -> Report:
         if damage.end or not damage.missing:
             kind = "torn" if damage.torn else "damage"
             report.findings.append(Finding(kind, damage.what, segment=damage.segment))
+    if reader.cut is not None:
+        first, last = reader.cut
+        text = f"events {first} to {last} were written and their records are cut off: the anchor names event {last}"
+        report.findings.append(Finding("cut", text, first, last))
     for place in range(len(catalog.entries)):
         report.findings += _check_order(catalog, place)
     _check_chain(reader, report, key)

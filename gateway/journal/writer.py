@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gateway.access.event import Event, decode_event, encode_event
 from gateway.errors import JournalFull, JournalMisuse, JournalWriteFailed
+from gateway.journal.anchor import Anchor
 from gateway.journal.catalog import Catalog, Damage
 from gateway.journal.chain import Chain, link_of, trusted_ms
 from gateway.journal.epochs import write_again
@@ -24,10 +25,12 @@ from gateway.journal.jobs import Acknowledge, Append, Barrier, BeginEpoch, Chang
 from gateway.journal.recovery import MAX_GROUP, State, recover
 from gateway.journal.segments import as_journal_error
 from gateway.journal.tail import MAX_EVENT_BYTES, Tail
+from gateway.journal.unsaved import Unsaved
 
 log = logging.getLogger(__name__)
 
 _LEAP_GROUP = 64
+_MEMORY_GROUP = 32
 
 Subscriber = Callable[[int, bytes, Event], None]
 
@@ -38,6 +41,7 @@ class _Record:
     number: int
     payload: bytes
     job: Append | Change | None = None
+    from_memory: bool = False
 
 
 def _parts(jobs: list[Job]) -> list[list[Job]]:
@@ -54,7 +58,9 @@ def _parts(jobs: list[Job]) -> list[list[Job]]:
 class Writer:
     """Alone changes the state and the tail; other threads put jobs and read."""
 
-    def __init__(self, catalog: Catalog, state: State, tail: Tail) -> None:
+    def __init__(self, catalog: Catalog, state: State, tail: Tail, unsaved: Unsaved, anchor: Anchor) -> None:
+        self.unsaved = unsaved
+        self._anchor = anchor
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.subscribers: list[Subscriber] = []
         self.state = state
@@ -98,16 +104,22 @@ class Writer:
             except Exception:
                 log.exception("the journal writer met a fault of its own; the records of this group are refused")
                 self._refuse_open(jobs, "The journal met a fault of its own; the log names it.")
+        self._take_from_memory()
         self._tail.finish()
+        self._anchor.close()
         late: list[Job] = []
         while not self.jobs.empty():
             late.append(self.jobs.get())
         self._refuse_open(late, "The journal was closed before this event came.")
+        self.unsaved.write()
+        self.unsaved.close()
 
     def _refuse_open(self, jobs: list[Job], why: str) -> None:
         error = JournalWriteFailed(why)
         for job in jobs:
-            if isinstance(job, Append | Change | Barrier | BeginEpoch) and not job.ticket.done:
+            if isinstance(job, Append) and not job.ticket.done:
+                self._refuse(job, error)
+            elif isinstance(job, Change | Barrier | BeginEpoch) and not job.ticket.done:
                 job.ticket.fail(error)
 
     def _commit(self, jobs: list[Job]) -> None:
@@ -115,6 +127,7 @@ class Writer:
             self._begin_epoch(jobs[0])
             return
         has_watermark = self._take_watermarks(jobs)
+        self._take_from_memory()
         group: list[_Record] = []
         size = 0
         for job in jobs:
@@ -139,6 +152,9 @@ class Writer:
         if has_watermark:
             self._tail.forget(now=time.time())
         self._tail.prepare_spare()
+        if not self._tail.vitals.alarm:
+            self._take_from_memory()
+        self.unsaved.write()
         for job in jobs:
             if isinstance(job, Barrier):
                 job.ticket.resolve(self.state.head)
@@ -222,6 +238,28 @@ class Writer:
         self.state.damage.append(Damage(number, 0, 0, ((first_lost, upto),), torn=False, what=text))
         self._flush_all([Append(event, Ticket()) for event in again])
 
+    def _take_from_memory(self) -> None:
+        """Write what the disk refused before, the oldest first; it keeps its number of the memory in `was`."""
+        while events := self.unsaved.oldest(_MEMORY_GROUP):
+            group: list[_Record] = []
+            for event in events:
+                record = self._record(Append(event, Ticket()), group)
+                if record is None:
+                    self.unsaved.lose(event, "The event is too large for the journal.")
+                    self.unsaved.kept(event)
+                    continue
+                record.from_memory = True
+                group.append(record)
+            try:
+                if not self._tail.fits(sum(HEAD_BYTES + len(record.payload) for record in group)):
+                    self._tail.roll()
+            except (JournalFull, JournalWriteFailed):
+                return
+            if not self._flush(group):
+                return
+            for event in events:
+                self.unsaved.kept(event)
+
     def _flush_all(self, jobs: list[Append]) -> None:
         group: list[_Record] = []
         for job in jobs:
@@ -235,11 +273,13 @@ class Writer:
     def _refuse(self, job: Append | Change, error: JournalFull | JournalWriteFailed) -> None:
         self._tail.vitals.refused += 1
         self._tail.vitals.last_refusal = str(error)
+        if isinstance(job, Append):
+            self.unsaved.take(job.event, str(error))
         job.ticket.fail(error)
 
-    def _flush(self, group: list[_Record]) -> None:
+    def _flush(self, group: list[_Record]) -> bool:
         if not group:
-            return
+            return True
         try:
             offset = self._tail.write([(record.kind, record.number, record.payload) for record in group])
         except OSError as error:
@@ -251,12 +291,13 @@ class Writer:
             except OSError as again:
                 self._tail.abandon()
                 self._fail(group, self._tail.blocked(as_journal_error(again)))
-                return
+                return False
             except (JournalFull, JournalWriteFailed) as refused:
                 self._fail(group, refused)
-                return
+                return False
         self._tail.vitals.alarm = None
         self._publish(group, offset)
+        return True
 
     def _publish(self, group: list[_Record], offset: int) -> None:
         index, segment = self._tail.index, self._tail.segment
@@ -274,6 +315,7 @@ class Writer:
         index.end = segment.end
         if events:
             self.state.tip = events[-1].number, link_of(events[-1].payload)
+            self._anchor.set(self.state.epoch.hex(), *self.state.tip)
         for record in group:
             if record.job:
                 record.job.ticket.resolve(record.number)
@@ -291,5 +333,5 @@ class Writer:
 
     def _fail(self, group: list[_Record], error: JournalFull | JournalWriteFailed) -> None:
         for record in group:
-            if record.job:
+            if record.job and not record.from_memory:
                 self._refuse(record.job, error)

@@ -14,11 +14,13 @@ import random
 import socket
 import ssl
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -26,6 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.config import BrokerSettings
 from gateway.errors import FatalError
+from gateway.link.causes import why_ended_early, why_not_connected
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ _NO_MQTT_5 = frozenset({132, 1})
 _PACKET_TOO_LARGE = 149
 _PROTOCOL_ERROR = 130
 _TAKEN_OVER = 142
+_UNSPECIFIED = 128
+_FIRST_BYTES = 16
+_SHORT_SECONDS, _SHORT_LIVES = 30.0, 2
 # Two machines with one client id throw each other out; each comes back so late that the broker has rest between.
 _PATIENT_DELAYS = (30.0, 60.0)
 
@@ -104,6 +110,61 @@ class Will:
     payload: bytes
 
 
+class _Client(paho.Client):
+    """paho, whose thread outlives what it does not expect, and which knows why a connection ended.
+
+    Attributes:
+        error: what reading raised last on this connection.
+        first_bytes: what came first on it.
+        was_refused: the broker answered on it and said no.
+        ended: called on paho's thread with what would have ended it.
+    """
+
+    error: BaseException | None = None
+    first_bytes = b""
+    was_refused = False
+    ended: Callable[[BaseException], None]
+
+    @property
+    def is_running(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def reconnect(self) -> MQTTErrorCode:
+        self.error, self.first_bytes, self.was_refused = None, b"", False
+        return super().reconnect()
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            data = super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.error = error
+            raise
+        if len(self.first_bytes) < _FIRST_BYTES:
+            self.first_bytes += data[: _FIRST_BYTES - len(self.first_bytes)]
+        return data
+
+    def _thread_main(self) -> None:
+        # paho's own ends for good on a packet that is not MQTT, or a host name that no resolver takes.
+        try:
+            while True:
+                try:
+                    self.loop_forever(retry_first_connection=True)
+                except Exception as error:
+                    log.exception("the connection to the broker met what paho does not expect")
+                    self._sock_close()
+                    self.ended(error)
+                    self._reconnect_wait()
+                    if self._thread_terminate:
+                        return
+                else:
+                    return
+        finally:
+            self._thread = None
+
+
 class Link:
     """An MQTT 5 client that keeps connecting with jitter until closed; each try goes to the next node of the cluster.
 
@@ -136,7 +197,9 @@ class Link:
         self._receive_maximum = receive_maximum
         self._session_expiry_seconds = session_expiry_seconds
         self._resends = resends
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
+        self._connected_at, self._shorts = 0.0, 0
+        client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
+        client.ended = self._on_thread_fault
         client.max_inflight_messages_set(WINDOW)
         # paho doubles this delay without jitter; drawing the bounds keeps a thousand gateways from returning together.
         self._delays = random.uniform(0.5, 2.0), random.uniform(15, 30)
@@ -157,6 +220,32 @@ class Link:
         """Start connecting in the background; the result arrives in the inbox."""
         self._aim()
         self._client.loop_start()
+
+    def tend(self) -> None:
+        """Start paho's thread again where it ended; call it now and then from the owner's thread."""
+        if self._closing or self._client.is_running:
+            return
+        log.error("the network thread of the connection to the broker had ended; it is started again")
+        self.connected = False
+        self._aim()
+        self._client.loop_stop()
+        self._client.loop_start()
+
+    def _on_thread_fault(self, error: BaseException) -> None:
+        # On paho's own thread, which goes on with a new connection after a pause.
+        place = self._place
+        was_connected, self.connected = self.connected, False
+        self._forget_unconfirmed()
+        if was_connected or self._client.first_bytes:
+            why = (
+                f"the broker at {place} sent what is no MQTT 5 ({type(error).__name__}: {error}); the connection is "
+                "made anew; look at the broker, or at what stands between"
+            )
+        else:
+            why = why_not_connected(error, place, tls=self._broker.tls)
+        self.inbox.put(Disconnected(why))
+        if not self._closing:
+            self._aim_at_next()
 
     def _aim(self) -> None:
         host, port = self._broker.places[self._node]
@@ -237,43 +326,73 @@ class Link:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
+            self._client.was_refused = True
             hint = "; it must speak MQTT 5" if code.value in _NO_MQTT_5 else ""
             self.inbox.put(Disconnected(f"the broker refused the connection: {code}{hint}"))
             return
         self._generation += 1
         self._failed = 0
+        self._connected_at = time.monotonic()
         self.connected = True
         packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self.inbox.put(Connected(self._generation, bool(flags.session_present), packet_bytes))
 
-    def _on_connect_fail(self, _client: Any, _data: Any) -> None:
+    @property
+    def _place(self) -> str:
         host, port = self._broker.places[self._node]
-        place = f"{host}:{port}"
+        return f"{host}:{port}"
+
+    def _on_connect_fail(self, _client: Any, _data: Any) -> None:
         # paho calls this while it handles the exception of the attempt.
-        error = sys.exception()
-        if isinstance(error, ssl.SSLError):
-            self.inbox.put(Disconnected(f"the broker at {place} and this gateway do not trust each other ({error})"))
-        else:
-            self.inbox.put(Disconnected(f"no broker answers at {place}"))
+        self.inbox.put(Disconnected(why_not_connected(sys.exception(), self._place, tls=self._broker.tls)))
         self._aim_at_next()
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
-        self.connected = False
-        hint = "; another client uses this id" if code.value == _TAKEN_OVER else ""
-        why = f"the connection to the broker ended: {code}{hint}"
-        if not self._resends:
-            # paho would send them again by itself, also the very one that ended the connection.
-            with self._client._out_message_mutex:  # noqa: SLF001  # paho has no other way to forget them
-                self._client._out_messages.clear()  # noqa: SLF001  # as above
-                self._client._inflight_messages = 0  # noqa: SLF001  # as above
-        self.inbox.put(Disconnected(why, too_large=code.value in {_PACKET_TOO_LARGE, _PROTOCOL_ERROR}))
+        was_connected, self.connected = self.connected, False
+        client = self._client
+        if code.value == _TAKEN_OVER:
+            why = (
+                "the connection to the broker ended: another gateway uses the same id and took the session over; give "
+                "one of them an id of its own"
+            )
+        elif was_connected:
+            why = f"the connection to the broker ended: {_in_words(code, client.error)}{self._short_lives()}"
+        elif client.was_refused:
+            why = ""  # told with the broker's answer already
+        else:
+            why = why_ended_early(client.error, client.first_bytes, self._place, tls=self._broker.tls)
+        self._forget_unconfirmed()
+        if why:
+            self.inbox.put(Disconnected(why, too_large=code.value in {_PACKET_TOO_LARGE, _PROTOCOL_ERROR}))
         self._aim_at_next()
+
+    def _short_lives(self) -> str:
+        # Some brokers throw the older of two clients with one id out without a word.
+        lived = time.monotonic() - self._connected_at
+        self._shorts = self._shorts + 1 if lived < _SHORT_SECONDS else 0
+        return "" if self._shorts < _SHORT_LIVES else "; it ends soon each time: another gateway may use the same id"
+
+    def _forget_unconfirmed(self) -> None:
+        if self._resends:
+            return
+        # paho would send them again by itself, also the very one that ended the connection.
+        with self._client._out_message_mutex:  # noqa: SLF001  # paho has no other way to forget them
+            self._client._out_messages.clear()  # noqa: SLF001  # as above
+            self._client._inflight_messages = 0  # noqa: SLF001  # as above
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         properties = message.properties
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # MQTT 5 section 1.5.4 forbids it; one such message must not keep all others away.
+            log.warning("the broker sent a message whose topic is not UTF-8; it is left alone")
+            if message.qos:
+                self._client.ack(message.mid, message.qos)
+            return
         self.inbox.put(
             Arrived(
-                message.topic,
+                topic,
                 bytes(message.payload),
                 bool(message.retain),
                 message.qos,
@@ -296,6 +415,12 @@ def _send_at_once(_client: Any, _data: Any, connection: Any) -> None:
     # Nagle and delayed acknowledgement together hold small packets back for 40 ms.
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _in_words(code: ReasonCode, error: BaseException | None) -> str:
+    if error is not None:
+        return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return "it was cut" if code.value == _UNSPECIFIED else str(code)
 
 
 def _properties(packet_type: int) -> Properties:

@@ -16,6 +16,7 @@ from gateway.errors import BadMessage
 WELCOME_PURPOSE = b"tapgate welcome v1\0"
 MAX_LINKS = 64
 MAX_WITNESSES = 64
+MAX_MISSING = 32
 _MAX_RANGES = 1000
 
 # Whatever another machine may write is bounded here, where it is read.
@@ -117,6 +118,20 @@ class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
     board: _Name = ""
     challenge: _Hex = ""
     proof: Signed | None = None
+
+
+class Reported(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a gateway says of its roster, retained.
+
+    Attributes:
+        roster: the generation in force; `error` says in one sentence why it is not the newest.
+        missing: what the gateway lacks on the broker, or found there damaged: `manifest`, or names of chunks. The hub
+            sends the site's roster again; a hub before 0.3 does not read it.
+    """
+
+    roster: Seq | None = None
+    error: _Text | None = None
+    missing: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MAX_MISSING)] = []
 
 
 class HubState(msgspec.Struct, frozen=True, omit_defaults=True):

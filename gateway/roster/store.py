@@ -84,15 +84,29 @@ class RosterStore:
     def install(self, raw: bytes) -> Snapshot:
         """Verify a generation, make it durable and put it in force.
 
+        Where the disk refuses it, it is in force from memory, and `fault` says that it will not outlive this start.
+
         Raises:
             BadRoster: it does not verify or is not newer; the one in force stays.
-            OSError: the disk refused it; the one in force stays.
         """
         fresh = Snapshot(raw, self.trust, self.site)
         fresh.check()
         if self.current is not None and fresh.version <= self.current.version:
             raise BadRoster(f"Roster {fresh.version} is not newer than {self.current.version}, which is in force.")
+        try:
+            fresh, self.fault = self._keep(raw), None
+        except OSError as error:
+            self.fault = (
+                f"Roster {fresh.version} is in force from memory only, the disk refused it "
+                f"({error.strerror or error}); after a restart it has to come from the hub again."
+            )
+            log.error("%s", self.fault)  # noqa: TRY400  # the sentence says it all
+        self.current, self.was_put_back = fresh, False
+        return fresh
+
+    def _keep(self, raw: bytes) -> Snapshot:
         incoming, current = self._directory / INCOMING, self._directory / CURRENT
+        self._directory.mkdir(parents=True, exist_ok=True)
         with incoming.open("wb") as file:
             file.write(raw)
             file.flush()
@@ -105,9 +119,7 @@ class RosterStore:
             spare.replace(self._directory / PREVIOUS)
         incoming.replace(current)
         _sync_folder(self._directory)
-        self.current = Snapshot.open(current, self.trust, self.site)
-        self.fault, self.was_put_back = None, False
-        return self.current
+        return Snapshot.open(current, self.trust, self.site)
 
 
 def _sync_folder(directory: Path) -> None:

@@ -47,9 +47,10 @@ class House:
             process.wait()
         self.broker.stop()
 
-    def _spawn(self, log: str, *words: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: str, *words: str, front: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as file:
-            process = subprocess.Popen([sys.executable, "-m", "tests.e2e.hasty", *words], stdout=file, stderr=file)
+            command = [*front, sys.executable, "-m", "tests.e2e.hasty", *words]
+            process = subprocess.Popen(command, stdout=file, stderr=file)
         self.processes.append(process)
         return process
 
@@ -68,7 +69,9 @@ class House:
         path = self.folder / f"{name}.log"
         return path.read_text() if path.exists() else ""
 
-    def gateway(self, state: str, reader: Reader) -> tuple[subprocess.Popen[bytes], int]:
+    def gateway(
+        self, state: str, reader: Reader, *, kind: str = "kiosk", front: tuple[str, ...] = ()
+    ) -> tuple[subprocess.Popen[bytes], int]:
         """Start a gateway; return it with the port of its pages."""
         port = free_port()
         file = self.folder / f"{state}.toml"
@@ -76,9 +79,9 @@ class House:
             f'[gateway]\nid = "{GATEWAY}"\nsite = "{SITE}"\nsite_key_file = "site.key"\nstate_dir = "{state}"\n'
             f'[hub]\nurl = "mqtt://127.0.0.1:{self.broker.port}"\n[web]\nport = {port}\n'
             f'[[reader]]\nid = "r"\ndriver = "serial-line"\nport = "{reader.path}"\npoint = "p"\n'
-            '[[point]]\nid = "p"\nkind = "kiosk"\n'
+            f'[[point]]\nid = "p"\nkind = "{kind}"\n'
         )
-        return self._spawn(f"{state}.log", "run", "--config", str(file)), port
+        return self._spawn(f"{state}.log", "run", "--config", str(file), front=front), port
 
     def taps(self, hub: str) -> int:
         """Return how many taps a hub holds."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,3 +162,34 @@ def test_a_fetch_that_stalls_is_begun_anew(
     monkeypatch.setattr(roster_sync.time, "monotonic", lambda: later)
     sync.tick()
     assert _version(store) == 5
+
+
+def test_what_is_missing_is_asked_for_less_and_less_often(
+    sync: RosterSync, store: RosterStore, broker: _Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = publish(_file(5, 4000), [], SIGNER, SITE_KEY)
+    name = next(iter(publication.chunks))
+    right = publication.chunks.pop(name)
+    broker.offer(publication)
+    begun = time.monotonic()
+    for second in range(3600):
+        monkeypatch.setattr(roster_sync.time, "monotonic", lambda second=second: begun + second)
+        sync.tick()
+    asked = [report["missing"] for report in broker.reports if "missing" in report]
+    assert asked
+    assert {tuple(names) for names in asked if isinstance(names, list)} == {(name,)}
+    assert len(asked) < 12
+    broker.put(roster_chunk(SITE, name), right)
+    assert _version(store) == 5
+    assert "missing" not in broker.reports[-1]
+
+
+def test_a_roster_that_the_disk_refuses_is_in_force_from_memory(
+    sync: RosterSync, store: RosterStore, broker: _Broker, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "roster", ignore_errors=True)
+    store._directory = tmp_path / "a file" / "roster"
+    (tmp_path / "a file").write_text("in the way")
+    broker.offer(publish(_file(5, 40), [], SIGNER, SITE_KEY))
+    assert _version(store) == 5
+    assert "from memory only" in str(broker.reports[-1]["error"])

@@ -244,7 +244,8 @@ def test_without_a_journal_the_door_opens_the_lane_does_not_serve_and_the_page_s
         view = gateway.view()
         assert (verdict(view).level, view.journal_state) == (BAD, "alarm")
         assert "journal" in view.journal_detail
-        assert view.link == "offline"
+        # A journal that only waits for its folder goes on in memory, and its taps may travel.
+        assert view.link == ("offline" if spoil is _of_another_gateway else "reconnecting")
 
 
 def test_two_daemons_never_drive_the_same_doors(house: House) -> None:

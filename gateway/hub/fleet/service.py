@@ -41,6 +41,7 @@ from gateway.link.messages import (
     GatewayState,
     HubState,
     Reply,
+    Reported,
     Signed,
     Welcome,
     decode,
@@ -48,6 +49,7 @@ from gateway.link.messages import (
 )
 from gateway.link.topics import (
     ALL_REPLIES,
+    ALL_REPORTED,
     ALL_STATES,
     HUB_STATE,
     GatewayTopics,
@@ -64,6 +66,7 @@ LOCK = "fleet"
 POLL_SECONDS = 0.25
 REPLAY_EXPIRY_SECONDS = 300
 ASK_SECONDS = 2.0
+RESEND_SECONDS = 30.0
 _LATE_MESSAGES = 5000
 
 
@@ -94,6 +97,8 @@ class FleetService(Standby):
         self._said: str | None = None
         self._said_at = self._asked_at = 0.0
         self._resend: set[str] = set()
+        self._lacking: set[str] = set()
+        self._resent_at: dict[str, float] = {}
         self._count = RosterCount(signer)
         self._late: deque[Arrived] = deque(maxlen=_LATE_MESSAGES)
         self._asking = asking or Asking()
@@ -140,6 +145,7 @@ class FleetService(Standby):
                     self._say(link, claim, "ready")
                     while self._late:
                         self._take(link, claim, self._late.popleft())
+                    self._heal_rosters()
                     self._publish_changes(link)
                     self._ask(link)
         except StoreUnavailable as error:
@@ -190,7 +196,7 @@ class FleetService(Standby):
             with self._store.read() as connection:
                 self._resend = set(connection.scalars(select(tables.site.c.id)))
             manifests = [roster_manifest(site) for site in sorted(self._resend)]
-            link.subscribe([HUB_STATE, ALL_STATES, ALL_REPLIES, *manifests])
+            link.subscribe([HUB_STATE, ALL_STATES, ALL_REPLIES, ALL_REPORTED, *manifests])
         elif isinstance(item, Disconnected):
             log.warning("fleet: %s", item.why)
         elif isinstance(item, Arrived):
@@ -212,6 +218,8 @@ class FleetService(Standby):
             self._late.append(item)
         elif item.topic.endswith("/reply"):
             self._on_reply(item)
+        elif item.topic.endswith("/reported"):
+            self._on_reported(item)
         else:
             self._on_state(link, item)
 
@@ -327,6 +335,31 @@ class FleetService(Standby):
 
     def _ask_for_birth(self, link: Link, topics: GatewayTopics) -> None:
         link.publish(topics.command, encode(Command("rebirth")), expiry_seconds=REPLAY_EXPIRY_SECONDS)
+
+    def _on_reported(self, item: Arrived) -> None:
+        """Note that a gateway found its site's roster missing or damaged on the broker."""
+        topic = parse_gateway_topic(item.topic)
+        if topic is None or not item.payload:
+            return
+        try:
+            reported = decode(item.payload, Reported)
+        except BadMessage as error:
+            log.warning("what %s/%s reports of its roster was ignored: %s", topic[0], topic[1], error)
+            return
+        if reported.missing and topic[0] in self._site_keys():
+            log.warning("gateway %s/%s lacks parts of its roster on the broker", topic[0], topic[1])
+            self._lacking.add(topic[0])
+
+    def _heal_rosters(self) -> None:
+        # However often gateways ask: a site's roster goes again at most once in RESEND_SECONDS.
+        now = time.monotonic()
+        for site in sorted(self._lacking):
+            if now - self._resent_at.get(site, -RESEND_SECONDS) >= RESEND_SECONDS:
+                self._lacking.discard(site)
+                self._resent_at[site] = now
+                log.info("the roster of site %s is sent again", site)
+                self._resend.add(site)
+                self._seen_change = -1
 
     def _on_reply(self, item: Arrived) -> None:
         topic = parse_gateway_topic(item.topic)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from gateway.access.event import MEMORY_EPOCH
 from gateway.hub.ingest.links import held_bytes, link_of
 from gateway.hub.store import tables
 from gateway.hub.store.rows import insert_if_new
@@ -102,9 +103,10 @@ def lock_marks(
     marks: dict[MarkKey, Mark] = {}
     touched_keys = set(touched)
     known = _known_epochs(connection, {gateway for gateway, _ in touched_keys})
-    full: set[int] = set()
+    full: set[tuple[int, bool]] = set()
     for gateway, epoch in sorted(touched_keys | set(also)):
-        if gateway in full and epoch not in known[gateway]:
+        kind = gateway, epoch.startswith(MEMORY_EPOCH)
+        if kind in full and epoch not in known[gateway]:
             continue
         query = (
             select(table.c.upto, table.c.have, table.c.rejected, table.c.link, table.c.strict, table.c.forked)
@@ -116,7 +118,7 @@ def lock_marks(
             continue
         if row is None:
             if not add_mark(connection, gateway, epoch, at_ms):
-                full.add(gateway)
+                full.add(kind)
                 continue
             row = connection.execute(query).one()
         marks[gateway, epoch] = Mark(
@@ -139,7 +141,9 @@ def add_mark(connection: Connection, gateway: int, epoch: str, at_ms: int, *, st
     """Add the mark of a new journal; False when its gateway began too many today."""
     table = tables.mark
     mine = table.c.gateway == gateway
-    began = select(func.count()).where(mine, table.c.first_ms > at_ms - _DAY_MS)
+    is_memory = epoch.startswith(MEMORY_EPOCH)
+    same_kind = table.c.epoch.startswith(MEMORY_EPOCH) if is_memory else ~table.c.epoch.startswith(MEMORY_EPOCH)
+    began = select(func.count()).where(mine, same_kind, table.c.first_ms > at_ms - _DAY_MS)
     if (connection.scalar(began) or 0) >= MAX_NEW_EPOCHS:
         if at_ms - _warned_ms.get(gateway, -_WARN_EVERY_MS) >= _WARN_EVERY_MS:
             # Whoever forges epochs must not fill the log with them.
@@ -150,7 +154,8 @@ def add_mark(connection: Connection, gateway: int, epoch: str, at_ms: int, *, st
         return False
     # The first journal of a gateway is taken as it is; a later one is a new card or a new Pi, and somebody has to say
     # that this is right.
-    is_first = connection.scalar(select(table.c.epoch).where(mine).limit(1)) is None
+    # The numbers of a gateway's memory are no journal: a card that refuses writes is told elsewhere.
+    is_first = is_memory or connection.scalar(select(table.c.epoch).where(mine, same_kind).limit(1)) is None
     empty = {"upto": 0, "have": "[]", "rejected": "[]", "changed_ms": at_ms, "first_ms": at_ms, "verified": 0}
     empty |= {"accepted_ms": at_ms, "accepted_by": "hub"} if is_first else {}
     insert_if_new(connection, table, {"gateway": gateway, "epoch": epoch, **empty, "link": "", "strict": strict})

@@ -67,6 +67,8 @@ def _system(event: Event) -> str:
     what = str(data.get("what", ""))
     if what == "events_refused":
         return f"{data.get('count')} events could not be recorded"
+    if what == "tap_not_served":
+        return "this tap was not served: it could not be recorded in time"
     return _SYSTEM.get(what, _words(what))
 
 
