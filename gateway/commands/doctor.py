@@ -302,9 +302,9 @@ def _port_hint(port: str) -> str:
 
 
 def _gpio(settings: GatewaySettings) -> Iterator[Row]:
-    wanted = [pin for point in settings.points for pin in (point.strike_gpio, point.contact_gpio, point.rex_gpio)]
-    wanted += [reader.options.get("reset_gpio") for reader in settings.readers]
-    pins = [pin for pin in wanted if pin is not None]
+    pins_used = [pin for point in settings.points for pin in (point.strike_gpio, point.contact_gpio, point.rex_gpio)]
+    pins_used += [reader.options.get("reset_gpio") for reader in settings.readers]
+    pins = [pin for pin in pins_used if pin is not None]
     if not pins:
         return
     try:

@@ -118,8 +118,8 @@ def look_inside(unit: Unit) -> list[dict[str, Any]]:
             text = out.read_text(encoding="utf-8") if out.exists() else ""
             rows: list[dict[str, Any]] = json.loads(text)["checks"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            said = errors.read_text(encoding="utf-8").strip().splitlines() if errors.exists() else []
-            why = said[-1] if said else type(error).__name__
+            lines = errors.read_text(encoding="utf-8").strip().splitlines() if errors.exists() else []
+            why = lines[-1] if lines else type(error).__name__
             raise CannotLookInside(f"the unit's sandbox could not be entered ({why})") from None
         finally:
             path.unlink(missing_ok=True)

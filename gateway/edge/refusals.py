@@ -1,7 +1,7 @@
 """Says in the journal itself how many events it could not keep, as soon as it takes events again.
 
 Such an event has no number, so no gap tells of it: without this record the register would look whole. What waits in
-memory is not lost yet (journal.unsaved). What was lost in an earlier start is told by the next one.
+memory is not lost yet (journal.unsaved). What was lost in an earlier start is reported by the next one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Refusals:
 
     def __init__(self, stats: Callable[[], JournalStats], recorder: Recorder, unsaved: Unsaved) -> None:
         self._stats, self._recorder, self._unsaved = stats, recorder, unsaved
-        self._told = 0
+        self._reported = 0
         self._is_troubled = False
         self._earlier: Ticket | None = None
 
@@ -40,9 +40,9 @@ class Refusals:
         is_well = stats.state == "ok" and not is_troubled
         self._tell_earlier(is_well=is_well)
         lost = self._unsaved.lost
-        if lost.count > self._told and is_well and self._tell(lost, lost.count - self._told):
-            self._told = lost.count
-            self._unsaved.told(lost.count)
+        if lost.count > self._reported and is_well and self._tell(lost, lost.count - self._reported):
+            self._reported = lost.count
+            self._unsaved.report_done(lost.count)
             self._unsaved.write()
 
     def _tell_earlier(self, *, is_well: bool) -> None:

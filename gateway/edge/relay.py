@@ -5,6 +5,8 @@ forget; a confirmation by the broker frees a place in the window and nothing mor
 when the link came up is backlog: it goes on its own topic, many events a message, at the pace of the hub's watermark,
 and waits while the hub says that it is away. Nothing of the journal goes before the hub's welcome to this boot's birth
 (standing.py). What the disk refuses goes from memory, under numbers of its own (memory_post.py).
+
+Over 400 lines because one thread owns the connection, and its state is one machine.
 """
 
 from __future__ import annotations

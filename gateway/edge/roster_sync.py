@@ -48,7 +48,7 @@ class _Fetch:
 
     manifest: Manifest
     manifest_payload: bytes
-    wanted: set[str]
+    awaited: set[str]
     plain: dict[str, bytes]
     topics: list[str]
     give_up_at: float
@@ -104,7 +104,7 @@ class RosterSync:
             return
         names = set(self._bad)
         if is_late:
-            names |= self._fetch.wanted if self._fetch is not None else {MANIFEST}
+            names |= self._fetch.awaited if self._fetch is not None else {MANIFEST}
         self._missing = sorted(names or {MANIFEST})[:MAX_MISSING]
         self._ask_at = now + self._ask_again_seconds
         self._ask_again_seconds = min(self._ask_again_seconds * 2, ASK_AGAIN_MAX_SECONDS)
@@ -165,8 +165,8 @@ class RosterSync:
             fetch.topics.append(topic)
             self._wire.on(topic, lambda message: self._locked(self._on_delta, message))
             return
-        fetch.wanted = set(manifest.chunks)
-        for name in sorted(fetch.wanted):
+        fetch.awaited = set(manifest.chunks)
+        for name in sorted(fetch.awaited):
             topic = roster_chunk(self._store.site, name)
             fetch.topics.append(topic)
             self._wire.on(topic, lambda message: self._locked(self._on_chunk, message))
@@ -187,7 +187,7 @@ class RosterSync:
 
     def _on_chunk(self, topic: str, payload: bytes) -> None:
         fetch, name = self._fetch, topic.rpartition("/")[2]
-        if fetch is None or name not in fetch.wanted or not payload:
+        if fetch is None or name not in fetch.awaited or not payload:
             return
         try:
             fetch.plain[name] = open_chunk(payload, name)
@@ -196,8 +196,8 @@ class RosterSync:
             self._refuse(f"A roster chunk was refused: {error}")
             return
         self._bad.discard(name)
-        fetch.wanted.discard(name)
-        if fetch.wanted:
+        fetch.awaited.discard(name)
+        if fetch.awaited:
             return
         try:
             raw = join_chunks(fetch.manifest, fetch.plain)

@@ -130,7 +130,7 @@ class Tapline:
         try:
             if isinstance(event, CardSuspicion | ReaderNotice):
                 point = self._points_of[event.reader]
-                self._recorder.record("reader", point=point, reader=event.reader, data=_told(event))
+                self._recorder.record("reader", point=point, reader=event.reader, data=_reader_data(event))
                 self._on_change()
                 return
             self._carry(event)
@@ -224,8 +224,8 @@ class Tapline:
     def record(self, record: Record) -> Ticket:
         """Write the event that a point asked for; a person in its content becomes the event's person."""
         content = dict(record.content)
-        whose = {"person": content.pop("person")} if "person" in content else {}
-        return self._recorder.record(record.kind, point=record.point, **whose, **{record.kind: content})
+        person = {"person": content.pop("person")} if "person" in content else {}
+        return self._recorder.record(record.kind, point=record.point, **person, **{record.kind: content})
 
     def _record_tap(
         self, point: str, event: CardRead | CardRefused, decision: Decision, card: CardRef | None
@@ -253,7 +253,7 @@ class Tapline:
         return Presentation(keys), CardRef(keys[0].hex(), event.number.tail, event.card_type)
 
 
-def _told(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:
+def _reader_data(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:
     if isinstance(event, ReaderNotice):
         return {"state": event.state, "detail": event.detail}
     return {"state": "suspicion", "sign": event.sign, "tail": event.tail}

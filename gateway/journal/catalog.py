@@ -214,9 +214,9 @@ class Catalog:
     def _run(self, entry: Entry, end_seq: int | None, first: int, stop: int) -> list[bytes | None]:
         index = self._index(entry, end_seq)
         base = index.header.first_seq
-        wanted = index.offsets[first - base : stop - base + 1]
+        offsets = index.offsets[first - base : stop - base + 1]
         raws: list[bytes | None] = [None] * (stop - first + 1)
-        there = [offset for offset in wanted if offset]
+        there = [offset for offset in offsets if offset]
         if not there:
             return raws
         low, end = min(there), _end_of(index, stop - base, max(there))
@@ -228,7 +228,7 @@ class Catalog:
             return raws
         view = memoryview(data)
         seed = entry.header.seed
-        for place, offset in enumerate(wanted):
+        for place, offset in enumerate(offsets):
             frame = frame_at(view, seed, offset - low) if offset else None
             if frame and frame.number == first + place:
                 raws[place] = data[frame.offset + HEAD_BYTES : frame.end]

@@ -1,6 +1,8 @@
 """The journal of one gateway: append, read, acknowledge.
 
 One Journal a folder may write, a lock says so; any number of JournalReaders in other processes may read meanwhile.
+
+Over 400 lines because the lock, the writer and the readers of one folder share their state.
 """
 
 from __future__ import annotations

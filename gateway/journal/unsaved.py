@@ -76,7 +76,7 @@ class Unsaved:
         self._delivered: tuple[int, tuple[tuple[int, int], ...]] = (0, ())
         self._starts: list[str] = []
         self._lost = Tally()
-        self._told = 0
+        self._reported = 0
         self._span = Tally()
         self.before = self._read_before()
         self._written = self.before
@@ -110,7 +110,7 @@ class Unsaved:
 
     @property
     def lost(self) -> Tally:
-        """Return what of this start was neither kept nor held; what `told` covers is in it."""
+        """Return what of this start was neither kept nor held; what `report_done` covers is in it."""
         return self._lost
 
     def take(self, event: Event, why: str) -> bool:
@@ -185,18 +185,18 @@ class Unsaved:
         """Return what would be lost if the process ended now, and what no record tells of yet."""
         with self._lock:
             waiting = sum(not self._is_delivered(seq) for seq, _, _ in self._events)
-            untold = self._lost.count - self._told
+            unreported = self._lost.count - self._reported
             lost, span = self._lost, self._span
         total = self.before
-        if untold:
-            total = total.plus(Tally(untold, lost.since, lost.until, lost.why))
+        if unreported:
+            total = total.plus(Tally(unreported, lost.since, lost.until, lost.why))
         if waiting:
             total = total.plus(Tally(waiting, span.since, span.until, span.why))
         return total
 
-    def told(self, count: int) -> None:
+    def report_done(self, count: int) -> None:
         """Note that the journal itself tells of so many lost ones of this start."""
-        self._told = count
+        self._reported = count
 
     def told_before(self) -> None:
         """Note that the journal itself tells of what earlier starts lost."""

@@ -3,6 +3,8 @@
 paho calls back on its own thread, in places while it holds its own locks, and a callback that raises ends that thread.
 So the callbacks here do one thing only: they put a value into the inbox. One owner thread reads the inbox and is the
 only one that publishes, subscribes and acknowledges.
+
+Over 400 lines because paho calls back into one object, and each callback needs its state.
 """
 
 from __future__ import annotations

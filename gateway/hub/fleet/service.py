@@ -3,6 +3,8 @@
 One thread owns it. Several hubs may run; the one that holds the lock publishes, the others wait. Everything retained is
 sent again after each connect, because a broker may have forgotten it. The hub says `ready` while its database answers
 and no older hub serves the broker: gateways hold their backlog otherwise. Each birth gets its signed answer.
+
+Over 400 lines because one thread owns the connection and answers every kind of message on it.
 """
 
 from __future__ import annotations
@@ -94,8 +96,8 @@ class FleetService(Standby):
         self._link: Link | None = None
         self._seen_change = -1
         self._is_new_here = False
-        self._said: str | None = None
-        self._said_at = self._asked_at = 0.0
+        self._published: str | None = None
+        self._published_at = self._asked_at = 0.0
         self._resend: set[str] = set()
         self._lacking: set[str] = set()
         self._resent_at: dict[str, float] = {}
@@ -113,7 +115,7 @@ class FleetService(Standby):
         # Not told as lost by a fenced hub: the word on the broker is that of the one that serves.
         lost = Will(HUB_STATE, claim.payload("lost"))
         link = Link(self._broker, f"{self._worker}-fleet", will=lost, session_expiry_seconds=0)
-        self._link, self._said, self._seen_change = link, None, -1
+        self._link, self._published, self._seen_change = link, None, -1
         link.start()
         try:
             checked = time.monotonic()
@@ -172,10 +174,10 @@ class FleetService(Standby):
 
     def _say(self, link: Link, claim: Claim, state: str) -> None:
         now = time.monotonic()
-        if state == self._said and now - self._said_at < RENEW_SECONDS:
+        if state == self._published and now - self._published_at < RENEW_SECONDS:
             return
         if link.publish(HUB_STATE, claim.payload(state), retain=True) is not None:
-            self._said, self._said_at = state, now
+            self._published, self._published_at = state, now
 
     def _site_keys(self) -> dict[str, bytes]:
         # Read anew each time: a site may come, and its key may be changed, while this runs.
@@ -191,7 +193,7 @@ class FleetService(Standby):
 
     def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
-            self._said, self._seen_change, self._is_new_here = None, -1, True
+            self._published, self._seen_change, self._is_new_here = None, -1, True
             claim.connected()
             with self._store.read() as connection:
                 self._resend = set(connection.scalars(select(tables.site.c.id)))
@@ -244,7 +246,7 @@ class FleetService(Standby):
             log.warning("a hub's state was ignored: %s", error)
             return
         if claim.heard(state, retained=item.retained):
-            self._said = None
+            self._published = None
 
     def _on_manifest(self, item: Arrived) -> None:
         # The retained word of this very hub: its count before it was put back to a backup.
@@ -314,17 +316,17 @@ class FleetService(Standby):
             unborn = self._asking.unborn(connection, now)
         for topics in unborn:
             self._ask_for_birth(link, topics)
-        for wanted in missing:
-            topics = wanted.topics
+        for gap in missing:
+            topics = gap.topics
             log.warning(
                 "events %s to %s of gateway %s/%s are not here; it is asked again",
-                wanted.first,
-                wanted.last,
+                gap.first,
+                gap.last,
                 topics.site,
                 topics.gateway,
             )
-            correlation = f"{wanted.epoch}:{wanted.first - 1}".encode()
-            args = {"from": wanted.first, "to": wanted.last, "epoch": wanted.epoch}
+            correlation = f"{gap.epoch}:{gap.first - 1}".encode()
+            args = {"from": gap.first, "to": gap.last, "epoch": gap.epoch}
             link.publish(
                 topics.command,
                 encode(Command("replay", args=args)),
