@@ -119,8 +119,8 @@ class GatewayProcess:
 class SocketsWord(Outbox):
     """Wrong on purpose: what was handed to the socket counts as held by the hub, no watermark needed."""
 
-    def was_sent(self, parcel: Any, mid: int, now: float) -> None:
-        super().was_sent(parcel, mid, now)
+    def was_sent(self, parcel: Any, mid: int, now: float, size: int = 0) -> None:
+        super().was_sent(parcel, mid, now, size)
         self._coverage.add(parcel.first, parcel.last)
         self.watermark(self._coverage.upto, self._coverage.ranges, now)
         self._journal.acknowledge(self._coverage.upto, self._coverage.ranges)
@@ -130,8 +130,6 @@ class SocketsWord(Outbox):
 def spoil(relay: Relay, journal: Journal) -> None:
     """Make a relay that sends without asking for an answer and forgets what it sent, as many in the field do."""
     relay._outbox = SocketsWord(journal, 1.0)
-    # A watermark lets a relay send again what it believed to be there; this one does not listen.
-    relay._on_watermark = lambda _message: None  # type: ignore[method-assign]
     publish = relay._link._client.publish
 
     def unasked(topic: str, payload: bytes, qos: int = 0, **more: Any) -> Any:
