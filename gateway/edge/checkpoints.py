@@ -35,7 +35,7 @@ def load_gateway_key(path: Path) -> Ed25519PrivateKey:
                 os.fsync(file.fileno())
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(read_marked_text(path).strip()))
     except (OSError, ValueError) as error:
-        why = type(error).__name__
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise FatalError(f"The gateway key {path} cannot be used ({why}); restore it or remove it.") from None
 
 

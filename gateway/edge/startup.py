@@ -159,7 +159,7 @@ def find_gateway_key(settings: GatewaySettings, faults: StartFaults) -> Ed25519P
     try:
         key = load_gateway_key(settings.state_dir / "gateway.key")
     except TapgateError as error:
-        faults.note(GATEWAY_KEY, f"{error} The journal continues without signed checkpoints.")
+        faults.note(GATEWAY_KEY, f"{error} The journal continues unsigned until the next start.")
         return None
     faults.clear(GATEWAY_KEY)
     return key

@@ -283,7 +283,11 @@ def allocate_spare(directory: Path, size: int) -> None:
 
 
 def spare_exists(directory: Path) -> bool:
-    return (directory / _SPARE).exists()
+    """Return whether a prepared segment lies ready; False in a folder that may not be entered."""
+    try:
+        return (directory / _SPARE).exists()
+    except OSError:
+        return False
 
 
 def drop_spare(directory: Path) -> None:

@@ -7,6 +7,7 @@ holds of that epoch never makes the journal forget anything.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -222,8 +223,10 @@ class Unsaved:
                 continue
             self._written = tally
             for other in self._places[number + 1 :]:
-                if other.path.exists():
-                    _empty(other, self.epoch)
+                # A folder of another user is refused here, and costs that place only.
+                with contextlib.suppress(OSError):
+                    if other.path.exists():
+                        _empty(other, self.epoch)
             return
         log.error("%s events are not saved, and no place keeps that number", tally.count)
         self._written = tally

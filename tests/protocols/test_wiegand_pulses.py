@@ -100,7 +100,8 @@ def test_edges_lost_between_two_taps_make_no_other_number(one: bytes, two: bytes
     edges += edges_of(*word_of(two), edges[-1][0] + data.draw(st.integers(MS, 4 * GAP_NS)))
     numbers = list(range(1, len(edges) + 1))
     first = data.draw(st.integers(0, len(edges) - 1))
-    last = data.draw(st.integers(first, len(edges)))
+    # A full buffer of the kernel drops its oldest records, so that a newer one always shows the gap.
+    last = data.draw(st.integers(first, len(edges) - 1))
     del edges[first:last], numbers[first:last]
     true = {word_of(one), word_of(two)}
     for event in whole(parser(), records_of(edges, numbers) if edges else b""):

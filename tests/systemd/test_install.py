@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -102,7 +103,7 @@ def wait_for(machine: Machine, what: str, look: str, units: tuple[str, ...]) -> 
 def test_readme_s_commands_lead_from_a_fresh_debian_to_a_decided_tap_in_the_logbook(
     tmp_path: Path, release: str
 ) -> None:
-    with network(f"tapgate-{release[:4]}") as net:
+    with network(f"tapgate-{release[:4]}-{os.getpid()}") as net:
         hub = start(tmp_path / "hub", release, net)
         gateway = start(tmp_path / "gateway", release, net)
         reader: subprocess.Popen[str] | None = None

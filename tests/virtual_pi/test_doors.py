@@ -147,7 +147,7 @@ def test_a_pin_that_another_program_holds_costs_the_door_until_it_is_free(tmp_pa
         while not (view := door.view()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert view["output_fault"].startswith("front: GPIO 17 cannot be an output: the program 'heating' holds it")
+        assert view["output_fault"].startswith("front: GPIO 17 cannot be an output: the program 'heating' is using it")
         other.stdin.write("\n")
         other.stdin.flush()
         other.wait(10)
