@@ -84,6 +84,17 @@ def _first_session(broker: BrokerSettings, store: Store) -> None:
     gateway.link.close()
 
 
+def _reach(gateway: Gateway, seq: int, store: Store) -> None:
+    """Send one tap until it is committed: a worker takes its share a moment before the broker knows it."""
+    before = _count(store)
+
+    def arrived() -> bool:
+        gateway.send(tap(seq))
+        return _count(store) > before
+
+    wait_until(arrived, "the broker does not know the worker")
+
+
 def test_taps_and_backlog_are_committed_and_the_watermark_comes_back(broker: BrokerSettings, store: Store) -> None:
     _first_session(broker, store)
     told: list[Committed] = []
@@ -105,7 +116,8 @@ def test_what_comes_while_no_worker_runs_is_sent_again_by_its_gateway(broker: Br
     for seq in range(2, 52):
         gateway.send(tap(seq))
     worker = _started(MqttShare(broker, "hub-0", Committer(store)))
-    for seq in range(2, 52):
+    _reach(gateway, 51, store)
+    for seq in range(2, 51):
         gateway.send(tap(seq))
     wait_until(lambda: gateway.upto() == 51, "what was sent again did not come")
     worker.stop()
@@ -174,7 +186,9 @@ def test_a_worker_that_dies_before_its_commit_loses_nothing_and_the_check_sees_o
         wait_until(lambda: gateway.upto() == 51, "the twin says nothing")
     worker.stop()
     healthy = _started(MqttShare(broker, "hub-0", Committer(store)))
-    for seq in range(gateway.upto() + 1, 53):
+    missing = range(gateway.upto() + 1, 52)
+    _reach(gateway, 52, store)
+    for seq in missing:
         gateway.send(tap(seq))
     wait_until(lambda: _count(store) >= 2 + 50 * kept, "what was sent again does not come")
     assert (_count(store) == 52) is kept
