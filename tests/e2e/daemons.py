@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -43,14 +44,16 @@ class House:
 
     def close(self) -> None:
         for process in self.processes:
-            process.kill()
+            # The whole group: a daemon under strace outlives strace.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.broker.stop()
 
     def _spawn(self, log: str, *words: str, front: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as file:
             command = [*front, sys.executable, "-m", "tests.e2e.hasty", *words]
-            process = subprocess.Popen(command, stdout=file, stderr=file)
+            process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         self.processes.append(process)
         return process
 
