@@ -27,10 +27,9 @@ _SHARED = {
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What one kind of machine gets: shipped file -> place, units to name afterwards, and the next step."""
+    """What one kind of machine gets: shipped file -> place, and the next step."""
 
     files: dict[str, str]
-    unit: str
     next_step: str
 
 
@@ -44,12 +43,10 @@ ROLES = {
             "60-tapgate-readers.rules": "etc/udev/rules.d/60-tapgate-readers.rules",
             "50-tapgate-pcsc.rules": "etc/polkit-1/rules.d/50-tapgate-pcsc.rules",
         },
-        "tapgate",
         "unpack the bundle issued by the hub: tar -C /etc/tapgate -xf SITE-GATEWAY.tar",
     ),
     "hub": _Role(
         _SHARED | {"tapgate-hub.service": f"{_UNITS}/tapgate-hub.service"},
-        "tapgate-hub",
         "tapgate hub init --site ID --address HOST",
     ),
 }

@@ -6,7 +6,6 @@ the error that the real ones raise when they fail while they run.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tinydb.storages import MemoryStorage
 
 from gateway.access.event import Event
 from gateway.errors import JournalWriteFailed, ReaderOffline
+from gateway.journal.folder import Folder
 from gateway.journal.jobs import Ticket
 from gateway.journal.journal import JournalStats
 from gateway.journal.unsaved import Unsaved, runtime_folder
@@ -65,7 +65,7 @@ class AbsentJournal:
             oldest_waiting_seconds=None,
             bytes=0,
             quota_bytes=0,
-            disk_free_bytes=self._free_bytes(),
+            disk_free_bytes=Folder(self.directory).free_bytes(),
             sync_ms_p50=0.0,
             sync_ms_max=0.0,
             refused=self._refused,
@@ -76,15 +76,6 @@ class AbsentJournal:
             reason=self._why,
             damage=(),
         )
-
-    def _free_bytes(self) -> int:
-        for folder in (self.directory, *self.directory.parents):
-            try:
-                space = os.statvfs(folder)
-            except OSError:
-                continue
-            return space.f_bavail * space.f_frsize
-        return 0
 
     def close(self) -> None:
         """Do nothing; there is nothing open."""

@@ -6,11 +6,8 @@ the hub's watermark over the memory's own epoch, and that makes neither the jour
 
 from __future__ import annotations
 
+from gateway.edge.outbox import EVENTS_PER_MESSAGE, REFUSED_SECONDS, RESEND_MAX_SECONDS
 from gateway.journal.unsaved import Unsaved
-
-EVENTS_PER_MESSAGE = 50
-_RESEND_MAX_SECONDS = 60.0
-_REFUSED_SECONDS = 5.0
 
 
 class MemoryPost:
@@ -54,7 +51,7 @@ class MemoryPost:
         """Note that a message is on its way; the broker will confirm it under `mid`."""
         self._mid = mid
         if not self._sent_upto:
-            self._again_at = now + min(self._resend_seconds * 2**self._tries, _RESEND_MAX_SECONDS)
+            self._again_at = now + min(self._resend_seconds * 2**self._tries, RESEND_MAX_SECONDS)
         self._sent_upto = events[-1][0]
 
     def published(self, mid: int, refused: str | None, now: float) -> bool:
@@ -63,7 +60,7 @@ class MemoryPost:
             return False
         self._mid = None
         if refused:
-            self._not_before = now + _REFUSED_SECONDS
+            self._not_before = now + REFUSED_SECONDS
             self._sent_upto = 0
         return True
 

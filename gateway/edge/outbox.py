@@ -22,8 +22,8 @@ MESSAGE_BYTES = 128 * 1024
 BACKLOG_MESSAGES = 8
 LIVE_MESSAGES = 200
 _LIVE_QUEUE_EVENTS = 2000
-_RESEND_MAX_SECONDS = 60.0
-_REFUSED_SECONDS = 5.0
+RESEND_MAX_SECONDS = 60.0
+REFUSED_SECONDS = 5.0
 _AFTER_HUB_SECONDS = 2.0
 _BUSY_TICK_SECONDS = 0.1
 
@@ -67,7 +67,7 @@ class Outbox:
         self._forced_end = 0
         self._backlog_at = 0.0
         self._refused_until = 0.0
-        self._refused_seconds = _REFUSED_SECONDS
+        self._refused_seconds = REFUSED_SECONDS
         self._passed_bytes = 0
         self._held: set[int] = set()
         self.refused: str | None = None
@@ -217,7 +217,7 @@ class Outbox:
         self.resent += parcel.tries > 0
         parcel.mid, parcel.raws = mid, None
         parcel.sent_at = now
-        parcel.due_at = now + min(self._resend_seconds * 2**parcel.tries, _RESEND_MAX_SECONDS)
+        parcel.due_at = now + min(self._resend_seconds * 2**parcel.tries, RESEND_MAX_SECONDS)
         parcel.tries += 1
         self._by_mid[mid] = parcel
 
@@ -263,9 +263,9 @@ class Outbox:
         if refused:
             self.refused = f"The broker refuses what this gateway sends: {refused}. Check its access rules."
             self._refused_until = parcel.due_at = now + self._refused_seconds
-            self._refused_seconds = min(self._refused_seconds * 2, _RESEND_MAX_SECONDS)
+            self._refused_seconds = min(self._refused_seconds * 2, RESEND_MAX_SECONDS)
             return None
-        self.refused, self._refused_seconds = self.refused if self._held else None, _REFUSED_SECONDS
+        self.refused, self._refused_seconds = self.refused if self._held else None, REFUSED_SECONDS
         self._passed_bytes = max(self._passed_bytes, parcel.size)
         if parcel.forced and self._coverage.covers(parcel.first, parcel.last) and parcel in self._parcels:
             self._parcels.remove(parcel)

@@ -7,7 +7,6 @@ holds of that epoch never makes the journal forget anything.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -223,10 +222,7 @@ class Unsaved:
                 continue
             self._written = tally
             for other in self._places[number + 1 :]:
-                # A folder of another user is refused here, and costs that place only.
-                with contextlib.suppress(OSError):
-                    if other.path.exists():
-                        _empty(other, self.epoch)
+                _empty(other, self.epoch)
             return
         log.error("%s events are not saved, and no place keeps that number", tally.count)
         self._written = tally
@@ -246,8 +242,10 @@ def runtime_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def _empty(place: Note, start: str) -> None:
+    # A folder of another user refuses the question already, and costs that place only.
     try:
-        place.write({"start": start, "count": 0}, sync=False)
+        if place.path.exists():
+            place.write({"start": start, "count": 0}, sync=False)
     except OSError as error:
         log.debug("%s keeps an old count: %s", place.path, error)
 

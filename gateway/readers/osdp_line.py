@@ -186,10 +186,6 @@ class OsdpLine:
                 self._next = (self._next + turn + 1) % len(members)
                 return
 
-    def _release_answered(self) -> None:
-        if self._answered:
-            self._holder = None
-
     def _is_held(self) -> bool:
         return self._holder is not None
 
@@ -197,7 +193,8 @@ class OsdpLine:
         if self._answered:
             # One turn to take the answer; a question that it leads to keeps the line.
             holder.refresh()
-            self._release_answered()
+            if self._answered:
+                self._holder = None
             return
         now_ns = self._now_ns()
         begun = bool(self._arrived) and now_ns - self._last_byte_ns < _GAP_NS

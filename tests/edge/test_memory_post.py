@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.access.event import MEMORY_EPOCH, decode_event
-from gateway.edge.memory_post import EVENTS_PER_MESSAGE, MemoryPost
+from gateway.edge.memory_post import MemoryPost
+from gateway.edge.outbox import EVENTS_PER_MESSAGE
 from gateway.journal.unsaved import Unsaved
 from tests.journal.journals import assert_chained, tap
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import struct
 import threading
 import time
 from collections import OrderedDict, deque
@@ -229,6 +230,4 @@ class _Connection:
 
 
 def _timeval(seconds: float) -> bytes:
-    import struct  # noqa: PLC0415  # for this one line
-
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))

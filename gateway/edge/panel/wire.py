@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.errors import BadMessage
@@ -51,15 +53,11 @@ def _exactly(connection: socket.socket, count: int) -> bytes | None:
     return b"".join(parts)
 
 
-class short_path:  # noqa: N801  # used like a function in a with statement
-    """A name for a socket whose path may be longer than the 107 bytes that the kernel takes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> str:
-        self._folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._folder}/{self._path.name}"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._folder)
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """Yield a name for a socket whose path may be longer than the 107 bytes that the kernel takes."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -294,7 +294,7 @@ class FleetService(Standby):
                 topics.site,
                 topics.gateway,
                 state.witness,
-                verdict.word,  # type: ignore[arg-type]  # judge_birth knows these three words only
+                verdict.word,
                 state.epoch,
                 verdict.at,
                 now_ms(),

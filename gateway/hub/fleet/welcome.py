@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -30,7 +31,7 @@ _WITNESSES_KEPT = 64
 class Verdict:
     """`go_on`, `fork` at a number, or `twin` with the boards that take turns."""
 
-    word: str
+    word: Literal["go_on", "fork", "twin"]
     at: int = 0
     others: tuple[str, ...] = ()
 
