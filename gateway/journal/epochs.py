@@ -8,7 +8,6 @@ done by the next start if need be. Each event names in `was` the number it had f
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.journal.catalog import Catalog
-from gateway.journal.chain import NO_LINK, Chain, link_of
-from gateway.journal.documents import Documents
+from gateway.journal.chain import Chain, link_of
 from gateway.journal.frames import HEAD_BYTES, FrameKind
 from gateway.journal.recovery import State
 from gateway.journal.segments import DATA_START, list_segments, parse_header, segment_path, sync_directory
@@ -44,16 +42,7 @@ def write_again(catalog: Catalog, state: State, limits: Limits, after: int, last
     aside = directory / UNFINISHED
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    fresh = State(
-        secrets.token_bytes(4),
-        secrets.token_bytes(8),
-        state.gateway,
-        state.boot,
-        (0, NO_LINK),
-        0,
-        state.wall_ms,
-        Documents(),
-    )
+    fresh = State.fresh(state.gateway, boot=state.boot, wall_ms=state.wall_ms)
     # Two copies lie on the disk for a moment; the quota holds again as soon as the first is gone.
     tail = Tail(aside, Catalog(aside), fresh, Limits(limits.segment_bytes, _NO_QUOTA, limits.keep_seconds))
     tail.last_number = last_segment

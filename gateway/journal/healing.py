@@ -73,9 +73,8 @@ class Healing:
             raise JournalWriteFailed(f"The folder {path} holds later events than this gateway wrote; start it again.")
         self._catalog.load()
         if found.epoch != state.epoch:
-            state.epoch, state.salt, state.tip, state.acked = found.epoch, found.salt, found.tip, found.acked
+            state.take_over(found)
             state.boot, state.wall_ms = found.boot + 1, max(state.wall_ms, found.wall_ms)
-            state.documents.replace(found.documents)
             state.damage += found.damage
 
     def _read(self) -> State | None:

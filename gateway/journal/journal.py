@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from gateway.access.event import Event, decode_event
 from gateway.errors import BadMessage, JournalFull, JournalMisuse, JournalWriteFailed
 from gateway.journal.anchor import Anchor
 from gateway.journal.catalog import Catalog, Damage
-from gateway.journal.chain import NO_LINK, choose_points
+from gateway.journal.chain import choose_points
 from gateway.journal.documents import MAX_CHANGE_BYTES, Documents, TableChange, encode_change
 from gateway.journal.epochs import finish_switch
 from gateway.journal.face import JournalFace
@@ -391,11 +390,7 @@ def _open_folder(folder: Folder, catalog: Catalog, gateway_id: str) -> State:
     except OSError as error:
         log.error("the journal's folder cannot be read now, events are kept in memory: %s", error)  # noqa: TRY400  # told
         catalog.entries, catalog.unreadable = [], []
-        return _fresh_state(gateway_id)
-
-
-def _fresh_state(gateway_id: str) -> State:
-    return State(secrets.token_bytes(4), secrets.token_bytes(8), gateway_id, 1, (0, NO_LINK), 0, 0, Documents())
+        return State.fresh(gateway_id)
 
 
 def _next_boot(catalog: Catalog, gateway_id: str) -> State:
@@ -404,7 +399,7 @@ def _next_boot(catalog: Catalog, gateway_id: str) -> State:
         _quarantine(catalog.directory, catalog.unreadable)
         for number in catalog.unreadable:
             segment_path(catalog.directory, number).unlink(missing_ok=True)
-        return _fresh_state(gateway_id)
+        return State.fresh(gateway_id)
     if state.gateway != gateway_id:
         raise JournalMisuse(
             f"The journal in {catalog.directory} is that of gateway {state.gateway!r}, not of {gateway_id!r}; give the "

@@ -7,7 +7,9 @@ counts as used and the event as lost (chain.lost_event).
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
+from typing import Self
 
 from gateway.access.event import decode_event
 from gateway.errors import BadMessage
@@ -46,6 +48,16 @@ class State:
     documents: Documents
     cut: tuple[int, int] | None = None
     damage: list[Damage] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, gateway: str, *, boot: int = 1, wall_ms: int = 0) -> Self:
+        """Return where a journal without any record stands, in an epoch of its own."""
+        return cls(secrets.token_bytes(4), secrets.token_bytes(8), gateway, boot, (0, NO_LINK), 0, wall_ms, Documents())
+
+    def take_over(self, found: State) -> None:
+        """Go on where another state of the same gateway stands: its epoch, numbers and tables."""
+        self.epoch, self.salt, self.tip, self.acked = found.epoch, found.salt, found.tip, found.acked
+        self.documents.replace(found.documents)
 
     @property
     def head(self) -> int:

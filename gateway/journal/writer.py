@@ -205,8 +205,7 @@ class Writer:
         assert found is not None
         log.warning("journal: epoch %s goes on as %s after event %d", state.epoch.hex(), found.epoch.hex(), job.after)
         with self.switching:
-            state.epoch, state.salt, state.tip, state.acked = found.epoch, found.salt, found.tip, found.acked
-        state.documents.replace(found.documents)
+            state.take_over(found)
         self._first_of_boot = state.head + 1
         tail.restart()
         try:
