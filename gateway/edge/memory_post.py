@@ -6,7 +6,7 @@ the hub's watermark over the memory's own epoch, and that makes neither the jour
 
 from __future__ import annotations
 
-from gateway.edge.outbox import EVENTS_PER_MESSAGE, REFUSED_SECONDS, RESEND_MAX_SECONDS
+from gateway.edge.outbox import EVENTS_PER_MESSAGE, REFUSED_SECONDS, RESEND_MAX_SECONDS, count_fitting
 from gateway.journal.unsaved import Unsaved
 
 
@@ -38,14 +38,8 @@ class MemoryPost:
             # The hub said nothing of them: everything that it does not hold goes again.
             self._sent_upto = 0
             self._tries += 1
-        chosen: list[tuple[int, bytes]] = []
-        room = message_bytes
-        for seq, raw in self._unsaved.undelivered(self._sent_upto, EVENTS_PER_MESSAGE):
-            if chosen and len(raw) >= room:
-                break
-            chosen.append((seq, raw))
-            room -= len(raw) + 1
-        return chosen
+        waiting = self._unsaved.undelivered(self._sent_upto, EVENTS_PER_MESSAGE)
+        return waiting[: count_fitting(waiting, message_bytes)]
 
     def was_sent(self, events: list[tuple[int, bytes]], mid: int, now: float) -> None:
         """Note that a message is on its way; the broker will confirm it under `mid`."""

@@ -9,7 +9,9 @@ count and by bytes, and what the broker finds too large is cut again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from gateway.journal.journal import Journal
@@ -49,6 +51,16 @@ class Parcel:
     size: int = 0
     forced: bool = False
     raws: list[bytes] | None = None
+
+
+def count_fitting(events: Sequence[tuple[int, bytes]], message_bytes: int) -> int:
+    """Return how many events, from the first on, make a message of less than so many bytes; one always does."""
+    room = message_bytes
+    for count, (_, raw) in enumerate(events):
+        if count and len(raw) >= room:
+            return count
+        room -= len(raw) + 1
+    return len(events)
 
 
 class Outbox:
@@ -161,14 +173,11 @@ class Outbox:
         return self._next_backlog(now)
 
     def _next_live(self, now: float) -> Parcel:
-        seq, raw = self._live.popleft()
-        parcel = Parcel("live", seq, seq, now, raws=[raw])
-        assert parcel.raws is not None
-        room = self.message_bytes - len(raw)
-        while self._live and len(parcel.raws) < EVENTS_PER_MESSAGE and len(self._live[0][1]) < room:
-            parcel.last, raw = self._live.popleft()
-            parcel.raws.append(raw)
-            room -= len(raw) + 1
+        chosen = list(islice(self._live, EVENTS_PER_MESSAGE))
+        del chosen[count_fitting(chosen, self.message_bytes) :]
+        for _ in chosen:
+            self._live.popleft()
+        parcel = Parcel("live", chosen[0][0], chosen[-1][0], now, raws=[raw for _, raw in chosen])
         self._parcels.append(parcel)
         return parcel
 
@@ -196,19 +205,13 @@ class Outbox:
         if parcel.raws is not None:
             return parcel.raws
         found = self._journal.after(parcel.first - 1, parcel.last - parcel.first + 1)
-        raws: list[bytes] = []
-        room = self.message_bytes
-        for seq, raw in found:
-            if seq > parcel.last:
-                break
-            if raws and len(raw) >= room:
-                rest = Parcel(parcel.kind, seq, parcel.last, parcel.due_at, forced=parcel.forced)
-                self._parcels.insert(self._parcels.index(parcel) + 1, rest)
-                parcel.last = seq - 1
-                break
-            raws.append(raw)
-            room -= len(raw) + 1
-        return raws
+        found = [(seq, raw) for seq, raw in found if seq <= parcel.last]
+        count = count_fitting(found, self.message_bytes)
+        if count < len(found):
+            rest = Parcel(parcel.kind, found[count][0], parcel.last, parcel.due_at, forced=parcel.forced)
+            self._parcels.insert(self._parcels.index(parcel) + 1, rest)
+            parcel.last = rest.first - 1
+        return [raw for _, raw in found[:count]]
 
     def was_sent(self, parcel: Parcel, mid: int, now: float, size: int = 0) -> None:
         """Note that a message of so many bytes is on its way; the broker will confirm it under `mid`."""
