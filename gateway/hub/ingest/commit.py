@@ -27,7 +27,7 @@ from gateway.errors import StoreUnavailable
 from gateway.hub.ingest.forks import is_lost, refuse_forks
 from gateway.hub.ingest.marks import MAX_NEW_EPOCHS, Mark, MarkKey, Touched, lock_marks, move_marks
 from gateway.hub.ingest.moved import is_copy, keep_copy, known_elsewhere
-from gateway.hub.ingest.parse import Fault, Incoming, Reading, read_message
+from gateway.hub.ingest.parse import Fault, Incoming, Reading, of_known, read_message
 from gateway.hub.ingest.quarantine import count_beyond_quota, quarantine, scope_of
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -287,10 +287,7 @@ def _number(reading: Reading, known: dict[tuple[str, str], int]) -> int:
 
 def _keys(readings: list[Reading], known: dict[tuple[str, str], int]) -> set[MarkKey]:
     keys: set[MarkKey] = set()
-    for reading in readings:
-        if reading.gateway is None or (reading.site, reading.gateway) not in known:
-            continue
-        gateway = known[reading.site, reading.gateway]
+    for gateway, reading in of_known(readings, known):
         keys |= {(gateway, event.epoch) for event, _, _ in reading.events}
         keys |= {(gateway, fault.epoch) for fault in reading.faults if fault.epoch and fault.seq is not None}
     return keys
@@ -307,10 +304,7 @@ def _first_keys(readings: list[Reading], known: dict[tuple[str, str], int]) -> s
 
 
 def _refuse_new_epochs(readings: list[Reading], known: dict[tuple[str, str], int], marks: dict[MarkKey, Mark]) -> None:
-    for reading in readings:
-        if reading.gateway is None or (reading.site, reading.gateway) not in known:
-            continue
-        gateway = known[reading.site, reading.gateway]
+    for gateway, reading in of_known(readings, known):
         refused = [item for item in reading.events if (gateway, item[0].epoch) not in marks]
         if refused:
             reading.events = [item for item in reading.events if (gateway, item[0].epoch) in marks]
@@ -324,10 +318,8 @@ def _refuse_new_epochs(readings: list[Reading], known: dict[tuple[str, str], int
 
 def _touch(readings: list[Reading], known: dict[tuple[str, str], int]) -> dict[MarkKey, Touched]:
     touched: dict[MarkKey, Touched] = {}
-    for reading in readings:
-        if reading.gateway is None or (reading.site, reading.gateway) not in known:
-            continue
-        gateway = known[reading.site, reading.gateway]
+    for gateway, reading in of_known(readings, known):
+        assert reading.gateway is not None
         topics = GatewayTopics(reading.site, reading.gateway)
         came = [(event, raw) for event, _, raw in reading.events] + reading.copies
         for event, raw in sorted(came, key=lambda item: item[0].seq):
@@ -353,10 +345,7 @@ _NOTE_LIVE = _OF_GATEWAY.where(
 def _note_gateways(connection: Connection, readings: list[Reading], known: dict[tuple[str, str], int]) -> None:
     seen: dict[int, int] = {}
     live: dict[int, int] = {}
-    for reading in readings:
-        if reading.gateway is None or (reading.site, reading.gateway) not in known:
-            continue
-        gateway = known[reading.site, reading.gateway]
+    for gateway, reading in of_known(readings, known):
         seen[gateway] = max(seen.get(gateway, 0), reading.incoming.received_ms)
         if not reading.historical and reading.events:
             live[gateway] = max(live.get(gateway, 0), *(at_ms for _, at_ms, _ in reading.events))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from gateway.access.event import Event
 from gateway.hub.ingest.links import held_bytes, link_of
 from gateway.hub.ingest.marks import Mark, MarkKey
-from gateway.hub.ingest.parse import Fault, Reading
+from gateway.hub.ingest.parse import Fault, Reading, of_known
 
 
 class _What(msgspec.Struct):
@@ -45,10 +45,7 @@ def refuse_forks(
     """Turn events that do not continue the stored chain into faults that cover no number."""
     came: dict[MarkKey, list[tuple[int, Event, bytes, Reading]]] = defaultdict(list)
     beside: dict[MarkKey, dict[int, bytes]] = defaultdict(dict)
-    for reading in readings:
-        if reading.gateway is None or (reading.site, reading.gateway) not in known:
-            continue
-        gateway = known[reading.site, reading.gateway]
+    for gateway, reading in of_known(readings, known):
         for event, _, raw in reading.events:
             if marks[gateway, event.epoch].strict:
                 came[gateway, event.epoch].append((event.seq, event, raw, reading))

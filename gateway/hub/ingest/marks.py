@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -214,22 +215,21 @@ def stored_watermarks(connection: Connection, gateway: int | None = None) -> lis
         query = query.where(owner.c.id == gateway)
     newest: dict[GatewayTopics, Watermark] = {}
     for row in connection.execute(query):
-        have = read_ranges(row.have)[:_RANGES_SENT]
-        rejected = _decode_rejected(row.rejected)
-        mark = Watermark(row.epoch, row.upto, have, rejected, row.link)
-        newest.setdefault(GatewayTopics(row.site, row.name), mark)
+        newest.setdefault(GatewayTopics(row.site, row.name), _stored(row))
     return list(newest.items())
 
 
 def watermark_of(connection: Connection, gateway: int, epoch: str) -> Watermark:
     """Return the stored watermark of one journal, an empty one where nothing is held."""
     table = tables.mark
-    query = select(table.c.upto, table.c.have, table.c.rejected, table.c.link)
+    query = select(table.c.epoch, table.c.upto, table.c.have, table.c.rejected, table.c.link)
     row = connection.execute(query.where(table.c.gateway == gateway, table.c.epoch == epoch)).one_or_none()
-    if row is None:
-        return Watermark(epoch, 0)
+    return Watermark(epoch, 0) if row is None else _stored(row)
+
+
+def _stored(row: Any) -> Watermark:
     have = read_ranges(row.have)[:_RANGES_SENT]
-    return Watermark(epoch, row.upto, have, _decode_rejected(row.rejected), row.link)
+    return Watermark(row.epoch, row.upto, have, _decode_rejected(row.rejected), row.link)
 
 
 def skip_lost(connection: Connection, gateway: int, epoch: str, before: int, at_ms: int) -> tuple[int, int] | None:

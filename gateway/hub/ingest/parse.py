@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -69,6 +70,13 @@ class Reading:
     events: list[tuple[Event, int, bytes]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     copies: list[tuple[Event, bytes]] = field(default_factory=list)
+
+
+def of_known(readings: Sequence[Reading], known: Mapping[tuple[str, str], int]) -> Iterator[tuple[int, Reading]]:
+    """Return each message of a known gateway with the gateway's number."""
+    for reading in readings:
+        if reading.gateway is not None and (number := known.get((reading.site, reading.gateway))) is not None:
+            yield number, reading
 
 
 class _Claim(msgspec.Struct):
