@@ -251,8 +251,8 @@ class Standing:
         if self.trust is None:
             return False
         try:
-            self.trust.check(WELCOME_PURPOSE + signed.body.encode(), bytes.fromhex(signed.seal))
-        except (BadRoster, ValueError) as error:
+            self.trust.check_statement(WELCOME_PURPOSE, signed.body, signed.seal)
+        except BadRoster as error:
             log.warning("the hub's answer is not signed as it should be: %s", error)
             return False
         return True

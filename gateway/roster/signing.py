@@ -47,6 +47,10 @@ class Signer:
         public = self.public_key
         return public + endorsement(site_key, public) + self.key.sign(hashlib.sha256(content).digest())
 
+    def seal_statement(self, site_key: bytes, purpose: bytes, body: str) -> str:
+        """Return the seal of a statement in hex; the purpose keeps it from counting as one of another kind."""
+        return self.seal(site_key, purpose + body.encode()).hex()
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -77,6 +81,18 @@ class Trust:
             )
         except InvalidSignature:
             raise BadRoster("The signature does not fit the content.") from None
+
+    def check_statement(self, purpose: bytes, body: str, seal: str) -> None:
+        """Check a statement that `Signer.seal_statement` sealed.
+
+        Raises:
+            BadRoster: as `check`, also for a seal that is not hex.
+        """
+        try:
+            content, raw_seal = purpose + body.encode(), bytes.fromhex(seal)
+        except ValueError:
+            raise BadRoster("The signature is torn.") from None
+        self.check(content, raw_seal)
 
 
 def load_or_create_signer(path: Path) -> Signer:

@@ -74,7 +74,7 @@ class Claim:
         """Return the message for the hub's topic, signed for the first site; gateways see that this hub welcomes."""
         site, key = next(iter(sorted(self._keys().items())), ("", bytes(32)))
         body = encode(HubClaim(self._instance, self.holder, self._since_ms, site, self._taken_ms)).decode()
-        seal = self._signer.seal(key, CLAIM_PURPOSE + body.encode()).hex()
+        seal = self._signer.seal_statement(key, CLAIM_PURPOSE, body)
         return encode(HubState("ready" if state == "ready" else "lost", Signed(body, seal)))
 
     @property
@@ -163,8 +163,8 @@ class Claim:
         if key is None:
             return False
         try:
-            Trust(key).check(CLAIM_PURPOSE + signed.body.encode(), bytes.fromhex(signed.seal))
-        except (BadRoster, ValueError):
+            Trust(key).check_statement(CLAIM_PURPOSE, signed.body, signed.seal)
+        except BadRoster:
             return False
         return True
 

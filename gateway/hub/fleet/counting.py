@@ -39,9 +39,9 @@ class RosterCount:
 
     def take_proof(self, site: str, gateway: str, proof: Signed, key: bytes) -> bool:
         try:
-            Trust(key, self._signer).check(WELCOME_PURPOSE + proof.body.encode(), bytes.fromhex(proof.seal))
+            Trust(key, self._signer).check_statement(WELCOME_PURPOSE, proof.body, proof.seal)
             welcome = msgspec.json.decode(proof.body, type=Welcome)
-        except (BadRoster, ValueError, msgspec.MsgspecError):
+        except (BadRoster, msgspec.MsgspecError):
             log.warning("gateway %s/%s names a roster that this hub did not sign; it is not counted", site, gateway)
             return False
         return welcome.site == site and self._raise(site, welcome.roster)

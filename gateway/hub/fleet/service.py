@@ -183,13 +183,12 @@ class FleetService(Standby):
         # Read anew each time: a site may come, and its key may be changed, while this runs.
         with self._store.read() as connection:
             files = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
-        keys: dict[str, bytes] = {}
-        for site, key_file in files:
-            try:
-                keys[site] = read_site_key(Path(key_file))
-            except TapgateError as error:
-                log.debug("the key of site %s cannot be read: %s", site, error)
-        return keys
+        return {site: key for site, key_file in files if (key := _read_key(site, key_file)) is not None}
+
+    def _site_key(self, site: str) -> bytes | None:
+        with self._store.read() as connection:
+            key_file = connection.scalar(select(tables.site.c.key_file).where(tables.site.c.id == site))
+        return None if key_file is None else _read_key(site, key_file)
 
     def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
@@ -251,7 +250,7 @@ class FleetService(Standby):
     def _on_manifest(self, item: Arrived) -> None:
         # The retained word of this very hub: its count before it was put back to a backup.
         site = item.topic.split("/")[2]
-        key = self._site_keys().get(site)
+        key = self._site_key(site)
         if key is not None and item.payload and self._count.take_manifest(site, item.payload, key):
             self._seen_change = -1
 
@@ -260,7 +259,7 @@ class FleetService(Standby):
         if topic is None or not item.payload:
             return
         site, name, _ = topic
-        keys = self._site_keys()
+        key = self._site_key(site)
         with self._store.write() as connection:
             try:
                 state = decode(item.payload, GatewayState)
@@ -273,14 +272,14 @@ class FleetService(Standby):
             topics, mark = GatewayTopics(site, name), None
             if state.witness:
                 verdict = judge_birth(connection, number, state, now_ms(), twin_quiet_ms=self._twin_quiet_ms)
-                welcome = self._welcome(connection, topics, state, verdict, keys.get(site))
+                welcome = self._welcome(connection, topics, state, verdict, key)
                 mark = msgspec.structs.replace(watermark_of(connection, number, state.epoch), welcome=welcome)
             else:
                 mark = dict(stored_watermarks(connection, number)).get(topics)
         if mark is not None:
             link.publish(topics.ack, encode(mark), retain=True)
-        if state.proof is not None and site in keys:
-            self._count.take_proof(site, name, state.proof, keys[site])
+        if state.proof is not None and key is not None:
+            self._count.take_proof(site, name, state.proof, key)
         self._seen_change = -1
         self._asked_at = 0.0
 
@@ -303,7 +302,7 @@ class FleetService(Standby):
             )
         ).decode()
         # Without the site's key only `go_on` is believed, as before there was a signature.
-        seal = self._signer.seal(key, WELCOME_PURPOSE + body.encode()).hex() if key is not None else ""
+        seal = self._signer.seal_statement(key, WELCOME_PURPOSE, body) if key is not None else ""
         return Signed(body, seal)
 
     def _ask(self, link: Link) -> None:
@@ -348,7 +347,7 @@ class FleetService(Standby):
         except BadMessage as error:
             log.warning("what %s/%s reports of its roster was ignored: %s", topic[0], topic[1], error)
             return
-        if reported.missing and topic[0] in self._site_keys():
+        if reported.missing and self._site_key(topic[0]) is not None:
             log.warning("gateway %s/%s lacks parts of its roster on the broker", topic[0], topic[1])
             self._lacking.add(topic[0])
 
@@ -406,6 +405,14 @@ class FleetService(Standby):
                 send(link, published)
             self._resend.discard(site)
         self._seen_change = change
+
+
+def _read_key(site: str, key_file: str) -> bytes | None:
+    try:
+        return read_site_key(Path(key_file))
+    except TapgateError as error:
+        log.debug("the key of site %s cannot be read: %s", site, error)
+        return None
 
 
 def send(link: Link, published: Published) -> None:
