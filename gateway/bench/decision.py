@@ -20,6 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tinydb import TinyDB, where
 
+from gateway.access.people import EVERY_POINT, CardEntry
 from gateway.bench.roster import CARDS, sample_cards
 from gateway.cards.identity import CardNumber, card_key
 from gateway.config import load_gateway
@@ -36,6 +37,24 @@ _KNOWN = 500
 _TAPS = 400
 _PEER_TAPS = 4
 _TAP_PAUSE_SECONDS = 0.01
+_TOML = """
+[gateway]
+id = "gw-bench"
+site = "bench"
+state_dir = "state"
+site_key_file = "site.key"
+[web]
+port = 0
+[[reader]]
+id = "front-in"
+driver = "serial-line"
+port = "/dev/tapgate/front-in"
+point = "front-door"
+[[point]]
+id = "front-door"
+kind = "door"
+unlock_seconds = 0.1
+"""
 _LOAD = """
 import sys, threading, time, urllib.request
 address = sys.argv[1]
@@ -54,16 +73,10 @@ while True:
 def run_bench() -> dict[str, Any]:
     """Measure our daemon idle, under load, and the peer, in turns."""
     draw = random.Random(3)
-    numbers = [CardNumber("uid", b"\x04" + draw.randbytes(6)) for _ in range(_KNOWN)]
-    entries = sample_cards(CARDS)
-    sample = next(iter(entries.values()))
-    entries |= {card_key(_SITE_KEY, number): sample for number in numbers}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        gateway = _gateway(folder)
-        signer = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
-        content = RosterContent("bench", 1, entries, {"front-door": rule_for_everyone()})
-        gateway.roster.install(build(content, signer, _SITE_KEY))
+        gateway = make_gateway(folder, _TOML)
+        numbers, entries = install_cards(gateway, draw, CARDS, _KNOWN)
         peer = TinyDB(folder / "roster.json")
         peer.insert_multiple({"key": key.hex(), "person": entry.person} for key, entry in entries.items())
         gateway.start()
@@ -90,31 +103,25 @@ def run_bench() -> dict[str, Any]:
     }
 
 
-def _gateway(folder: Path) -> Gateway:
+def make_gateway(folder: Path, text: str) -> Gateway:
+    """Build a whole daemon from the text of its gateway.toml; the strike of `front-door` is simulated."""
     (folder / "site.key").write_text(_SITE_KEY.hex(), encoding="ascii")
-    (folder / "gateway.toml").write_text(
-        """
-[gateway]
-id = "gw-bench"
-site = "bench"
-state_dir = "state"
-site_key_file = "site.key"
-[web]
-port = 0
-[[reader]]
-id = "front-in"
-driver = "serial-line"
-port = "/dev/tapgate/front-in"
-point = "front-door"
-[[point]]
-id = "front-door"
-kind = "door"
-unlock_seconds = 0.1
-""",
-        encoding="utf-8",
-    )
+    (folder / "gateway.toml").write_text(text, encoding="utf-8")
     settings = load_gateway(folder / "gateway.toml", tuple(DRIVERS))
     return Gateway(settings, SimulatedTransports(), strikes={"front-door": SimulatedStrike()})
+
+
+def install_cards(
+    gateway: Gateway, draw: random.Random, cards: int, known: int
+) -> tuple[list[CardNumber], dict[bytes, CardEntry]]:
+    """Put a roster in force that lets everybody pass; return the numbers of its known cards, and all entries."""
+    numbers = [CardNumber("uid", b"\x04" + draw.randbytes(6)) for _ in range(known)]
+    entries = sample_cards(cards)
+    sample = next(iter(entries.values()))
+    entries |= {card_key(_SITE_KEY, number): sample for number in numbers}
+    content = RosterContent("bench", 1, entries, {EVERY_POINT: rule_for_everyone()})
+    gateway.roster.install(build(content, Signer(Ed25519PrivateKey.from_private_bytes(bytes(32))), _SITE_KEY))
+    return numbers, entries
 
 
 def _taps(gateway: Gateway, numbers: Sequence[CardNumber]) -> list[float]:

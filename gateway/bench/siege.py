@@ -16,29 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gateway.access.event import FIRST_PREV, Event, encode_event, join_events
-from gateway.bench.decision import address_of, spread
-from gateway.bench.roster import sample_cards
-from gateway.cards.identity import CardNumber, card_key
-from gateway.config import load_gateway
+from gateway.bench.decision import address_of, install_cards, make_gateway, spread
+from gateway.cards.identity import CardNumber
 from gateway.edge.app import Gateway
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store import tables
 from gateway.hub.store.engine import open_store
-from gateway.outputs.simulated import SimulatedStrike
-from gateway.readers.base import DRIVERS, CardRead
-from gateway.roster.file import RosterContent, build, rule_for_everyone
-from gateway.roster.signing import Signer
-from gateway.simulator.chips import SimulatedTransports
+from gateway.readers.base import CardRead
 
 _CARDS = 20_000
 _TAPS = 200
 _ROUNDS = 3
 _EPOCHS = 20_000
-_SITE_KEY = bytes(32)
+_KNOWN = 200
 _TOML = """
 [gateway]
 id = "gw-bench"
@@ -130,13 +122,8 @@ def run_bench() -> dict[str, Any]:
 
 def _besiege(folder: Path) -> dict[str, Any]:
     draw = random.Random(3)
-    numbers = [CardNumber("uid", b"\x04" + draw.randbytes(6)) for _ in range(200)]
-    entries = sample_cards(_CARDS)
-    sample = next(iter(entries.values()))
-    entries |= {card_key(_SITE_KEY, number): sample for number in numbers}
-    gateway = _gateway(folder)
-    content = RosterContent("bench", 1, entries, {"*": rule_for_everyone()})
-    gateway.roster.install(build(content, Signer(Ed25519PrivateKey.from_private_bytes(bytes(32))), _SITE_KEY))
+    gateway = make_gateway(folder, _TOML)
+    numbers, _ = install_cards(gateway, draw, _CARDS, _KNOWN)
     gateway.start()
     found: dict[str, tuple[list[float], list[float]]] = {"calm": ([], [])}
     try:
@@ -163,13 +150,6 @@ def _collect(
     door, lane = found.setdefault(name, ([], []))
     door += turn[0]
     lane += turn[1]
-
-
-def _gateway(folder: Path) -> Gateway:
-    (folder / "site.key").write_text(_SITE_KEY.hex(), encoding="ascii")
-    (folder / "gateway.toml").write_text(_TOML, encoding="utf-8")
-    settings = load_gateway(folder / "gateway.toml", tuple(DRIVERS))
-    return Gateway(settings, SimulatedTransports(), strikes={"front-door": SimulatedStrike()})
 
 
 def _tap(gateway: Gateway, numbers: Sequence[CardNumber]) -> tuple[list[float], list[float]]:
