@@ -100,7 +100,7 @@ def open_api() -> dict[str, Any]:
     def nothing() -> Any:
         raise RuntimeError("this source only serves the description")
 
-    site = build_status_site(Requests(nothing, nothing, lambda _name: False, list), "gateway", Broadcaster())
+    site = build_status_site(Requests(nothing, nothing, lambda _name: False), "gateway", Broadcaster())
     mount_lanes(site.app, Lanes([], LaneSource("gateway", "", nothing, lambda _seq, _n: [], nothing, nothing)), nothing)
     return site.app.openapi()
 

@@ -273,7 +273,6 @@ class Gateway:
             epoch=lambda: self.journal.epoch,
             view=self.view,
             taps=lambda: tuple(self.taps),
-            hanging=self.beats.overdue,
             oldest=lambda: self.journal.oldest,
             after=self.journal.after,
             identify=self.identify,

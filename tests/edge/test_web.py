@@ -105,7 +105,7 @@ def lanes(gateway: _Gateway) -> Lanes:
 
 @pytest.fixture
 def client(gateway: _Gateway, lanes: Lanes, tmp_path: Path) -> Iterator[TestClient]:
-    requests = Requests(lambda: gateway.view, lambda: [TAP], lambda name: name == "lane-1", list)
+    requests = Requests(lambda: gateway.view, lambda: [TAP], lambda name: name == "lane-1")
     site = build_status_site(requests, "gw-canteen", Broadcaster())
     mount_lanes(site.app, lanes, lambda: None)
     mount_kiosks(site, {"reception": Broadcaster()})
@@ -205,7 +205,7 @@ def test_a_reader_can_be_asked_to_show_itself(client: TestClient) -> None:
 
 def test_live_fragments_are_the_same_html_as_the_page(client: TestClient, gateway: _Gateway) -> None:
     del client
-    requests = Requests(lambda: VIEW, list, lambda _name: True, list)
+    requests = Requests(lambda: VIEW, list, lambda _name: True)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
     assert "All good" in render_live(site, gateway.view).data
     assert "<tr>" in render_tap(site, TAP).data
@@ -257,7 +257,7 @@ def test_one_till_holds_a_lane_until_it_gives_it_back(client: TestClient) -> Non
 def test_tills_must_show_their_token_when_there_is_one(gateway: _Gateway, lanes: Lanes, tmp_path: Path) -> None:
     token = tmp_path / "till.token"
     token.write_text("a-token-of-this-test\n", encoding="utf-8")
-    requests = Requests(lambda: VIEW, list, lambda _name: True, list)
+    requests = Requests(lambda: VIEW, list, lambda _name: True)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
     mount_lanes(site.app, lanes, lambda: hashlib.sha256(token.read_bytes().strip()).hexdigest())
     client = here(site)
@@ -268,7 +268,7 @@ def test_tills_must_show_their_token_when_there_is_one(gateway: _Gateway, lanes:
 
 
 def test_a_till_beyond_this_machine_needs_a_token_to_be_set(lanes: Lanes) -> None:
-    requests = Requests(lambda: VIEW, list, lambda _name: True, list)
+    requests = Requests(lambda: VIEW, list, lambda _name: True)
     site = build_status_site(requests, "gw-canteen", Broadcaster())
     mount_lanes(site.app, lanes, lambda: None)
     far = TestClient(site.app, base_url="http://127.0.0.1", client=("192.168.1.50", 50000))

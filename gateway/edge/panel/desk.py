@@ -29,7 +29,6 @@ class Daemon:
     epoch: Callable[[], str]
     view: Callable[[], GatewayView]
     taps: Callable[[], tuple[TapRow, ...]]
-    hanging: Callable[[], list[str]]
     oldest: Callable[[], int]
     after: Callable[[int, int], list[tuple[int, bytes]]]
     identify: Callable[[str], bool]
@@ -111,9 +110,7 @@ class Desk:
     def _look(self, number: int) -> messages.Snapshot:
         daemon = self._daemon
         token = till_token(self._web.till_token_file)
-        return messages.Snapshot(
-            number, daemon.view(), daemon.taps(), tuple(daemon.hanging()), max(0, daemon.oldest()), token
-        )
+        return messages.Snapshot(number, daemon.view(), daemon.taps(), max(0, daemon.oldest()), token)
 
     def _identify(self, reader: str, actor: str) -> bool:
         done = self._daemon.identify(reader)

@@ -97,7 +97,6 @@ class Snapshot(msgspec.Struct, frozen=True, tag="seen"):
 
     Attributes:
         taps: the newest first.
-        hanging: loops that have not beaten in time.
         oldest: the first number that the journal may still hold.
         till_token: SHA-256 of the token of the tills in hex, None where none is set, empty where its file cannot be
             read.
@@ -106,7 +105,6 @@ class Snapshot(msgspec.Struct, frozen=True, tag="seen"):
     id: int
     view: GatewayView
     taps: tuple[TapRow, ...]
-    hanging: tuple[str, ...]
     oldest: int
     till_token: str | None
 

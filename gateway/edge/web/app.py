@@ -30,7 +30,6 @@ class Requests:
     view: Callable[[], GatewayView]
     taps: Callable[[], Sequence[TapRow]]
     identify: Callable[[str], bool]
-    hanging: Callable[[], list[str]]
 
 
 def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, hosts: Sequence[str] = ()) -> Site:
@@ -58,7 +57,7 @@ def build_status_site(requests: Requests, gateway_id: str, pages: Broadcaster, h
     @app.get("/health/live")
     def live() -> Response:
         """Return whether the daemon's loops are running; 503 names those that are not responding."""
-        hanging = requests.hanging()
+        hanging = list(requests.view().hanging)
         return JSONResponse({"live": not hanging, "hanging": hanging}, 503 if hanging else 200)
 
     @app.get("/health/ready")

@@ -50,7 +50,6 @@ class WebFace:
             lambda: panel.look().view,
             lambda: panel.look().taps,
             lambda reader: panel.identify(reader, ACTOR),
-            lambda: list(panel.look().hanging),
         )
         self.site = build_status_site(requests, welcome.gateway, self.pages, welcome.names)
         self.site.app.exception_handler(PanelDown)(self._on_down)
