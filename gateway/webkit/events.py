@@ -71,12 +71,17 @@ class Broadcaster:
                 _wake(subscriber)
 
     async def listen(self) -> AsyncIterator[Live]:
-        """Return events as they come and a `beat` when there was none for BEAT_SECONDS; ends when closed."""
+        """Return events as they come and a `beat` when there was none for BEAT_SECONDS; ends when closed.
+
+        A broadcaster that is closed already says nothing at all: a beat would tell a page that reconnects that
+        what it shows is up to date.
+        """
         subscriber = _Subscriber()
         with self._lock:
             self._subscribers.add(subscriber)
         try:
-            yield BEAT
+            if not self._closed:
+                yield BEAT
             while not self._closed:
                 try:
                     await asyncio.wait_for(subscriber.ready.wait(), BEAT_SECONDS)

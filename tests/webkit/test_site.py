@@ -110,6 +110,16 @@ def test_events_reach_every_listener_from_any_thread_and_the_stream_ends_when_cl
     assert broadcaster.listeners == 0
 
 
+def test_a_closed_stream_gives_no_beat_to_a_page_that_connects_again() -> None:
+    broadcaster = Broadcaster()
+    broadcaster.close()
+
+    async def collect() -> list[Live]:
+        return [event async for event in broadcaster.listen()]
+
+    assert asyncio.run(collect()) == []
+
+
 def test_a_page_that_does_not_keep_up_is_told_that_it_lost_events() -> None:
     broadcaster = Broadcaster()
 

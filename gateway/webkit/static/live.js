@@ -10,8 +10,8 @@
   const mark = () => document.body.classList.toggle("is-stale", Date.now() - heard > STALE_MS);
   const hear = () => { heard = Date.now(); mark(); };
   const source = new EventSource(url);
+  // Only what the server says counts: a connection that opens and ends in silence proves nothing.
   source.addEventListener("beat", hear);
-  source.addEventListener("open", hear);
   for (const target of document.querySelectorAll("[id^='live-']")) {
     const name = target.id.slice(5);
     source.addEventListener(name, (event) => { hear(); target.innerHTML = event.data; });
