@@ -1,7 +1,8 @@
 """The contract of every MIS connector, and the table of kinds.
 
-A connector reads; it never writes the store. `fetch` yields one Record per person and ends with Complete: only then
-does absence mean that somebody has left. A card number becomes its card key inside the connector and never leaves it.
+A connector reads; it never writes the store. `fetch` yields a Record for each person and says how it ended: after
+`Complete(list)` whoever is absent from that list has left, after `Ended(list)` only those that were named changed. A
+card number becomes its card key inside the connector and never leaves it.
 To add a kind: one file with a `build` function, one line in KINDS, a fake source in the simulator.
 """
 
@@ -9,16 +10,27 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from gateway.cards.encodings import check_encoding, decode
 from gateway.cards.identity import TECHNOLOGIES, card_key
 from gateway.errors import BadCardNumber, BadRecord, FatalError
 
 ROLES = ("student", "staff", "contact", "visitor")
+# The lists that a source may have, and whose absence a complete read of each proves. `people` is one list of everybody.
+PEOPLE_LIST = "people"
+LISTS: Mapping[str, tuple[str, ...]] = {
+    PEOPLE_LIST: ROLES,
+    "students": ("student",),
+    "staff": ("staff",),
+    "contacts": ("contact",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,28 @@ class CardClaim:
     projection: str
 
 
+class PersonFields(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a source says about a person; None where it says nothing, and what is known stays.
+
+    Attributes:
+        groups: what rules may name beside `year`, `form`, `house` and `department`, sorted.
+        ends_on: the last day on which the person belongs to the school.
+    """
+
+    role: str
+    given_name: str
+    family_name: str
+    groups: tuple[str, ...] | None = None
+    year: str | None = None
+    form: str | None = None
+    house: str | None = None
+    department: str | None = None
+    birth_date: date | None = None
+    email: str | None = None
+    starts_on: date | None = None
+    ends_on: date | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One person as the source has them.
@@ -63,12 +97,29 @@ class Record:
     """
 
     person_key: str
-    role: str
-    given_name: str
-    family_name: str
-    groups: tuple[str, ...]
+    fields: PersonFields
     cards: tuple[CardClaim, ...] | None
     place: str
+    stable_id: str | None = None
+
+    @property
+    def role(self) -> str:
+        return self.fields.role
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Somebody who the source itself says has left: a status, a leaving date, a deletion.
+
+    Attributes:
+        entity: the role under which the id is unique; None when the source does not say.
+        why: what the source says, without its own words: `status`, `leaving date`, `deleted`, `disabled`.
+    """
+
+    entity: str | None
+    person_key: str | None
+    place: str
+    why: str
     stable_id: str | None = None
 
 
@@ -94,20 +145,58 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A position from which a later read can continue; stored once everything before it has been applied."""
+class Shape:
+    """Where a read finds each field: our name and the source's, such as `card` under `Card Number`.
 
+    A field that the last good read had and this one lacks refuses the read: without it everybody would lose their
+    groups or their cards.
+    """
+
+    headings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A position of one list from which a later read can continue; stored once what came before it is applied."""
+
+    list: str
     state: str
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The source was read to its end; `expected` is the source's own count, None without one."""
+    """A list was read to its end; `expected` is the source's own count, None without one."""
 
     expected: int | None = None
+    list: str = PEOPLE_LIST
 
 
-FeedItem = Record | Unreadable | Notice | Checkpoint | Complete
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A list of changes was read to its end: absence from it means nothing."""
+
+    list: str = PEOPLE_LIST
+
+
+FeedItem = Record | Gone | Unreadable | Notice | Shape | Checkpoint | Complete | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSeen:
+    """A field that a source offers, without its values.
+
+    Attributes:
+        path: as it can be written in the settings: a column's heading, or a dotted path.
+        shape: what its values look like: `hex-8`, `digits-10`, `words`, `date`, `mixed`.
+        card_like: whether most values read as card numbers in some encoding.
+    """
+
+    list: str
+    path: str
+    filled: int
+    distinct: int
+    shape: str
+    card_like: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +205,18 @@ class CheckResult:
 
     Attributes:
         failure: None when it worked, else a fixed code such as `unreachable`, `refused`, `column_missing`.
+        warnings: (word, sentence): it works, but somebody should look.
+        headings: the headings or fields of the source.
+        mapping: our fields and where each is found.
+        sample: up to five rows as they would be read, cards as tails only; for the person who sets the source up.
     """
 
     failure: str | None
     detail: str
+    warnings: tuple[tuple[str, str], ...] = ()
+    headings: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    sample: tuple[Mapping[str, str], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -136,11 +233,20 @@ class Connector(Protocol):
         """Test the source live; never raises for a source that fails."""
         ...
 
-    def fetch(self, state: str | None) -> Iterator[FeedItem]:
+    def discover(self) -> Iterator[FieldSeen]:
+        """Return the fields that the source offers.
+
+        Raises:
+            SourceUnreachable, SourceRefused: as for `fetch`.
+        """
+        ...
+
+    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the source.
 
         Args:
-            state: the last Checkpoint that was applied, None to read everything.
+            wanted: the lists to read (LISTS), empty for all that the source has.
+            cursors: for each list the state of its last Checkpoint that was applied; a list without one is read whole.
 
         Raises:
             SourceUnreachable: no answer; the last good data stay in use.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,10 @@ from gateway.mis.base import (
     CheckResult,
     Complete,
     FeedItem,
+    FieldSeen,
     Notice,
     Options,
+    PersonFields,
     Record,
     Unreadable,
 )
@@ -70,7 +72,7 @@ class CsvFile:
         """Read the whole file and report what a sync would find."""
         rows = cards = faults = 0
         try:
-            for item in self.fetch(None):
+            for item in self.fetch((), {}):
                 rows += isinstance(item, Record)
                 cards += isinstance(item, Record) and bool(item.cards)
                 faults += isinstance(item, Unreadable)
@@ -80,9 +82,9 @@ class CsvFile:
             return CheckResult("unreachable", str(error))
         return CheckResult(None, f"{rows} people can be read, {cards} with a card; {faults} faults.")
 
-    def fetch(self, state: str | None) -> Iterator[FeedItem]:
+    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the file from its first to its last line; the whole file is one complete read."""
-        del state
+        del wanted, cursors
         text, notice = self._text()
         if notice:
             yield notice
@@ -100,6 +102,10 @@ class CsvFile:
             else:
                 yield from self._record(row, header, places, place)
         yield Complete(count)
+
+    def discover(self) -> Iterator[FieldSeen]:
+        """Return the columns of the file."""
+        raise NotImplementedError
 
     def cells(self, headings: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """Return the cells under some headings, row by row and unchanged; unreadable rows are skipped.
@@ -220,7 +226,8 @@ class CsvFile:
             # Only the card is unusable; None leaves the person's existing cards alone.
             yield Unreadable(place, f"The card in this row cannot be used: {error}", person_key)
         groups = tuple(sorted({part.strip() for part in cell("groups").split(_MANY) if part.strip()}))
-        yield Record(person_key, role, given_name, family_name, groups, cards, place, cell("stable_id") or None)
+        fields = PersonFields(role, given_name, family_name, groups if "groups" in places else None)
+        yield Record(person_key, fields, cards, place, cell("stable_id") or None)
 
     def _cards(self, text: str) -> tuple[CardClaim, ...]:
         claims = {claim.key: claim for part in text.split(_MANY) if part.strip() for claim in [self.cards.claim(part)]}
