@@ -1,4 +1,4 @@
-"""`tapgate mis check|preview|sync|list|retire`: tests, previews and syncs a source, hub stopped or running.
+"""`tapgate mis check|preview|sync|approve|list|retire`: tests, previews and syncs a source, hub stopped or running.
 
 check and preview read hub.toml as it is now and write nothing. Run by root, every action works as the owner of the
 hub's state folder.
@@ -20,13 +20,16 @@ from gateway.hub.directory.cards import by_hand
 from gateway.hub.directory.sites import Source, connect, list_sources, removed_owners, source_of
 from gateway.hub.settings import look_at_store, prepare_store, read_settings
 from gateway.hub.store.engine import Store
-from gateway.hub.sync.run import Report, preview, sync
+from gateway.hub.sync import holds
+from gateway.hub.sync.run import Report, Wish, preview, sync
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
+_SHOWN = 20
 _ACTIONS = {
     "check": "test the source; writes nothing",
     "preview": "show what a sync would change; writes nothing",
     "sync": "read the source and apply what the guard allows",
+    "approve": "approve held operations; the next sync applies those that the source still asks for",
     "list": "list the sources, including those no longer in hub.toml that still have people",
     "retire": "remove the people of a source no longer in hub.toml; held until --approve",
 }
@@ -39,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--site", metavar="ID", help="needed for all but list")
     parser.add_argument("--source", metavar="NAME", help="needed for all but list")
     parser.add_argument("--approve", metavar="HASH", help="sync, retire: also apply the held plan with this hash")
+    parser.add_argument("--operation", metavar="HASH", nargs="+", help="approve: these held operations")
+    parser.add_argument("--all", action="store_true", help="approve: everything that is held")
+    parser.add_argument("--first", action="store_true", help="sync: let in what the first read of a source finds")
+    parser.add_argument("--delta", action="store_true", help="sync: read only what changed, where the source can tell")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
@@ -86,11 +93,25 @@ def _apply(store: Store, settings: HubSettings, arguments: argparse.Namespace) -
         known = [source.label for source in list_sources(connection, removed=retire)]
     if not found:
         raise _unknown(arguments, known)
+    if arguments.action == "approve":
+        return _approve(store, found[0], arguments)
+    wish = Wish("hand", by_hand(_who()), arguments.first, arguments.approve, arguments.delta)
     try:
-        report = sync(store, found[0], settings.file.path.parent, arguments.approve, by_hand(_who()))
+        report = sync(store, found[0], settings.file.path.parent, wish)
     except (SourceRefused, SourceUnreachable) as error:
         return _fail(error, arguments.json)
     return _print(report, found[0], arguments)
+
+
+def _approve(store: Store, source: Source, arguments: argparse.Namespace) -> int:
+    if not arguments.operation and not arguments.all:
+        raise ConfigError(["mis:0: --operation: name the hashes to approve, or --all."])
+    chosen = None if arguments.all else arguments.operation
+    count = holds.decide(store, source.id, by_hand(_who()), "approved", chosen)
+    print(f"{count} operations of {source.label} are approved; the next sync applies them.")
+    if arguments.json:
+        _print_json({"approved": count})
+    return GOOD
 
 
 def _list(settings: HubSettings, *, as_json: bool) -> int:
@@ -135,7 +156,7 @@ def _fail(error: SourceRefused | SourceUnreachable, as_json: bool) -> int:
     failure = error.failure if isinstance(error, SourceRefused) else "unreachable"
     print(f"{failure}: {error}")
     if as_json:
-        _print_json({"ok": False, "failure": failure, "detail": str(error)})
+        _print_json({"ok": False, "complete": False, "failure": failure, "detail": str(error)})
     return FAILED
 
 
@@ -158,15 +179,28 @@ def _print(report: Report, source: Source, arguments: argparse.Namespace) -> int
     if report.approval_missed:
         print(f"The plan {arguments.approve} is not the one held now; review the new one first.")
     if report.held:
-        verb = "retire" if source.is_removed else "sync"
-        print(
-            f"To apply the held changes: tapgate mis {verb} --config {arguments.config} --site {source.site} "
-            f"--source {source.name} --approve {report.verdict.plan}"
-        )
+        _print_way_on(report, source, arguments)
     if arguments.json:
-        _print_json(found)
-    clean = report.feed.complete and not (report.held or report.plan.conflicts or report.feed.unreadable)
+        _print_json({**found, "held_operations": report.held_operations()})
+    found_new = report.plan.conflicts if report.run is None else report.new_conflicts
+    clean = report.feed.complete and not (report.held or found_new or report.feed.unreadable)
     return GOOD if clean else FINDINGS
+
+
+def _print_way_on(report: Report, source: Source, arguments: argparse.Namespace) -> None:
+    """Print what is held and how it is let through."""
+    held = report.held_operations()
+    for item in held[:_SHOWN]:
+        print(f"  {item['hash']}  {item['what']}")
+    if len(held) > _SHOWN:
+        print(f"  ... and {len(held) - _SHOWN} more")
+    words = f"--config {arguments.config} --site {source.site} --source {source.name}"
+    if report.is_first:
+        print(f"To let these people in: tapgate mis sync {words} --first")
+        return
+    print(f"To let some of them through: tapgate mis approve {words} --operation HASH ..., and then sync")
+    verb = "retire" if source.is_removed else "sync"
+    print(f"To apply all of them now: tapgate mis {verb} {words} --approve {report.verdict.plan}")
 
 
 def _print_json(value: dict[str, Any]) -> None:

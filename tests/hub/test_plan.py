@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,11 +15,12 @@ from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, open_store
 from gateway.hub.sync.apply import Applier
+from gateway.hub.sync.feed import Feed, gather
 from gateway.hub.sync.guard import Limits, judge
 from gateway.hub.sync.known import load_known
 from gateway.hub.sync.operations import Plan, plan_hash
-from gateway.hub.sync.plan import Feed, gather, make_plan
-from gateway.mis.base import Capabilities, CardClaim, Complete, FeedItem, Record, Unreadable
+from gateway.hub.sync.plan import MISSING_MS, make_plan
+from gateway.mis.base import Capabilities, CardClaim, Complete, FeedItem, Gone, PersonFields, Record, Unreadable
 from tests.hub.samples import SITE, add_site
 
 BOTH_DATABASES = True
@@ -32,7 +34,11 @@ def claim(name: str) -> CardClaim:
 def record(key: str, name: str = "", *cards: str, stable: str | None = None, role: str = "student") -> Record:
     given_name, _, family_name = (name or f"Given{key} Family{key}").partition(" ")
     claims = tuple(claim(card) for card in cards)
-    return Record(key, role, given_name, family_name, ("7B",), claims, f"line {key}", stable)
+    return Record(key, PersonFields(role, given_name, family_name, ("7B",)), claims, f"line {key}", stable)
+
+
+def in_group(person: Record, group: str) -> Record:
+    return replace(person, fields=msgspec.structs.replace(person.fields, groups=(group,)))
 
 
 def feed_of(*items: FeedItem, complete: bool = True) -> Feed:
@@ -51,7 +57,9 @@ class Sync:
 
     def plan(self, *items: FeedItem, complete: bool = True) -> Plan:
         with self.store.read() as connection:
-            return make_plan(feed_of(*items, complete=complete), load_known(connection, SITE, self.source), CAN)
+            return make_plan(
+                feed_of(*items, complete=complete), load_known(connection, SITE, self.source), CAN, self.at_ms
+            )
 
     def apply(self, *items: FeedItem, complete: bool = True) -> Plan:
         plan = self.plan(*items, complete=complete)
@@ -65,7 +73,7 @@ class Sync:
         person = tables.person
         with self.store.read() as connection:
             rows = connection.execute(select(person))
-            return {row.person_key: (f"{row.given_name} {row.family_name}", row.active) for row in rows}
+            return {row.person_key: (f"{row.given_name} {row.family_name}", row.state) for row in rows}
 
     def cards(self) -> dict[str, tuple[str | None, str]]:
         card, person = tables.card, tables.person
@@ -127,9 +135,35 @@ def test_absence_means_leaving_only_after_a_complete_read(sync: Sync) -> None:
     sync.apply(record("1"), record("2"))
     assert counts(sync.plan(record("1"), complete=False)) == (0, 0, 0, 0, 0, 0, 0)
     assert counts(sync.apply(record("1"))) == (0, 0, 1, 0, 0, 0, 0)
-    assert sync.people()["2"][1] is False
-    assert counts(sync.apply(record("1"), record("2"))) == (0, 1, 0, 0, 0, 0, 0)
-    assert sync.people()["2"][1] is True
+    assert sync.people()["2"][1] == "missing"
+    assert counts(sync.apply(record("1"), record("2"))) == (0, 0, 0, 0, 0, 0, 0)
+    assert sync.people()["2"][1] == "active"
+
+
+def test_who_is_absent_from_two_complete_reads_has_left_and_may_come_back(sync: Sync) -> None:
+    sync.apply(record("1"), record("2", "Bo Chen", "bbbb"))
+    for expected in ((0, 0, 1, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0)):
+        assert counts(sync.apply(record("1"))) == expected
+    assert sync.people()["2"][1] == "inactive"
+    assert sync.plan(record("1")).operations == []
+    assert counts(sync.apply(record("1"), record("2", "Bo Chen", "bbbb"))) == (0, 1, 0, 0, 0, 0, 0)
+    assert sync.people()["2"][1] == "active"
+    assert sync.cards() == {"BBBB": ("2", "active")}
+
+
+def test_who_was_missing_for_a_day_has_left_even_if_no_read_was_complete_since(sync: Sync) -> None:
+    sync.apply(record("1"), record("2"))
+    sync.apply(record("1"))
+    sync.at_ms += MISSING_MS
+    sync.apply(record("1"), complete=False)
+    assert sync.people()["2"][1] == "inactive"
+
+
+def test_who_the_source_says_has_left_is_inactive_at_once(sync: Sync) -> None:
+    sync.apply(record("1"), record("2"))
+    plan = sync.apply(record("1"), Gone("student", "2", "line 2", "status"))
+    assert counts(plan) == (0, 0, 1, 0, 0, 0, 0)
+    assert sync.people()["2"][1] == "inactive"
 
 
 def test_a_source_that_counts_more_than_it_gave_removes_nobody(sync: Sync) -> None:
@@ -138,7 +172,7 @@ def test_a_source_that_counts_more_than_it_gave_removes_nobody(sync: Sync) -> No
         known = load_known(connection, SITE, sync.source)
     feed = gather([record("1"), Complete(2)])
     assert not feed.complete
-    assert make_plan(feed, known, CAN).operations == []
+    assert make_plan(feed, known, CAN, 1_000).operations == []
 
 
 def test_somebody_in_an_unreadable_row_has_not_left(sync: Sync) -> None:
@@ -150,7 +184,7 @@ def test_staff_stay_where_the_source_does_not_say_that_they_leave(sync: Sync) ->
     sync.apply(record("1"), record("S1", role="staff"))
     with sync.store.read() as connection:
         known = load_known(connection, SITE, sync.source)
-    plan = make_plan(feed_of(record("1")), known, Capabilities(removes_staff=False))
+    plan = make_plan(feed_of(record("1")), known, Capabilities(removes_staff=False), 1_000)
     assert plan.operations == []
     assert "1 members of staff" in plan.notices[0]
 
@@ -158,9 +192,10 @@ def test_staff_stay_where_the_source_does_not_say_that_they_leave(sync: Sync) ->
 def test_an_id_that_returns_with_another_name_is_refused(sync: Sync) -> None:
     sync.apply(record("1", "Ann Smith"), record("2"))
     sync.apply(record("2"))
+    sync.apply(record("2"))
     plan = sync.apply(record("1", "Boris Karlsson"), record("2"))
     assert [conflict.kind for conflict in plan.conflicts] == ["id_reused"]
-    assert sync.people()["1"] == ("Ann Smith", False)
+    assert sync.people()["1"] == ("Ann Smith", "inactive")
 
 
 def test_two_people_who_exchange_their_ids_are_both_left_as_they_are(sync: Sync) -> None:
@@ -270,7 +305,7 @@ def test_whatever_the_reads_the_directory_ends_as_the_last_one_says_and_the_next
     try:
         for people in reads:
             rows = [
-                replace(record(str(key), "", *(f"card{card}" for card in cards)), groups=(group,))
+                in_group(record(str(key), "", *(f"card{card}" for card in cards)), group)
                 for key, group, cards in people
             ]
             shuffled = draw.sample(rows, len(rows))
@@ -279,7 +314,7 @@ def test_whatever_the_reads_the_directory_ends_as_the_last_one_says_and_the_next
             for _ in range(4):
                 sync.apply(*shuffled)
             assert sync.plan(*rows).operations == []
-            active = {key for key, (_, is_active) in sync.people().items() if is_active}
+            active = {key for key, (_, state) in sync.people().items() if state == "active"}
             assert active == {str(key) for key, _, _ in people}
             claimed = {card for _, _, cards in people for card in cards}
             sole = {card: next(key for key, _, cards in people if card in cards) for card in claimed}
@@ -292,7 +327,7 @@ def test_whatever_the_reads_the_directory_ends_as_the_last_one_says_and_the_next
 
 
 def _big(sync: Sync, count: int = 200) -> list[Record]:
-    people = [replace(record(str(number), "", f"c{number}"), groups=(f"{7 + number % 5}A",)) for number in range(count)]
+    people = [in_group(record(str(number), "", f"c{number}"), f"{7 + number % 5}A") for number in range(count)]
     sync.apply(*people)
     return people
 
@@ -301,7 +336,7 @@ def _verdict(sync: Sync, *items: FeedItem) -> tuple[int, int, list[str]]:
     feed = feed_of(*items)
     with sync.store.read() as connection:
         known = load_known(connection, SITE, sync.source)
-    verdict = judge(make_plan(feed, known, CAN), feed, known, Limits())
+    verdict = judge(make_plan(feed, known, CAN, 1_000), feed, known, Limits())
     return len(verdict.safe), len(verdict.held), verdict.reasons
 
 
@@ -311,13 +346,13 @@ def test_the_guard_lets_a_few_leave_and_holds_a_mass_departure_while_newcomers_e
     newcomer = record("new", "New Comer", "cnew")
     safe, held, reasons = _verdict(sync, *people[11:], newcomer)
     assert (safe, held) == (2, 11)
-    assert reasons == ["11 of 200 people would be removed."]
+    assert reasons == ["11 of 200 pupils would be removed."]
 
 
 def test_the_guard_holds_the_loss_of_a_year(sync: Sync) -> None:
-    people = [replace(record(str(number)), groups=(f"{7 + number % 10}A",)) for number in range(400)]
+    people = [in_group(record(str(number)), f"{7 + number % 10}A") for number in range(400)]
     sync.apply(*people)
-    gone = {item.person_key for item in people if item.groups == ("7A",)} - {"0", "10", "20"}
+    gone = {item.person_key for item in people if item.fields.groups == ("7A",)} - {"0", "10", "20"}
     for few, expected in ((10, (10, 0)), (15, (0, 15))):
         left = set(sorted(gone)[:few])
         assert _verdict(sync, *(item for item in people if item.person_key not in left))[:2] == expected

@@ -86,7 +86,8 @@ def claim_prelinked(connection: Connection, site: str, person_key: str, audit: A
     found = connection.execute(
         select(card.c.id, card.c.tail, person.c.ref)
         .join_from(card, person, card.c.person == person.c.ref)
-        .where(person.c.site == site, person.c.person_key == person_key, person.c.active, card.c.state == "prelinked")
+        .where(person.c.site == site, person.c.person_key == person_key, card.c.state == "prelinked")
+        .where(person.c.state.in_(("active", "missing")))
     ).all()
     for row in found:
         changed = {"state": "active", "changed_ms": audit.at_ms}

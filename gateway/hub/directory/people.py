@@ -35,7 +35,7 @@ class PersonView:
     given_name: str
     family_name: str
     groups: tuple[str, ...]
-    active: bool
+    state: str
     cards: tuple[CardView, ...]
 
     @property
@@ -89,7 +89,7 @@ def _views(connection: Connection, query: Select[tuple[object, ...]]) -> list[Pe
             row.given_name,
             row.family_name,
             tuple(row.groups),
-            row.active,
+            row.state,
             tuple(cards[row.ref]),
         )
         for row in rows

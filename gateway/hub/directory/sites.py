@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,12 @@ from gateway.mis.base import Connector, Options, build_connector
 log = logging.getLogger(__name__)
 
 # Settings of the sync itself, which every kind of source has in addition to its connector's.
-SYNC_OPTIONS = {
-    "hold_removals_percent",
-    "hold_group_percent",
-    "hold_cards_percent",
-    "hold_names_percent",
-    "new_cards",
-    "every_minutes",
-    "was",
+PERCENT_OPTIONS = {
+    f"hold_{what}_percent"
+    for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff")
 }
+SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "purpose", "rank", "was"}
+_CHOICES = {"purpose": ("people", "cards_only"), "new_cards": ("active", "prelinked")}
 EVERY_MINUTES = 15
 
 
@@ -49,7 +46,8 @@ class Source:
     kind: str
     options: Mapping[str, Any]
     key_file: str
-    state: str | None
+    agreed_ms: int | None = None
+    shape: Mapping[str, str] = field(default_factory=dict)
     is_removed: bool = False
 
     @property
@@ -98,12 +96,15 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
     for key in sorted(SYNC_OPTIONS & options.keys()):
         value = options[key]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key == "was":
+        if key in _CHOICES:
+            if value not in _CHOICES[key]:
+                problem(key, f"must be one of {', '.join(_CHOICES[key])}")
+        elif key == "was":
             if not isinstance(value, str):
                 problem(key, "must be a string in quotes: the name that this source had before")
-        elif key == "new_cards":
-            if value not in {"active", "prelinked"}:
-                problem(key, "must be one of active, prelinked")
+        elif key == "rank":
+            if not is_number:
+                problem(key, "must be a number; the source with the lowest one is believed first")
         elif key == "every_minutes":
             if not is_number or not 1 <= value <= 10_080:
                 problem(key, "must be a number of minutes from 1 to 10080")
@@ -255,8 +256,9 @@ def _has_nobody(connection: Connection, source: Any) -> bool:
 def _carry_over(connection: Connection, kept: int, empty: int | None, name: str) -> None:
     if empty is not None:
         # The new name was used before `was` was set; its runs belong to the same source.
-        for table in (tables.sync_run, tables.hold):
-            connection.execute(update(table).where(table.c.source == empty).values(source=kept))
+        connection.execute(update(tables.sync_run).where(tables.sync_run.c.source == empty).values(source=kept))
+        for table in (tables.hold_op, tables.conflict, tables.source_cursor):
+            connection.execute(delete(table).where(table.c.source == empty))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))
     connection.execute(update(tables.source).where(tables.source.c.id == kept).values(name=name))
 
@@ -273,14 +275,14 @@ def list_sources(
     """Return the sources that are read, all of them or those of a site or name; with `removed` those that are not."""
     source, owner = tables.source, tables.site
     columns = (source.c.id, source.c.site, source.c.name, source.c.kind, source.c.options, owner.c.key_file)
-    query = select(*columns, source.c.state, source.c.removed_ms).join_from(source, owner)
+    query = select(*columns, source.c.agreed_ms, source.c.shape, source.c.removed_ms).join_from(source, owner)
     query = query.where(source.c.removed_ms.is_not(None) if removed else source.c.removed_ms.is_(None))
     if site is not None:
         query = query.where(source.c.site == site)
     if name is not None:
         query = query.where(source.c.name == name)
     rows = connection.execute(query.order_by(source.c.site, source.c.name))
-    return [Source(*row[:-1], is_removed=row[-1] is not None) for row in rows]
+    return [Source(*row[:-2], shape=row[-2] or {}, is_removed=row[-1] is not None) for row in rows]
 
 
 def source_of(settings: HubSettings, connection: Connection, site: str, name: str) -> Source | None:
@@ -294,14 +296,15 @@ def source_of(settings: HubSettings, connection: Connection, site: str, name: st
                 continue
             key_file = str(owner.site_key_file.absolute())
             table, was = tables.source, item.options.get("was", name)
-            query = select(table.c.id, table.c.state, table.c.kind, table.c.options, table.c.edited)
+            query = select(table.c.id, table.c.agreed_ms, table.c.shape, table.c.kind, table.c.options, table.c.edited)
             query = query.where(table.c.site == site, table.c.name.in_((name, was)))
             # People under the old name are carried over.
             rows = connection.execute(query.order_by(table.c.name != was)).all()
             if not rows:
-                return Source(0, site, name, item.kind, item.options, key_file, None)
-            kind, options = (rows[0].kind, rows[0].options) if rows[0].edited else (item.kind, item.options)
-            return Source(rows[0].id, site, name, kind, options, key_file, rows[0].state)
+                return Source(0, site, name, item.kind, item.options, key_file)
+            row = rows[0]
+            kind, options = (row.kind, row.options) if row.edited else (item.kind, item.options)
+            return Source(row.id, site, name, kind, options, key_file, row.agreed_ms, row.shape or {})
     return None
 
 
@@ -311,12 +314,13 @@ def removed_owners(connection: Connection, site: str, named: Collection[str] | N
     Args:
         named: the sources that hub.toml names now, where the database has not followed it yet.
     """
-    source, person = tables.source, tables.person
+    source, person, claim = tables.source, tables.person, tables.person_claim
     gone = or_(source.c.removed_ms.is_not(None), source.c.name.not_in(named) if named is not None else false())
     query = (
         select(source.c.name, func.count())
-        .join_from(source, person, person.c.source == source.c.id)
-        .where(source.c.site == site, gone, person.c.active)
+        .join_from(source, claim, claim.c.source == source.c.id)
+        .join(person, person.c.ref == claim.c.person)
+        .where(source.c.site == site, gone, claim.c.state != "gone", person.c.state != "inactive")
         .group_by(source.c.name)
         .order_by(source.c.name)
     )

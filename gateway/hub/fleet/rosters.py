@@ -27,6 +27,8 @@ from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
 DELTAS_FROM = 4
+# Whoever is absent from one read only may be back in the next.
+_LET_IN = ("active", "missing")
 _STATES = {state.name.lower(): state for state in CardState}
 
 
@@ -68,7 +70,7 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
             card.c.person,
             card.c.valid_from,
             card.c.valid_until,
-            person.c.active,
+            person.c.state,
             person.c.role,
             # As text: many people share the same few groups, and each distinct text is decoded once.
             cast(person.c.groups, Text),
@@ -81,14 +83,21 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
     cards = {}
     sets: dict[tuple[str, str], frozenset[str]] = {}
     nobody: frozenset[str] = frozenset()
-    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(query):
+    for key, state, ref, first, last, person_state, role, groups, person_first, person_last in connection.execute(
+        query
+    ):
         names = nobody
         if ref is not None and (known := sets.get((role, groups))) is not None:
             names = known
         elif ref is not None:
             names = sets[role, groups] = frozenset((role, *msgspec.json.decode(groups, type=list[str])))
         cards[bytes.fromhex(key)] = CardEntry(
-            ref, _STATES[state], names, _later(first, person_first), _earlier(last, person_last), bool(active)
+            ref,
+            _STATES[state],
+            names,
+            _later(first, person_first),
+            _earlier(last, person_last),
+            person_state in _LET_IN,
         )
     return cards
 

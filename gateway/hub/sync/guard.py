@@ -1,38 +1,67 @@
-"""The guard: decides which changes of a plan need a person's approval.
+"""The guard: decides which changes of a plan need a person's approval; pure.
 
-A truncated export, a wrong filter or a shifted column makes it look as if everybody had left the school. So removals
-are held when there are too many of them; additions always go through.
+A truncated export, a wrong filter or a shifted column makes it look as if everybody had left the school, so what takes
+away is held when there is too much of it. What gives more is held too: newcomers among the staff, second cards and
+changed groups open doors. Everything else goes through.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.hub.sync.known import Known
-from gateway.hub.sync.operations import Move, Operation, Plan, Remove, Replace, Revoke, Update, plan_hash
-from gateway.hub.sync.plan import Feed
+from gateway.hub.directory.sites import PERCENT_OPTIONS
+from gateway.hub.sync.feed import Feed
+from gateway.hub.sync.known import GONE, PRESENT, Known
+from gateway.hub.sync.operations import (
+    Create,
+    Join,
+    Link,
+    Move,
+    Operation,
+    Plan,
+    Rekey,
+    Remove,
+    Replace,
+    Return,
+    Revoke,
+    Update,
+    plan_hash,
+)
 
 _TAKING = (Move, Replace, Revoke)
 _GROUP_LEAST = 10
-_NAME_FIELDS = {"given_name", "family_name"}
+# Which changed fields each limit is about, and how it is told.
+_CHANGES = (
+    ("names_percent", ("given_name", "family_name"), "would change their names"),
+    ("birth_dates_percent", ("birth_date",), "would change their birth dates"),
+    ("emails_percent", ("email",), "would change their e-mail addresses"),
+    ("groups_percent", ("groups", "year", "form", "house", "department"), "would change their groups"),
+    ("dates_percent", ("starts_on", "ends_on"), "would change the dates between which they belong to the school"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a run may remove; percentages are of the source's active people or of its cards in use.
+    """How much a run may change; percentages are of the people of the same role, or of the source's cards in use.
 
     Attributes:
         floor: this many are always let through, so that small schools can work, but never more than a third.
-        group_percent: of the people of one group, such as a year.
+        group_percent: of the people of one group, such as a year, who may leave.
+        staff_percent: of the staff, who may be new or come back.
     """
 
     removals_percent: float = 5.0
     group_percent: float = 25.0
     cards_percent: float = 10.0
     names_percent: float = 20.0
+    birth_dates_percent: float = 2.0
+    emails_percent: float = 20.0
+    groups_percent: float = 25.0
+    dates_percent: float = 10.0
+    staff_percent: float = 10.0
     floor: int = 5
 
     def allows(self, count: int, of: int, percent: float) -> bool:
@@ -41,10 +70,11 @@ class Limits:
 
 @dataclass(slots=True)
 class Verdict:
-    """A plan divided: `safe` may be applied, `held` needs approval, for `reasons`."""
+    """A plan divided: `safe` may be applied, each of `held` needs approval for its own reason."""
 
     safe: list[Operation] = field(default_factory=list)
     held: list[Operation] = field(default_factory=list)
+    why: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -53,54 +83,121 @@ class Verdict:
         return plan_hash(self.held or self.safe)
 
 
-def judge(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Verdict:
-    """Divide a plan; a pure function of plan and state, so that an approval fits the next run."""
-    verdict = Verdict()
-    held_kinds: tuple[type, ...] = ()
-    if reasons := _too_many_removals(plan, feed, known, limits):
-        verdict.reasons += reasons
-        held_kinds += (Remove,)
-    if reasons := _too_many_cards(plan, known, limits):
-        verdict.reasons += reasons
-        held_kinds += _TAKING
-    renames = [item for item in plan.operations if isinstance(item, Update) and _NAME_FIELDS & item.changes.keys()]
-    active = sum(person.active for person in known.people.values())
-    hold_renames = bool(renames) and not limits.allows(len(renames), active, limits.names_percent)
-    if hold_renames:
-        verdict.reasons.append(f"{len(renames)} of {active} people would change their names.")
+def judge(plan: Plan, feed: Feed, known: Known, limits: Limits, *, is_first: bool = False) -> Verdict:
+    """Divide a plan.
+
+    Args:
+        is_first: nobody has let this source's people in yet, so everything is held.
+    """
+    if is_first:
+        why = "This is the first read of this source; look at what it found before its people are let in."
+        return Verdict(held=plan.operations, why=[why] * len(plan.operations), reasons=[why] if plan.operations else [])
+    held: dict[int, str] = {}
+
+    def hold(operations: Iterable[Operation], why: str) -> None:
+        for operation in operations:
+            held.setdefault(id(operation), why)
+
+    reasons: list[str] = []
+    for why, operations in _findings(plan, feed, known, limits):
+        reasons.append(why)
+        hold(operations, why)
+    verdict = Verdict(reasons=reasons)
+    _hold_with_their_people(plan, held)
     for operation in plan.operations:
-        held = isinstance(operation, held_kinds) or (hold_renames and operation in renames)
-        (verdict.held if held else verdict.safe).append(operation)
+        if id(operation) in held:
+            verdict.held.append(operation)
+            verdict.why.append(held[id(operation)])
+        else:
+            verdict.safe.append(operation)
     return verdict
 
 
-def _too_many_removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> list[str]:
+def _findings(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:
+    if plan.rekeyed:
+        whole = (Create, Rekey, Remove, Move, Join, Return)
+        yield plan.rekeyed, [item for item in plan.operations if isinstance(item, whole)]
+    yield from _removals(plan, feed, known, limits)
+    taking: list[Operation] = [item for item in plan.operations if isinstance(item, _TAKING)]
+    in_use = sum(card.usable and card.origin == known.origin for card in known.cards.values())
+    if taking and not limits.allows(len(taking), in_use, limits.cards_percent):
+        yield f"{len(taking)} of {in_use} cards would be replaced, removed or given to another person.", taking
+    for limit, names, words in _CHANGES:
+        changed = [item for item in plan.operations if isinstance(item, Update) and item.changes.keys() & set(names)]
+        people = known.present
+        if changed and not limits.allows(len(changed), people, getattr(limits, limit)):
+            yield f"{len(changed)} of {people} people {words}.", list(changed)
+    yield from _growth(plan, known, limits)
+
+
+def _removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:
     removals = [item for item in plan.operations if isinstance(item, Remove)]
     if not removals:
-        return []
+        return
     nameless = sum(item.person_key is None for item in feed.unreadable)
-    if nameless:
-        return [f"{len(removals)} people are missing, and {nameless} unreadable rows may belong to them."]
-    active = [person for person in known.people.values() if person.active]
+    absent: list[Operation] = [item for item in removals if not item.at_once]
+    if nameless and absent:
+        yield f"{len(absent)} people are missing, and {nameless} unreadable rows may belong to them.", absent
+    present = [claim for claim in known.claims.values() if claim.state == PRESENT]
     if not feed.read:
-        return [f"The source is empty; all {len(active)} people would be removed."]
-    if not limits.allows(len(removals), len(active), limits.removals_percent):
-        return [f"{len(removals)} of {len(active)} people would be removed."]
-    sizes = Counter(group for person in active for group in person.groups)
+        yield f"The source is empty; all {len(removals)} people would be removed.", list(removals)
+        return
+    # Those who were missing before are not counted again; they were counted when they first were.
+    of_role = Counter(claim.entity for claim in present)
+    for role in sorted(of_role):
+        some: list[Operation] = [item for item in removals if known.claims[item.person].entity == role]
+        if some and not limits.allows(len(some), of_role[role], limits.removals_percent):
+            noun = {"student": "pupils", "staff": "members of staff"}.get(role, f"{role}s")
+            yield f"{len(some)} of {of_role[role]} {noun} would be removed.", some
     losses = Counter(group for item in removals for group in item.groups)
-    return [
-        f"{lost} of {sizes[group]} people of group {group!r} would be removed."
-        for group, lost in sorted(losses.items())
-        if sizes[group] >= _GROUP_LEAST and not limits.allows(lost, sizes[group], limits.group_percent)
+    if not losses:
+        return
+    sizes: Counter[str] = Counter()
+    for claim in present:
+        fields = claim.fields
+        named = {fields.year, fields.form, fields.house, fields.department, *(fields.groups or ())}
+        sizes.update(name for name in named if name)
+    for group, lost in sorted(losses.items()):
+        if sizes[group] >= _GROUP_LEAST and not limits.allows(lost, sizes[group], limits.group_percent):
+            out: list[Operation] = [item for item in removals if group in item.groups]
+            yield f"{lost} of {sizes[group]} people of group {group!r} would be removed.", out
+
+
+def _growth(plan: Plan, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:
+    """Find what raises rights: a feed that somebody tampered with adds, it does not take away."""
+    staff = sum(claim.entity == "staff" and claim.state != GONE for claim in known.claims.values())
+    added: list[Operation] = [
+        item
+        for item in plan.operations
+        if (isinstance(item, Create | Join) and item.fields.role == "staff")
+        or (isinstance(item, Return) and item.was == GONE and known.claims[item.person].entity == "staff")
     ]
+    if added and known.present and not limits.allows(len(added), staff, limits.staff_percent):
+        yield f"{len(added)} people would be new among {staff} members of staff.", added
+    second = [item for item in plan.operations if isinstance(item, Link) and item.second]
+    of_staff: list[Operation] = [item for item in second if item.entity == "staff"]
+    if of_staff:
+        yield f"{len(of_staff)} members of staff would get a second card beside the one in use.", of_staff
+    in_use = sum(card.usable for card in known.cards.values())
+    if second and not limits.allows(len(second), in_use, limits.cards_percent):
+        yield f"{len(second)} people would get a second card beside the one in use.", list(second)
 
 
-def _too_many_cards(plan: Plan, known: Known, limits: Limits) -> list[str]:
-    taking = [item for item in plan.operations if isinstance(item, _TAKING)]
-    in_use = sum(card.usable and card.origin == known.origin for card in known.cards.values())
-    if not taking or limits.allows(len(taking), in_use, limits.cards_percent):
-        return []
-    return [f"{len(taking)} of {in_use} cards would be replaced, removed or given to another person."]
+def _hold_with_their_people(plan: Plan, held: dict[int, str]) -> None:
+    """Hold the cards of people who are held themselves: there is nobody to give them to yet."""
+    waiting = {
+        (item.fields.role, item.person_key): held[id(item)]
+        for item in plan.operations
+        if isinstance(item, Create | Join) and id(item) in held
+    }
+    waiting |= {
+        (item.entity, item.person_key): held[id(item)]
+        for item in plan.operations
+        if isinstance(item, Rekey) and id(item) in held
+    }
+    for item in plan.operations:
+        if isinstance(item, Link | Replace | Revoke | Move) and (why := waiting.get((item.entity, item.person_key))):
+            held.setdefault(id(item), why)
 
 
 def read_limits(options: Mapping[str, Any]) -> Limits:
@@ -113,9 +210,4 @@ def read_limits(options: Mapping[str, Any]) -> Limits:
     return Limits(**limits)  # type: ignore[arg-type]  # every key is a percentage
 
 
-LIMIT_OPTIONS = {
-    "hold_removals_percent": "removals_percent",
-    "hold_group_percent": "group_percent",
-    "hold_cards_percent": "cards_percent",
-    "hold_names_percent": "names_percent",
-}
+LIMIT_OPTIONS = {option: option.removeprefix("hold_") for option in PERCENT_OPTIONS}

@@ -1,27 +1,56 @@
-"""What the directory knows about one source, loaded once for a plan."""
+"""What the directory knows when one source is compared with it, loaded once for a plan."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import date
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from gateway.hub.store import tables
+from gateway.mis.base import PersonFields
 
 KEY = "key"
 STABLE = "stable"
+PRESENT, MISSING, GONE = "present", "missing", "gone"
+
+_decode = msgspec.json.Decoder(PersonFields).decode
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPerson:
+    """A person of the site, whoever brought them."""
+
     ref: str
     person_key: str
     role: str
     given_name: str
     family_name: str
-    groups: tuple[str, ...]
-    active: bool
+    birth_date: date | None
+    state: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.given_name} {self.family_name}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClaim:
+    """What this source said of a person when it was last applied; `data` is the stored text of `fields`."""
+
+    person: str
+    entity: str
+    person_key: str
+    stable_id: str | None
+    state: str
+    data: str
+    missing_since_ms: int | None
+
+    @property
+    def fields(self) -> PersonFields:
+        return _decode(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,65 +63,116 @@ class KnownCard:
     state: str
     state_by: str
     origin: str
+    waiting_for: str | None = None
+    projection: str = "uid"
 
     @property
     def usable(self) -> bool:
         return self.state in {"active", "prelinked"}
 
 
+@dataclass(frozen=True, slots=True)
+class Id:
+    """An id that this source uses or used; a retired one is never anybody else's."""
+
+    person: str
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What somebody decided about a conflict, for exactly what the source said then (`about`)."""
+
+    about: str
+    solution: str
+    person: str | None
+
+
 @dataclass(slots=True)
 class Known:
-    """The people of one source and all cards of its site.
+    """One source's claims, all people and cards of its site.
 
     Attributes:
         origin: how cards of this source are marked.
-        ids: (namespace, value) -> (person, retired).
+        claims: by reference.
+        ids: (entity, namespace, value) -> whose it is.
+        other_ids: the same for the other sources of the site, retired ones left out.
+        solutions: by (entity, person_key).
     """
 
     origin: str
     people: dict[str, KnownPerson] = field(default_factory=dict)
-    ids: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
-    stable_of: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, KnownClaim] = field(default_factory=dict)
+    ids: dict[tuple[str, str, str], Id] = field(default_factory=dict)
+    other_ids: dict[tuple[str, str, str], str] = field(default_factory=dict)
     cards: dict[str, KnownCard] = field(default_factory=dict)
     cards_of: dict[str, list[KnownCard]] = field(default_factory=lambda: defaultdict(list))
+    waiting: dict[str, list[KnownCard]] = field(default_factory=lambda: defaultdict(list))
+    solutions: dict[tuple[str, str], Solution] = field(default_factory=dict)
 
     def add_card(self, card: KnownCard) -> None:
         self.cards[card.key] = card
         if card.person:
             self.cards_of[card.person].append(card)
+        elif card.waiting_for:
+            self.waiting[card.waiting_for].append(card)
+
+    @property
+    def present(self) -> int:
+        """Return how many people this source still brings."""
+        return sum(claim.state != GONE for claim in self.claims.values())
 
 
-def load_known(connection: Connection, site: str, source: int) -> Known:
+def claim_data(fields: PersonFields) -> str:
+    """Return the stored text of what a source says about a person; equal texts say the same."""
+    return msgspec.json.encode(fields, order="deterministic").decode()
+
+
+def waits_for(entity: str, person_key: str) -> str:
+    """Return how a card names the person it waits for."""
+    return f"{entity}:{person_key}"
+
+
+def load_known(connection: Connection, site: str, source: int, epoch: int = 1) -> Known:
     """Load everything a plan is compared with."""
     known = Known(origin_of(source))
-    person = tables.person
-    columns = (
-        person.c.ref,
-        person.c.person_key,
-        person.c.role,
-        person.c.given_name,
-        person.c.family_name,
-        person.c.groups,
-        person.c.active,
-    )
-    for ref, key, role, given, family, groups, active in connection.execute(
-        select(*columns).where(person.c.source == source)
-    ):
-        known.people[ref] = KnownPerson(ref, key, role, given, family, tuple(groups), active)
-    identity = tables.identity
-    query = select(identity.c.namespace, identity.c.value, identity.c.person, identity.c.retired_ms)
-    for namespace, value, ref, retired_ms in connection.execute(query.where(identity.c.source == source)):
-        known.ids[namespace, value] = (ref, retired_ms is not None)
-        if namespace == STABLE and retired_ms is None:
-            known.stable_of[ref] = value
-    card = tables.card
-    for row in connection.execute(
-        select(card.c.key, card.c.tail, card.c.person, card.c.state, card.c.state_by, card.c.origin).where(
-            card.c.site == site
-        )
-    ):
-        known.add_card(KnownCard(*row))
+    person, claim = tables.person.c, tables.person_claim.c
+    columns = (person.ref, person.person_key, person.role, person.given_name, person.family_name)
+    for row in connection.execute(select(*columns, person.birth_date, person.state).where(person.site == site)):
+        known.people[row.ref] = KnownPerson(*row)
+    said = (claim.person, claim.entity, claim.person_key, claim.stable_id, claim.state, claim.data)
+    own = select(*said, claim.missing_since_ms).where(claim.source == source, claim.epoch == epoch)
+    for one in connection.execute(own):
+        known.claims[one.person] = KnownClaim(*one)
+    _load_ids(connection, known, site, source, epoch)
+    card = tables.card.c
+    held = (card.key, card.tail, card.person, card.state, card.state_by, card.origin, card.waiting_for, card.projection)
+    for each in connection.execute(select(*held).where(card.site == site)):
+        known.add_card(KnownCard(*each))
+    conflict = tables.conflict.c
+    solved = select(conflict.entity, conflict.person_key, conflict.about, conflict.solution, conflict.person)
+    solved = solved.where(conflict.source == source, conflict.state == "solved", conflict.solution.is_not(None))
+    for entity, person_key, about, solution, ref in connection.execute(solved.order_by(conflict.id)):
+        known.solutions[entity, person_key] = Solution(about, solution or "", ref)
     return known
+
+
+def _load_ids(connection: Connection, known: Known, site: str, source: int, epoch: int) -> None:
+    identity, owner = tables.identity.c, tables.source.c
+    query = select(
+        identity.source,
+        identity.epoch,
+        identity.entity,
+        identity.namespace,
+        identity.value,
+        identity.person,
+        identity.retired_ms,
+    ).join_from(tables.identity, tables.source, owner.id == identity.source)
+    for of, in_epoch, entity, namespace, value, ref, retired_ms in connection.execute(query.where(owner.site == site)):
+        if (of, in_epoch) == (source, epoch):
+            known.ids[entity, namespace, value] = Id(ref, retired_ms is not None)
+        elif retired_ms is None:
+            known.other_ids[entity, namespace, value] = ref
 
 
 def origin_of(source: int) -> str:

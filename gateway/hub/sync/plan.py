@@ -1,220 +1,282 @@
-"""Compares a source with the directory and makes a plan; pure and without a clock.
+"""Compares a source with the directory and makes a plan; pure: the clock is an argument.
 
-The same feed in any order gives the same plan, and after a plan was applied the next one is empty. Absence means that
-somebody left only after a complete read. An id is never reused for another person; two people are distinguished by
-their stable id where the source has one, else by their names.
+The same feed in any order gives the same plan, and after a plan was applied the next one is empty. Absence means
+something only after a complete read: whoever is absent once is missing and still let in, whoever is absent again, or
+was missing for a day, has left. A source says more only by its own word (Gone).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from gateway.hub.sync.known import KEY, STABLE, Known, KnownPerson
-from gateway.hub.sync.operations import Conflict, Create, Operation, Plan, Remove, Update
+from gateway.hub.directory.names import fold, name_key
+from gateway.hub.sync.feed import Feed, by_person
+from gateway.hub.sync.known import GONE, KEY, MISSING, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for
+from gateway.hub.sync.match import Key, Matches, match_all
+from gateway.hub.sync.operations import (
+    Await,
+    Create,
+    Join,
+    Leave,
+    Operation,
+    Plan,
+    Rekey,
+    Remove,
+    Return,
+    Update,
+)
 from gateway.hub.sync.plan_cards import CardWish, plan_cards
-from gateway.mis.base import Capabilities, Checkpoint, Complete, FeedItem, Notice, Record, Unreadable
+from gateway.mis.base import Capabilities, Gone, PersonFields, Record
 
-_SAME_PERSON = 0.6
+MISSING_MS = 24 * 3600 * 1000
+_FEW = 10
+_REKEYED_SHARE = 10
+# A change of these is held or applied together; each group is an operation of its own.
+UPDATE_GROUPS = (
+    ("given_name", "family_name"),
+    ("birth_date",),
+    ("email",),
+    ("year", "form", "house", "department", "groups"),
+    ("starts_on", "ends_on"),
+)
 
 
-@dataclass(slots=True)
-class Feed:
-    """One read of a source, gathered.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one source is compared.
 
     Attributes:
-        complete: the source was read to its end, and its own count agrees.
-        read: how many people or faulty rows were read.
+        retires: absence means at once that somebody has left, as when a school takes a source out of use.
+        cards_only: records have an id and cards; people come from other sources.
     """
 
-    records: list[Record] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    checkpoint: str | None = None
-    complete: bool = False
-    read: int = 0
+    retires: bool = False
+    cards_only: bool = False
 
 
-def gather(items: Iterable[FeedItem]) -> Feed:
-    """Gather a feed; a count that does not agree makes it incomplete."""
-    feed = Feed()
-    places: set[str] = set()
-    for item in items:
-        match item:
-            case Record():
-                feed.records.append(item)
-                places.add(item.place)
-            case Unreadable():
-                feed.unreadable.append(item)
-                places.add(item.place)
-            case Notice():
-                feed.notices.append(item.text)
-            case Checkpoint():
-                feed.checkpoint = item.state
-            case Complete():
-                feed.complete = item.expected is None or item.expected == len(places)
-                if not feed.complete:
-                    feed.notices.append(
-                        f"The source reports {item.expected} rows but sent {len(places)}: nobody is removed."
-                    )
-    feed.read = len(places)
-    return feed
-
-
-def make_plan(feed: Feed, known: Known, capabilities: Capabilities) -> Plan:
+def make_plan(feed: Feed, known: Known, capabilities: Capabilities, now_ms: int, rules: Rules | None = None) -> Plan:
     """Compare a feed with what is known."""
-    plan = Plan(notices=list(feed.notices))
-    records = _one_a_person(feed.records, plan)
-    matches, strangers = _match(records, known, plan)
-    for record in sorted(strangers, key=lambda item: item.person_key):
-        plan.operations.append(_create(record))
-    for ref, record in sorted(matches.items()):
-        plan.operations.extend(_update(known.people[ref], record, known))
-    if feed.complete:
-        plan.operations.extend(_removals(feed, matches, known, capabilities, plan))
-    wishes = [CardWish(None, record) for record in strangers]
-    wishes += [CardWish(ref, record) for ref, record in matches.items()]
-    plan_cards(wishes, known, plan)
-    plan.conflicts.sort(key=lambda item: (item.kind, item.person_key, item.place))
-    return plan
+    return _Planner(feed, known, capabilities, now_ms, rules or Rules()).plan()
 
 
-def _one_a_person(records: list[Record], plan: Plan) -> dict[str, Record]:
-    # Rows of one person that differ only in the card are several cards of that person.
-    merged: dict[str, Record] = {}
-    twice: dict[str, Record] = {}
-    for record in sorted(records, key=lambda item: (item.person_key, item.place)):
-        first = merged.setdefault(record.person_key, record)
-        if first is record:
-            continue
-        if replace(record, cards=first.cards, place=first.place) != first:
-            twice[record.person_key] = record
-        elif record.cards:
-            claims = {claim.key: claim for claim in (first.cards or ()) + record.cards}
-            merged[record.person_key] = replace(first, cards=tuple(claims[key] for key in sorted(claims)))
-    for key, record in twice.items():
-        first = merged.pop(key)
-        why = f"Two different people have this id ({first.place} and {record.place})."
-        plan.conflicts.append(Conflict("duplicate_key", key, record.place, why))
-    return merged
+class _Planner:
+    def __init__(self, feed: Feed, known: Known, capabilities: Capabilities, now_ms: int, rules: Rules) -> None:
+        self._feed, self._known, self._can, self._now_ms, self._rules = feed, known, capabilities, now_ms, rules
+        self._plan = Plan(notices=list(feed.notices))
+        self._stable_given: set[tuple[str, str]] = set()
+
+    def plan(self) -> Plan:
+        plan = self._plan
+        records = by_person(self._feed, self._known, plan)
+        matches = match_all(records, self._known, by_id_only=self._rules.cards_only)
+        plan.conflicts += matches.conflicts
+        removals = list(self._removals(matches))
+        if self._rules.cards_only:
+            self._await(matches.new)
+            matches.new = []
+        self._recognise_new_ids(records, matches, removals)
+        for record in matches.new:
+            plan.operations.append(Create(record.person_key, record.fields, record.stable_id))
+        if not self._rules.cards_only:
+            for ref, record in sorted(matches.joined.items()):
+                plan.operations.append(self._join(ref, record))
+            for ref, record in sorted(matches.people.items()):
+                plan.operations.extend(self._update(self._known.claims[ref], record))
+        plan.operations += removals
+        wishes = [CardWish(None, record) for record in matches.new]
+        wishes += [CardWish(ref, record) for ref, record in (matches.people | matches.joined).items()]
+        gone = {item.person for item in removals if isinstance(item, Leave) or item.at_once}
+        plan_cards(wishes, self._known, plan, gone)
+        plan.conflicts.sort(key=lambda item: (not item.is_urgent, item.kind, item.entity, item.person_key, item.place))
+        return plan
+
+    def _join(self, ref: str, record: Record) -> Join:
+        person = self._known.people[ref]
+        return Join(ref, record.person_key, record.fields, record.stable_id, f"{person.name} ({person.person_key})")
+
+    def _update(self, claim: KnownClaim, record: Record) -> Iterator[Operation]:
+        person = self._known.people[claim.person]
+        if claim.state != PRESENT:
+            yield Return(claim.person, record.person_key, person.name, claim.state)
+        stable_id = self._stable_of(claim, record)
+        if record.person_key != claim.person_key or stable_id != claim.stable_id:
+            yield Rekey(
+                claim.person,
+                claim.entity,
+                person.name,
+                claim.person_key,
+                record.person_key,
+                claim.stable_id,
+                stable_id,
+            )
+        if claim_data(record.fields) == claim.data:
+            return
+        changes = self._changes(claim.fields, record.fields)
+        for group in UPDATE_GROUPS:
+            some = {name: changes[name] for name in group if name in changes}
+            if some:
+                yield Update(claim.person, record.person_key, person.name, some)
+
+    def _stable_of(self, claim: KnownClaim, record: Record) -> str | None:
+        new = record.stable_id
+        if not new or new == claim.stable_id:
+            return claim.stable_id
+        holder = self._known.ids.get((claim.entity, STABLE, new))
+        if (holder is not None and holder.person != claim.person) or (claim.entity, new) in self._stable_given:
+            self._plan.notices.append(f"{record.place}: this lasting id belongs to somebody else and is ignored.")
+            return claim.stable_id
+        self._stable_given.add((claim.entity, new))
+        return new
+
+    def _changes(self, old: PersonFields, new: PersonFields) -> dict[str, tuple[object, object]]:
+        changes: dict[str, tuple[object, object]] = {}
+        for name in PersonFields.__struct_fields__:
+            was, now = getattr(old, name), getattr(new, name)
+            if now is None and name not in self._feed.shape:
+                continue
+            if name == "groups":
+                was, now = was or (), now or ()
+            if was != now and name != "role":
+                changes[name] = (was, now)
+        return changes
+
+    def _removals(self, matches: Matches) -> Iterator[Remove | Leave]:
+        """Yield who left: by the source's own word, by absence from a complete read, or after a day of absence."""
+        feed, known = self._feed, self._known
+        said = self._said_gone(matches)
+        # A person named in a faulty row or a conflict is present, but that row cannot be used.
+        named = {item.person_key for item in feed.unreadable} | {item.person_key for item in self._plan.conflicts}
+        kept = {item.person for item in self._plan.conflicts if item.person}
+        staff_absent = 0
+        for ref, claim in sorted(known.claims.items()):
+            if claim.state == GONE or ref in matches.people:
+                continue
+            person = known.people[ref]
+            if ref in said:
+                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, said[ref].why)
+                continue
+            is_long_missing = claim.state == MISSING and self._now_ms - (claim.missing_since_ms or 0) >= MISSING_MS
+            if claim.person_key in named or ref in kept:
+                continue
+            if claim.entity not in feed.complete_roles:
+                if is_long_missing:
+                    yield Leave(ref, claim.person_key, person.name)
+                continue
+            if claim.entity == "staff" and not self._can.removes_staff:
+                staff_absent += 1
+            elif self._rules.retires:
+                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, "the source is retired")
+            elif claim.state == MISSING:
+                yield Leave(ref, claim.person_key, person.name)
+            else:
+                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields))
+        if staff_absent:
+            self._plan.notices.append(
+                f"{staff_absent} members of staff are no longer in the source; they are not removed."
+            )
+
+    def _said_gone(self, matches: Matches) -> dict[str, Gone]:
+        said: dict[str, Gone] = {}
+        for item in self._feed.gone:
+            ids = ((STABLE, item.stable_id), (KEY, item.person_key))
+            entities = (item.entity,) if item.entity else ("student", "staff", "contact", "visitor")
+            refs = {
+                found.person
+                for entity in entities
+                for namespace, value in ids
+                if value and (found := self._known.ids.get((entity, namespace, value))) and not found.retired
+            }
+            # Somebody who is also there as present has come back, or was never away.
+            if len(refs) == 1 and not refs & matches.people.keys():
+                said[refs.pop()] = item
+        return said
+
+    def _await(self, records: list[Record]) -> None:
+        for record in records:
+            waiting = {card.key for card in self._known.waiting[waits_for(record.role, record.person_key)]}
+            for claim in record.cards or ():
+                if claim.key not in waiting and claim.key not in self._known.cards:
+                    self._plan.operations.append(
+                        Await(record.role, record.person_key, claim.key, claim.tail, claim.projection)
+                    )
+
+    def _recognise_new_ids(
+        self, records: Mapping[Key, Record], matches: Matches, removals: list[Remove | Leave]
+    ) -> None:
+        """Find an export whose ids changed all at once, and turn newcomers and leavers into the same people.
+
+        Excel drops leading zeros, a new MIS counts anew: then most newcomers are somebody who is missing.
+        """
+        pairs = {
+            item.person: records[item.entity, item.person_key]
+            for item in self._plan.conflicts
+            if item.kind == "maybe_same" and item.person in self._known.claims and item.person not in matches.people
+        }
+        gone = [item.person for item in removals if isinstance(item, Remove)]
+        present = self._known.present
+        fresh = len(matches.new) + len(pairs)
+        if fresh < min(_FEW, present) or min(fresh, len(gone) + len(pairs)) * _REKEYED_SHARE <= present:
+            return
+        pairs |= self._pairs(matches.new, gone)
+        if len(pairs) * 2 <= fresh:
+            return
+        joined = pairs.keys()
+        self._plan.conflicts = [
+            item for item in self._plan.conflicts if item.kind != "maybe_same" or item.person not in joined
+        ]
+        example_ref, example = min(pairs.items(), key=lambda item: item[1].person_key)
+        old_key = self._known.claims[example_ref].person_key
+        self._plan.rekeyed = (
+            f"{len(pairs)} people have other ids than before, such as {example.person_key!r} for {old_key!r}"
+            f"{_cause(old_key, example.person_key)}; if the ids did not change on purpose, correct the export."
+        )
+        new = {id(record) for record in pairs.values()}
+        matches.new = [record for record in matches.new if id(record) not in new]
+        matches.people |= pairs
+        removals[:] = [item for item in removals if item.person not in pairs]
+
+    def _pairs(self, new: list[Record], gone: list[str]) -> dict[str, Record]:
+        """Pair newcomers with leavers of the same name, by birth date or like id where several share it."""
+        leavers: dict[str, list[str]] = {}
+        for ref in gone:
+            claim = self._known.claims[ref]
+            leavers.setdefault(f"{claim.entity} {_names(claim.fields)}", []).append(ref)
+        pairs: dict[str, Record] = {}
+        for record in new:
+            found = [ref for ref in leavers.get(f"{record.role} {_names(record.fields)}", ()) if ref not in pairs]
+            born = [
+                ref
+                for ref in found
+                if record.fields.birth_date is None
+                or self._known.claims[ref].fields.birth_date in {None, record.fields.birth_date}
+            ]
+            like = [ref for ref in born if _plain(self._known.claims[ref].person_key) == _plain(record.person_key)]
+            some = like or born
+            if len(some) == 1:
+                pairs[some[0]] = record
+        return pairs
 
 
-def _match(records: Mapping[str, Record], known: Known, plan: Plan) -> tuple[dict[str, Record], list[Record]]:
-    found: dict[str, list[Record]] = defaultdict(list)
-    strangers: list[Record] = []
-    for record in records.values():
-        ref, conflict = _who(record, records, known)
-        if conflict:
-            plan.conflicts.append(conflict)
-        elif ref is None:
-            strangers.append(record)
-        else:
-            found[ref].append(record)
-    matches = {}
-    for ref, claims in found.items():
-        if len(claims) == 1:
-            matches[ref] = claims[0]
-            continue
-        for record in claims:
-            why = "Two rows with different ids claim to be the same person."
-            plan.conflicts.append(Conflict("id_reused", record.person_key, record.place, why))
-    return matches, _new_people(strangers, plan)
+def _groups(fields: PersonFields) -> tuple[str, ...]:
+    named = [fields.year, fields.form, fields.house, fields.department]
+    return tuple(sorted({*(fields.groups or ()), *(name for name in named if name)}))
 
 
-def _new_people(strangers: list[Record], plan: Plan) -> list[Record]:
-    by_stable: dict[str, list[Record]] = defaultdict(list)
-    for record in strangers:
-        if record.stable_id:
-            by_stable[record.stable_id].append(record)
-    shared = {record.person_key for some in by_stable.values() if len(some) > 1 for record in some}
-    for record in strangers:
-        if record.person_key in shared:
-            why = "Two new people have the same stable id."
-            plan.conflicts.append(Conflict("id_reused", record.person_key, record.place, why))
-    return [record for record in strangers if record.person_key not in shared]
+def _names(fields: PersonFields) -> str:
+    return name_key(fields.given_name, fields.family_name)
 
 
-def _who(record: Record, records: Mapping[str, Record], known: Known) -> tuple[str | None, Conflict | None]:
-    by_key, retired = known.ids.get((KEY, record.person_key), (None, False))
-    by_stable = known.ids.get((STABLE, record.stable_id), (None, False))[0] if record.stable_id else None
-    if by_key is None:
-        return by_stable, None
-    if by_stable is not None:
-        if by_stable == by_key:
-            return by_key, None
-        return None, _conflict("id_swapped", record, "The stable id in this row belongs to another person.")
-    if retired:
-        return None, _conflict("id_reused", record, "This id belonged to another person before; ids are never reused.")
-    person = known.people[by_key]
-    known_stable = known.stable_of.get(by_key)
-    if record.stable_id and known_stable:
-        return None, _conflict("id_reused", record, "The stable id of this person has changed.")
-    if _same_names(person, record):
-        return by_key, None
-    if _is_swap(person, record, records, known):
-        return None, _conflict("id_swapped", record, "Two people have swapped ids.")
-    return None, _conflict("id_reused", record, "This id now has another name; ids are never reused.")
+def _plain(person_key: str) -> str:
+    # What a spreadsheet or a copy by hand may change in an id: zeros in front, case, spaces, invisible characters.
+    return "".join(letter for letter in fold(person_key) if letter.isalnum()).lstrip("0")
 
 
-def _conflict(kind: str, record: Record, why: str) -> Conflict:
-    return Conflict(kind, record.person_key, record.place, why)
-
-
-def _same_names(person: KnownPerson, record: Record) -> bool:
-    # A marriage, a nickname, a corrected accent or swapped columns keep half of a name or most of its letters.
-    old = (person.given_name.casefold(), person.family_name.casefold())
-    new = (record.given_name.casefold(), record.family_name.casefold())
-    if old[0] == new[0] or old[1] == new[1] or old == new[::-1]:
-        return True
-    return SequenceMatcher(None, " ".join(old), " ".join(new), autojunk=False).ratio() >= _SAME_PERSON
-
-
-def _is_swap(person: KnownPerson, record: Record, records: Mapping[str, Record], known: Known) -> bool:
-    own_name = (person.given_name, person.family_name)
-    for other in records.values():
-        if (other.given_name, other.family_name) == own_name and other.person_key != record.person_key:
-            ref, _ = known.ids.get((KEY, other.person_key), (None, False))
-            if ref and _same_names(known.people[ref], record):
-                return True
-    return False
-
-
-def _create(record: Record) -> Create:
-    return Create(
-        record.person_key, record.role, record.given_name, record.family_name, record.groups, record.stable_id
-    )
-
-
-def _update(person: KnownPerson, record: Record, known: Known) -> list[Operation]:
-    changes: dict[str, tuple[object, object]] = {}
-    for name in ("person_key", "role", "given_name", "family_name", "groups"):
-        old, new = getattr(person, name), getattr(record, name)
-        if old != new:
-            changes[name] = (old, new)
-    if record.stable_id and person.ref not in known.stable_of:
-        changes["stable_id"] = (None, record.stable_id)
-    if not person.active:
-        changes["active"] = (False, True)
-    return [Update(person.ref, record.person_key, changes)] if changes else []
-
-
-def _removals(
-    feed: Feed, matches: Mapping[str, Record], known: Known, capabilities: Capabilities, plan: Plan
-) -> list[Operation]:
-    # A person named in a faulty row or a conflict is present, but that row cannot be used.
-    named = {item.person_key for item in feed.unreadable} | {item.person_key for item in plan.conflicts}
-    named |= {record.person_key for record in feed.records}
-    removals: list[Operation] = []
-    staff_absent = 0
-    for ref, person in sorted(known.people.items()):
-        if not person.active or ref in matches or person.person_key in named:
-            continue
-        if person.role == "staff" and not capabilities.removes_staff:
-            staff_absent += 1
-            continue
-        removals.append(Remove(ref, person.person_key, person.groups))
-    if staff_absent:
-        plan.notices.append(f"{staff_absent} members of staff are no longer in the source; they are not removed.")
-    return removals
+def _cause(old_key: str, new_key: str) -> str:
+    if old_key.lstrip("0") == new_key.lstrip("0"):
+        return " (zeros in front were lost or added, as a spreadsheet does)"
+    if old_key.casefold() == new_key.casefold():
+        return " (upper and lower case)"
+    if _plain(old_key) == _plain(new_key):
+        return " (spaces or invisible characters)"
+    return ""

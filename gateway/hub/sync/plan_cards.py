@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from gateway.hub.sync.known import Known, KnownCard
-from gateway.hub.sync.operations import Conflict, Link, Move, Plan, Replace, Revoke
+from gateway.hub.sync.known import GONE, Known, KnownCard, waits_for
+from gateway.hub.sync.match import Key, conflict_of
+from gateway.hub.sync.operations import Link, Move, Plan, Replace, Revoke
 from gateway.mis.base import CardClaim, Record
 
 
@@ -25,43 +26,66 @@ class CardWish:
     def claims(self) -> tuple[CardClaim, ...]:
         return self.record.cards or ()
 
+    @property
+    def key(self) -> Key:
+        return self.record.role, self.record.person_key
 
-def plan_cards(wishes: list[CardWish], known: Known, plan: Plan) -> None:
-    """Add the card operations and card conflicts to a plan."""
-    wishes = sorted(wishes, key=lambda wish: wish.record.person_key)
+    @property
+    def name(self) -> str:
+        return f"{self.record.fields.given_name} {self.record.fields.family_name}".strip()
+
+
+def plan_cards(wishes: list[CardWish], known: Known, plan: Plan, leaving: set[str]) -> None:
+    """Add the card operations and card conflicts to a plan.
+
+    Args:
+        leaving: people whom this plan makes inactive; their cards are free for others.
+    """
+    wishes = sorted(wishes, key=lambda wish: wish.key)
     claimants: dict[str, list[CardWish]] = defaultdict(list)
     for wish in wishes:
         for claim in wish.claims:
             claimants[claim.key].append(wish)
-    granted: dict[str, list[CardClaim]] = defaultdict(list)
-    moves: dict[str, list[Move]] = defaultdict(list)
+    granted: dict[Key, list[CardClaim]] = defaultdict(list)
+    moves: dict[Key, list[Move]] = defaultdict(list)
     by_ref = {wish.ref: wish for wish in wishes if wish.ref}
     for key in sorted(claimants):
-        winner = _winner(key, claimants[key], by_ref, known, plan)
+        winner = _winner(key, claimants[key], by_ref, known, plan, leaving)
         if winner is None:
             continue
         claim = next(item for item in winner.claims if item.key == key)
         card = known.cards.get(key)
         if card is None or card.person is None or (card.person == winner.ref and _may_return(card, known)):
-            granted[winner.record.person_key].append(claim)
+            granted[winner.key].append(claim)
         elif card.person != winner.ref:
-            from_key = known.people[card.person].person_key
-            moves[winner.record.person_key].append(Move(winner.record.person_key, from_key, key, claim.tail))
+            owner = known.people[card.person]
+            moves[winner.key].append(
+                Move(*winner.key, winner.name, owner.ref, owner.name, key, claim.tail, claim.projection)
+            )
     moved = {move.card for some in moves.values() for move in some}
     for wish in wishes:
-        key = wish.record.person_key
         if wish.record.cards is not None:
-            _settle(wish, granted[key], moved, known, plan)
-        plan.operations.extend(moves[key])
+            _settle(wish, granted[wish.key], moved, known, plan)
+        if wish.ref is None or wish.ref not in known.claims:
+            _hand_over(wish, granted[wish.key], known, plan)
+        plan.operations.extend(moves[wish.key])
+
+
+def _hand_over(wish: CardWish, granted: list[CardClaim], known: Known, plan: Plan) -> None:
+    """Link the cards that a list of cards kept for a newcomer."""
+    given = {claim.key for claim in granted}
+    for card in sorted(known.waiting.get(waits_for(*wish.key), ()), key=lambda item: item.key):
+        if card.key not in given:
+            plan.operations.append(Link(*wish.key, wish.name, card.key, card.tail, card.projection))
 
 
 def _winner(
-    key: str, claimants: list[CardWish], by_ref: dict[str, CardWish], known: Known, plan: Plan
+    key: str, claimants: list[CardWish], by_ref: dict[str, CardWish], known: Known, plan: Plan, leaving: set[str]
 ) -> CardWish | None:
     card = known.cards.get(key)
     holder = card.person if card else None
     keeper = next((wish for wish in claimants if holder and wish.ref == holder), None)
-    if keeper is None and len(claimants) == 1 and (holder is None or _lets_go(holder, key, by_ref, known)):
+    if keeper is None and len(claimants) == 1 and (holder is None or _lets_go(holder, key, by_ref, known, leaving)):
         return claimants[0]
     for wish in claimants:
         if wish is not keeper:
@@ -69,17 +93,18 @@ def _winner(
             tail = next(item.tail for item in wish.claims if item.key == key)
             why = f"The card ending {tail} is claimed by {len(claimants)} people." if len(claimants) > 1 else ""
             why = why or f"The card ending {tail} still belongs to another person."
-            plan.conflicts.append(Conflict("card_shared", record.person_key, record.place, why))
+            plan.conflicts.append(conflict_of("card_shared", record, why, known, wish.ref))
     return keeper
 
 
-def _lets_go(holder: str, key: str, by_ref: dict[str, CardWish], known: Known) -> bool:
+def _lets_go(holder: str, key: str, by_ref: dict[str, CardWish], known: Known, leaving: set[str]) -> bool:
     person = known.people.get(holder)
     if person is None or known.cards[key].origin != known.origin:
         return False
     wish = by_ref.get(holder)
     if wish is None:
-        return not person.active
+        claim = known.claims.get(holder)
+        return person.state == "inactive" or holder in leaving or (claim is not None and claim.state == GONE)
     return wish.record.cards is not None and all(claim.key != key for claim in wish.claims)
 
 
@@ -98,11 +123,13 @@ def _settle(wish: CardWish, granted: list[CardClaim], moved: set[str], known: Kn
         ),
         key=lambda card: card.key,
     )
-    person_key = wish.record.person_key
+    keeps = any(card.usable and card.key not in moved for card in held if card not in gone)
     for claim in granted:
         if gone:
             old = gone.pop(0)
-            plan.operations.append(Replace(person_key, old.key, old.tail, claim.key, claim.tail, claim.projection))
+            plan.operations.append(
+                Replace(*wish.key, wish.name, old.key, old.tail, claim.key, claim.tail, claim.projection)
+            )
         else:
-            plan.operations.append(Link(person_key, claim.key, claim.tail, claim.projection))
-    plan.operations.extend(Revoke(person_key, card.key, card.tail) for card in gone)
+            plan.operations.append(Link(*wish.key, wish.name, claim.key, claim.tail, claim.projection, second=keeps))
+    plan.operations.extend(Revoke(*wish.key, wish.name, card.key, card.tail) for card in gone)

@@ -1,40 +1,61 @@
 """One sync run of a source: read, plan, guard, apply, record.
 
 The source is read before any transaction begins. The plan is made from one snapshot of the database and applied only if
-nothing has changed since; otherwise it is made again. Held changes are stored with their diff under the plan's hash and
-applied by the next run that is given, or finds approved, exactly that hash.
+nothing has changed since; otherwise it is made again. What the guard holds is kept operation by operation (holds.py)
+and applied by the next run that still wants it once somebody has approved it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.errors import RefusedError, RetryError, SourceRefused, StoreUnavailable, TapgateError
+from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import Audit, in_turn, last_change
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
+from gateway.hub.sync import conflicts, holds
 from gateway.hub.sync.apply import Applier
+from gateway.hub.sync.feed import Feed, gather
 from gateway.hub.sync.guard import Verdict, judge, read_limits
 from gateway.hub.sync.known import load_known, origin_of
-from gateway.hub.sync.operations import Operation, Plan
-from gateway.hub.sync.plan import Feed, gather, make_plan
-from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem
+from gateway.hub.sync.operations import Operation, Plan, op_hash
+from gateway.hub.sync.plan import Rules, make_plan
+from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
 
 log = logging.getLogger(__name__)
 
-APPROVAL_MS = 24 * 3600 * 1000
 _TRIES = 5
 _LISTED = 500
+_PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run is asked for.
+
+    Attributes:
+        actor: who asks, None for the schedule.
+        first: the first read of the source is meant: its people are let in without a preview.
+        approve: the hash of everything held, which may be applied now.
+        delta: ask only for what changed since the last read, where the source can tell.
+    """
+
+    trigger: str = "schedule"
+    actor: str | None = None
+    first: bool = False
+    approve: str | None = None
+    delta: bool = False
 
 
 @dataclass(slots=True)
@@ -47,21 +68,30 @@ class Report:
     verdict: Verdict
     applied: int = 0
     held: int = 0
+    new_conflicts: int = 0
     matched_taps: int = 0
     result: str = "done"
     seconds: float = 0.0
     approval_missed: bool = False
+    is_first: bool = False
+    refused: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
             "run": self.run,
             "complete": self.feed.complete,
             "read": self.feed.read,
+            "lists": {name: msgspec.to_builtins(one) for name, one in self.feed.lists.items()},
             **self.plan.counts(),
+            "new_conflicts": self.new_conflicts,
             "held": self.held,
+            "refused": self.refused,
             "applied": self.applied,
+            "hidden": 0,
             "plan": self.verdict.plan,
             "result": self.result,
+            "first": self.is_first,
+            "unchanged": self.feed.complete and not self.plan.operations,
             "unreadable": len(self.feed.unreadable),
             "matched_taps": self.matched_taps,
             "seconds": round(self.seconds, 3),
@@ -69,11 +99,17 @@ class Report:
             "notices": self.plan.notices,
         }
 
+    def held_operations(self) -> list[dict[str, str]]:
+        """Return what is held, each with its hash, what it would do and why it waits."""
+        return [
+            {"hash": op_hash(item), "what": item.what, "why": why}
+            for item, why in zip(self.verdict.held, self.verdict.why, strict=True)
+        ]
+
     def details(self) -> dict[str, Any]:
-        """Return the details for the page of a run: the first conflicts and unreadable rows."""
+        """Return the details for the page of a run: counts and the first unreadable rows."""
         return {
             **self.as_json(),
-            "conflict_list": [msgspec.to_builtins(item) for item in self.plan.conflicts[:_LISTED]],
             "unreadable_list": [
                 {"place": item.place, "why": item.why, "person_key": item.person_key}
                 for item in self.feed.unreadable[:_LISTED]
@@ -92,12 +128,18 @@ class Unsettled(RetryError):
 class Retired:
     """Replaces a source that hub.toml no longer names: it is empty, so the guard holds the removal of its people."""
 
-    capabilities = Capabilities(removes_staff=True)
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(removes_staff=True)
 
     def check(self) -> CheckResult:
         return CheckResult("object_missing", "hub.toml no longer names this source.")
 
-    def fetch(self, _state: str | None) -> Iterator[FeedItem]:
+    def discover(self) -> Iterator[FieldSeen]:
+        yield from ()
+
+    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
+        del wanted, cursors
         yield Complete(0)
 
 
@@ -112,21 +154,19 @@ def preview(store: Store, source: Source, base: Path, named: Collection[str] | N
     """
     started_ms = now_ms()
     connector = _connector(source, base)
-    feed = gather(connector.fetch(source.state))
+    feed = gather(connector.fetch((), {}))
     with store.read() as connection:
         _refuse_second_owner(connection, source, named)
-        plan, verdict = _compare(connection, source, feed, connector)
+        _refuse_lost_fields(source, feed)
+        plan, verdict, is_first = _compare(connection, source, feed, connector, Wish())
     result = "held" if verdict.held else "done" if feed.complete else "incomplete"
     seconds = (now_ms() - started_ms) / 1000
-    return Report(None, feed, plan, verdict, held=len(verdict.held), result=result, seconds=seconds)
+    held = len(verdict.held)
+    return Report(None, feed, plan, verdict, held=held, result=result, seconds=seconds, is_first=is_first)
 
 
-def sync(store: Store, source: Source, base: Path, approve: str | None = None, actor: str | None = None) -> Report:
+def sync(store: Store, source: Source, base: Path, wish: Wish | None = None) -> Report:
     """Reconcile a source.
-
-    Args:
-        approve: the hash of a held plan that may be applied now.
-        actor: who approves.
 
     Raises:
         Overlap: a run of this source is under way.
@@ -136,7 +176,7 @@ def sync(store: Store, source: Source, base: Path, approve: str | None = None, a
     started_ms = now_ms()
     try:
         with exclusive(store, f"sync-{source.id}") as held:
-            return _sync_alone(store, source, base, approve, actor, started_ms, is_alone=held is not None)
+            return _sync_alone(store, source, base, wish or Wish(), started_ms, is_alone=held is not None)
     except (Overlap, StoreUnavailable):
         raise
     except Exception as error:
@@ -144,48 +184,93 @@ def sync(store: Store, source: Source, base: Path, approve: str | None = None, a
         raise
 
 
-def _sync_alone(
-    store: Store,
-    source: Source,
-    base: Path,
-    approve: str | None,
-    actor: str | None,
-    started_ms: int,
-    *,
-    is_alone: bool,
-) -> Report:
+def _sync_alone(store: Store, source: Source, base: Path, wish: Wish, started_ms: int, *, is_alone: bool) -> Report:
     if not is_alone:
         raise Overlap(f"A sync of {source.label} is already under way; wait for it to end.")
-    run = _begin(store, source, started_ms)
-    report = _run(store, source, base, run, approve, actor)
+    run = _begin(store, source, started_ms, wish)
+    report = _run(store, source, base, run, wish)
     report.seconds = (now_ms() - started_ms) / 1000
     _finish(store, source, run, report)
     return report
 
 
-def _run(store: Store, source: Source, base: Path, run: int, approve: str | None, actor: str | None) -> Report:
+def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Report:
     with store.read() as connection:
         _refuse_second_owner(connection, source)
+        cursors = _cursors(connection, source) if wish.delta else {}
     connector = _connector(source, base)
-    feed = gather(connector.fetch(source.state))
+    told = _Progress(store, run)
+    told("read", 0)
+    feed = gather(connector.fetch((), cursors), lambda count: told("read", count))
+    _refuse_lost_fields(source, feed)
+    told("plan", feed.read)
     for _ in range(_TRIES):
         with store.read() as connection:
             compared_at = last_change(connection)
-            plan, verdict = _compare(connection, source, feed, connector)
-            approved = verdict.plan if verdict.held and _is_approved(connection, source, verdict, approve) else None
-        operations = plan.operations if approved else verdict.safe
-        report = Report(run, feed, plan, verdict, held=0 if approved else len(verdict.held))
-        report.approval_missed = approve is not None and approved is None
+            plan, verdict, is_first = _compare(connection, source, feed, connector, wish)
+            approved, refused = holds.decided(connection, source.id)
+        whole = wish.approve is not None and verdict.held and wish.approve == verdict.plan
+        if whole:
+            approved = {op_hash(item) for item in verdict.held}
+        holds.release(verdict, approved)
+        stopped = holds.stop(verdict, refused)
+        report = Report(run, feed, plan, verdict, held=len(verdict.held) - stopped, refused=stopped, is_first=is_first)
+        report.approval_missed = wish.approve is not None and not whole and bool(report.held)
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
+        told("apply", 0, len(verdict.safe))
         with store.write() as connection:
             in_turn(connection)
             if last_change(connection) != compared_at:
                 continue
-            report.matched_taps = _apply(connection, source, run, operations)
-            report.applied = len(operations)
-            _keep_hold(connection, source, verdict, approved, actor)
+            report.matched_taps = _apply(connection, source, run, verdict.safe)
+            report.applied = len(verdict.safe)
+            holds.keep(connection, source.id, run, verdict, verdict.safe)
+            report.new_conflicts = conflicts.keep(connection, source.id, run, plan.conflicts, is_complete=feed.complete)
+            _keep_reading(connection, source, run, report)
         return report
     raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Tells how far a run has come, at most once a second."""
+
+    store: Store
+    run: int
+    _told_at: float = field(default=0.0)
+    _step: str = ""
+
+    def __call__(self, step: str, done: int, total: int | None = None) -> None:
+        now = time.monotonic()
+        if step == self._step and now - self._told_at < _PROGRESS_SECONDS:
+            return
+        self._step, self._told_at = step, now
+        table = tables.sync_run
+        with self.store.write() as connection:
+            values = {"step": step, "done": done, "total": total}
+            connection.execute(update(table).where(table.c.id == self.run).values(values))
+
+
+def _cursors(connection: Connection, source: Source) -> dict[str, str]:
+    table = tables.source_cursor
+    rows = connection.execute(select(table.c.list, table.c.state).where(table.c.source == source.id))
+    return {row.list: row.state for row in rows}
+
+
+def _keep_reading(connection: Connection, source: Source, run: int, report: Report) -> None:
+    """Remember what the next read builds on, in the transaction that applied this one."""
+    feed, table = report.feed, tables.source_cursor
+    for name, state in feed.checkpoints.items():
+        of_list = (table.c.source == source.id, table.c.list == name)
+        if not connection.execute(update(table).where(*of_list).values(state=state, run=run)).rowcount:
+            connection.execute(insert(table).values(source=source.id, list=name, state=state, run=run))
+    values: dict[str, Any] = {}
+    if feed.complete and feed.shape:
+        values["shape"] = dict(feed.shape)
+    if report.is_first and report.applied and not report.held:
+        values["agreed_ms"] = now_ms()
+    if values:
+        connection.execute(update(tables.source).where(tables.source.c.id == source.id).values(values))
 
 
 def _connector(source: Source, base: Path) -> Connector:
@@ -195,13 +280,13 @@ def _connector(source: Source, base: Path) -> Connector:
 def _refuse_second_owner(connection: Connection, source: Source, named: Collection[str] | None = None) -> None:
     """Refuse the first read of a source while a source that hub.toml dropped still has people.
 
-    Most often the source was renamed; read as a new one it would add everybody a second time.
+    Most often the source was renamed; read as a new one it would ask about everybody a second time.
     """
     owners = removed_owners(connection, source.site, named)
-    person = tables.person.c
+    claim = tables.person_claim.c
     if not owners or source.is_removed:
         return
-    if source.id and connection.scalar(select(person.ref).where(person.source == source.id).limit(1)) is not None:
+    if source.id and connection.scalar(select(claim.person).where(claim.source == source.id).limit(1)) is not None:
         return
     names = " and ".join(f"{name} ({count} people)" for name, count in owners)
     raise SourceRefused(
@@ -212,10 +297,31 @@ def _refuse_second_owner(connection: Connection, source: Source, named: Collecti
     )
 
 
-def _compare(connection: Connection, source: Source, feed: Feed, connector: Connector) -> tuple[Plan, Verdict]:
+def _refuse_lost_fields(source: Source, feed: Feed) -> None:
+    """Refuse a read without a field that the last good one had; without it everybody would lose what it says."""
+    for name, heading in source.shape.items():
+        if feed.shape and name not in feed.shape:
+            raise SourceRefused(
+                "column_missing",
+                f"The source {source.label} has no column for {name.replace('_', ' ')} any more; the last good read "
+                f"found it as {heading!r}. Correct the export, or name the new column under columns.",
+            )
+        if feed.shape and feed.shape[name] != heading:
+            feed.notices.append(
+                f"{name.replace('_', ' ')} is now read from {feed.shape[name]!r}, before it was {heading!r}."
+            )
+
+
+def _compare(
+    connection: Connection, source: Source, feed: Feed, connector: Connector, wish: Wish
+) -> tuple[Plan, Verdict, bool]:
     known = load_known(connection, source.site, source.id)
-    plan = make_plan(feed, known, connector.capabilities)
-    return plan, judge(plan, feed, known, read_limits(source.options))
+    rules = Rules(retires=source.is_removed, cards_only=source.options.get("purpose") == "cards_only")
+    plan = make_plan(feed, known, connector.capabilities, now_ms(), rules)
+    is_first = source.agreed_ms is None and not source.is_removed
+    # An empty first read is never meant, and there is nothing in it to hold.
+    hold_all = is_first and not wish.first
+    return plan, judge(plan, feed, known, read_limits(source.options), is_first=hold_all), is_first
 
 
 def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:
@@ -226,70 +332,7 @@ def _apply(connection: Connection, source: Source, run: int, operations: list[Op
     return Applier(connection, source.site, source.id, audit, source.new_card_state).apply(operations)
 
 
-def _is_approved(connection: Connection, source: Source, verdict: Verdict, approve: str | None) -> bool:
-    if approve is not None:
-        return approve == verdict.plan
-    hold = tables.hold
-    approved_ms = connection.scalar(
-        select(hold.c.approved_ms).where(
-            hold.c.source == source.id, hold.c.plan == verdict.plan, hold.c.closed_ms.is_(None)
-        )
-    )
-    return approved_ms is not None and now_ms() - approved_ms <= APPROVAL_MS
-
-
-def _keep_hold(
-    connection: Connection, source: Source, verdict: Verdict, approved: str | None, actor: str | None
-) -> None:
-    # A source has one open hold, that of this run. Older ones are closed; the same one is reopened.
-    hold = tables.hold
-    of_source = hold.c.source == source.id
-    current = hold.c.plan == verdict.plan
-    if approved:
-        done = {"closed_ms": now_ms(), "outcome": "applied"}
-        if actor:
-            done |= {"approved_by": actor, "approved_ms": now_ms()}
-        connection.execute(update(hold).where(of_source, current).values(done))
-    superseded = {"closed_ms": now_ms(), "outcome": "superseded"}
-    others = update(hold).where(of_source, hold.c.closed_ms.is_(None))
-    connection.execute((others.where(~current) if verdict.held else others).values(superseded))
-    if not verdict.held or approved:
-        return
-    diff = [msgspec.to_builtins(operation) for operation in verdict.held]
-    found = connection.execute(select(hold.c.id, hold.c.closed_ms).where(of_source, current)).one_or_none()
-    values: dict[str, Any] = {"reasons": verdict.reasons, "diff": diff}
-    if found is None:
-        connection.execute(insert(hold).values(source=source.id, plan=verdict.plan, created_ms=now_ms(), **values))
-        return
-    if found.closed_ms is not None:
-        # An approval can be used once: the same plan held again needs a new one.
-        values |= {"closed_ms": None, "outcome": None, "approved_by": None, "approved_ms": None}
-    connection.execute(update(hold).where(hold.c.id == found.id).values(**values))
-
-
-def approve_hold(store: Store, source: int, plan: str, actor: str) -> None:
-    """Approve a held plan; the next run that would hold exactly it applies it.
-
-    Raises:
-        RefusedError: there is no such open hold.
-    """
-    hold = tables.hold
-    with store.write() as connection:
-        row = connection.execute(
-            select(hold.c.id, tables.source.c.site)
-            .join_from(hold, tables.source)
-            .where(hold.c.source == source, hold.c.plan == plan, hold.c.closed_ms.is_(None))
-        ).one_or_none()
-        if row is None:
-            raise RefusedError("This plan is no longer held; check the newest run.")
-        approved = {"approved_by": actor, "approved_ms": now_ms()}
-        connection.execute(update(hold).where(hold.c.id == row.id).values(approved))
-        audit = Audit(actor, row.site, now_ms())
-        audit.note("hold_approve", plan)
-        audit.write(connection)
-
-
-def _begin(store: Store, source: Source, started_ms: int) -> int:
+def _begin(store: Store, source: Source, started_ms: int, wish: Wish) -> int:
     run = tables.sync_run
     with store.write() as connection:
         # We hold the lock, so a run still marked as running has died.
@@ -298,7 +341,8 @@ def _begin(store: Store, source: Source, started_ms: int) -> int:
             .where(run.c.source == source.id, run.c.result == "running")
             .values(result="failed", error="died", finished_ms=started_ms)
         )
-        started = insert(run).values(source=source.id, started_ms=started_ms, result="running")
+        asked = {"trigger": wish.trigger, "actor": wish.actor, "step": "read", "done": 0}
+        started = insert(run).values(source=source.id, started_ms=started_ms, result="running", **asked)
         number = connection.scalar(started.returning(run.c.id))
     assert number is not None
     return int(number)
@@ -331,13 +375,11 @@ def _finish(store: Store, source: Source, run: int, report: Report) -> None:
     table = tables.sync_run
     values = {
         "result": report.result,
+        "step": None,
         "finished_ms": now_ms(),
         "plan": report.verdict.plan,
         "report": report.details(),
     }
     with store.write() as connection:
         connection.execute(update(table).where(table.c.id == run).values(values))
-        if report.feed.complete and report.feed.checkpoint:
-            state = {"state": report.feed.checkpoint}
-            connection.execute(update(tables.source).where(tables.source.c.id == source.id).values(state))
     log.info("sync of %s: %s, %d applied, %d held", source.label, report.result, report.applied, report.held)

@@ -27,7 +27,7 @@ from gateway.hub.fleet.claim import hub_alarm
 from gateway.hub.fleet.gateways import ALARM_SHOWN_MS, list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.hub.sync.run import approve_hold
+from gateway.hub.sync import conflicts, holds
 from gateway.hub.web import queries, suspicions
 from gateway.hub.web.metrics import render_metrics
 from gateway.webkit.events import Broadcaster, sent
@@ -192,6 +192,47 @@ def _set_state(store: Store, card_id: int, state: CardState) -> None:
         audit.write(connection)
 
 
+def _add_syncs(site: Site, store: Store) -> None:
+    @site.app.get("/syncs", include_in_schema=False)
+    def syncs(request: Request) -> Response:
+        with store.read() as connection:
+            context = {
+                "runs": queries.list_runs(connection),
+                "holds": queries.list_holds(connection),
+                "conflicts": conflicts.list_open(connection, limit=200),
+            }
+        return site.page(request, "syncs.html", "MIS syncs", context)
+
+    @site.app.get("/v1/syncs")
+    def syncs_json() -> dict[str, Any]:
+        """Return the newest sync runs, what is held and what only a person can resolve."""
+        with store.read() as connection:
+            runs = [asdict(item) for item in queries.list_runs(connection)]
+            held = [asdict(item) for item in queries.list_holds(connection)]
+            return {
+                "runs": runs,
+                "holds": held,
+                "conflicts": [asdict(item) for item in conflicts.list_open(connection, limit=200)],
+            }
+
+    @site.app.post("/syncs/decide", include_in_schema=False)
+    def decide(
+        source: Annotated[int, Form()],
+        decision: Annotated[Literal["approved", "refused", "approve-all"], Form()],
+        operation: Annotated[list[str], Form(max_length=2000)] = [],  # noqa: B006  # FastAPI copies it
+    ) -> Response:
+        if decision == "approve-all":
+            holds.decide(store, source, _OFFICE, "approved", None)
+        else:
+            holds.decide(store, source, _OFFICE, decision, operation)
+        return RedirectResponse("/syncs", 303)
+
+    @site.app.post("/conflicts/{conflict}/solve", include_in_schema=False)
+    def solve(conflict: int, solution: Annotated[Literal["same", "other"], Form()]) -> Response:
+        conflicts.solve(store, conflict, solution, _OFFICE)
+        return RedirectResponse("/syncs", 303)
+
+
 def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
     @site.app.get("/gateways", include_in_schema=False)
     def gateways(request: Request) -> Response:
@@ -227,23 +268,7 @@ def _add_rest(site: Site, store: Store, daemon: Daemon) -> None:
                 "suspicions": [asdict(item) for item in suspicions.list_suspicions(connection, now_ms())],
             }
 
-    @site.app.get("/syncs", include_in_schema=False)
-    def syncs(request: Request) -> Response:
-        with store.read() as connection:
-            context = {"runs": queries.list_runs(connection), "holds": queries.list_holds(connection)}
-        return site.page(request, "syncs.html", "MIS syncs", context)
-
-    @site.app.get("/v1/syncs")
-    def syncs_json() -> dict[str, Any]:
-        """Return the newest sync runs and what is held."""
-        with store.read() as connection:
-            runs = [asdict(item) for item in queries.list_runs(connection)]
-            return {"runs": runs, "holds": [asdict(item) for item in queries.list_holds(connection)]}
-
-    @site.app.post("/syncs/approve", include_in_schema=False)
-    def approve(source: Annotated[int, Form()], plan: Annotated[str, Form(max_length=64)]) -> Response:
-        approve_hold(store, source, plan, _OFFICE)
-        return RedirectResponse("/syncs", 303)
+    _add_syncs(site, store)
 
     @site.app.get("/quarantine", include_in_schema=False)
     def quarantine(request: Request, page: _Page = 0) -> Response:

@@ -14,6 +14,7 @@ from gateway.access.timeline import TrueTime, near_boundaries
 from gateway.hub.directory.people import find_people
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
+from gateway.hub.sync.holds import HeldOperation, list_held
 from gateway.hub.web.what import say_what
 
 PAGE_ROWS = 50
@@ -226,34 +227,49 @@ def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
 
 @dataclass(frozen=True, slots=True)
 class HoldView:
-    """A held plan with its diff as operations (see sync.operations)."""
+    """What is held of one source; `reasons` with how many operations wait for each."""
 
     source_id: int
     source: str
-    plan: str
-    reasons: list[str]
-    diff: list[dict[str, Any]]
-    created: datetime
-    approved_by: str | None
+    reasons: list[tuple[str, int]]
+    operations: list[HeldOperation]
+    total: int
+    waiting: int
+    since: datetime
 
 
-def list_holds(connection: Connection) -> list[HoldView]:
-    """Return the plans held now."""
-    hold, source = tables.hold, tables.source
-    query = select(hold, source.c.site, source.c.name).join_from(hold, source).where(hold.c.closed_ms.is_(None))
+def list_holds(connection: Connection, limit: int = 500) -> list[HoldView]:
+    """Return what is held now, source by source."""
+    hold, source = tables.hold_op, tables.source
+    query = (
+        select(source.c.id, source.c.site, source.c.name, func.min(hold.c.first_ms).label("since"))
+        .join_from(hold, source)
+        .where(hold.c.state.in_(("held", "approved")))
+        .group_by(source.c.id, source.c.site, source.c.name)
+        .order_by(source.c.site, source.c.name)
+    )
     days = site_days(connection)
-    return [
-        HoldView(
-            row.source,
-            f"{row.site}/{row.name}",
-            row.plan,
-            row.reasons,
-            row.diff,
-            from_ms(row.created_ms, days[row.site].zone),
-            row.approved_by,
+    views = []
+    for row in connection.execute(query).all():
+        counted = select(hold.c.why, hold.c.state, func.count().label("times")).where(hold.c.source == row.id)
+        counted = counted.where(hold.c.state.in_(("held", "approved"))).group_by(hold.c.why, hold.c.state)
+        reasons: dict[str, int] = {}
+        waiting = 0
+        for one in connection.execute(counted):
+            reasons[one.why] = reasons.get(one.why, 0) + one.times
+            waiting += one.times if one.state == "held" else 0
+        views.append(
+            HoldView(
+                row.id,
+                f"{row.site}/{row.name}",
+                sorted(reasons.items()),
+                list_held(connection, row.id, limit=limit),
+                sum(reasons.values()),
+                waiting,
+                from_ms(row.since, days[row.site].zone),
+            )
         )
-        for row in connection.execute(query.order_by(hold.c.created_ms.desc()))
-    ]
+    return views
 
 
 @dataclass(frozen=True, slots=True)

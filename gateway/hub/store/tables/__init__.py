@@ -10,19 +10,21 @@ from gateway.hub.store.tables.audit import audit
 from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
-from gateway.hub.store.tables.people import card, holding, identity, person
+from gateway.hub.store.tables.people import card, field_override, holding, identity, person, person_claim
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site
-from gateway.hub.store.tables.sync import hold, source, sync_run
+from gateway.hub.store.tables.sync import conflict, hold_op, source, source_cursor, sync_run
 
 __all__ = [
     "access_rule",
     "audit",
     "card",
     "chain_fault",
+    "conflict",
     "event",
     "event_copy",
+    "field_override",
     "gateway",
-    "hold",
+    "hold_op",
     "holding",
     "holiday",
     "hub_claim",
@@ -31,12 +33,14 @@ __all__ = [
     "metadata",
     "moved_event",
     "person",
+    "person_claim",
     "point_policy",
     "quarantine",
     "quarantine_use",
     "roster_generation",
     "site",
     "source",
+    "source_cursor",
     "sync_run",
     "witness",
 ]

@@ -1,0 +1,141 @@
+"""What a person is: computed from the claims of the sources and the corrections made by hand.
+
+The first source in rank that says a field wins, whatever the order of the runs; a correction wins over all until the
+source's own value changes. A person is active while a source brings them, missing while every source misses them, and
+inactive when none is left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, select, update
+
+from gateway.hub.directory.names import sort_name
+from gateway.hub.store import tables
+from gateway.hub.store.rows import in_slices
+from gateway.mis.base import PersonFields
+
+OVERRIDABLE = ("given_name", "family_name", "birth_date", "email", "year", "form", "department")
+_decode = msgspec.json.Decoder(PersonFields).decode
+_STATES = {"present": 0, "missing": 1, "gone": 2}
+_GROUP_FIELDS = ("year", "form", "house", "department")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One source's claim, in the order of rank."""
+
+    source: int
+    person_key: str
+    state: str
+    fields: PersonFields
+
+
+def all_groups(fields: PersonFields) -> list[str]:
+    """Return every name that a rule may use for these fields."""
+    return sorted({*(fields.groups or ()), *(value for name in _GROUP_FIELDS if (value := getattr(fields, name)))})
+
+
+def row_of(fields: PersonFields) -> dict[str, Any]:
+    """Return the columns of a person that follow from their fields."""
+    return {
+        "role": fields.role,
+        "given_name": fields.given_name,
+        "family_name": fields.family_name,
+        "sort_name": sort_name(fields.given_name, fields.family_name),
+        "groups": all_groups(fields),
+        "year": fields.year,
+        "form": fields.form,
+        "department": fields.department,
+        "birth_date": fields.birth_date,
+        "email": fields.email,
+        "valid_from": fields.starts_on,
+        "valid_until": fields.ends_on,
+    }
+
+
+def combine(claims: list[Claim], overrides: Mapping[str, Any]) -> PersonFields:
+    """Return what the claims, highest rank first, say together under the corrections."""
+    told = [claim for claim in claims if claim.state != "gone"] or claims
+    values: dict[str, Any] = {}
+    for name in PersonFields.__struct_fields__:
+        said = (getattr(claim.fields, name) for claim in told)
+        values[name] = next((value for value in said if value is not None), None)
+    return PersonFields(**{**values, **overrides})
+
+
+def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
+    """Bring the rows of some people in line with the claims on them; in the transaction that changed the claims."""
+    for some in in_slices(sorted(set(refs))):
+        claims = _claims(connection, some)
+        overrides = _overrides(connection, some, claims, at_ms)
+        rows = []
+        for ref, of_person in claims.items():
+            state = min((claim.state for claim in of_person), key=_STATES.__getitem__)
+            values = row_of(combine(of_person, overrides.get(ref, {})))
+            named = next((claim for claim in of_person if claim.state == state), of_person[0])
+            values |= {"person_key": named.person_key, "source": named.source}
+            values["state"] = {"present": "active", "missing": "missing"}.get(state, "inactive")
+            rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
+        if rows:
+            _write(connection, rows)
+
+
+def _write(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    person = tables.person
+    names = [name.removeprefix("new_") for name in rows[0] if name.startswith("new_")]
+    statement = update(person).where(person.c.ref == bindparam("of"))
+    statement = statement.values({name: bindparam(f"new_{name}", type_=person.c[name].type) for name in names})
+    connection.execute(statement.values(changed_ms=bindparam("changed")), rows)
+    refs = [row["of"] for row in rows]
+    gone = person.c.state == "inactive"
+    stay = update(person).where(person.c.ref.in_(refs))
+    connection.execute(stay.where(gone, person.c.left_ms.is_(None)).values(left_ms=rows[0]["changed"]))
+    connection.execute(stay.where(~gone, person.c.left_ms.is_not(None)).values(left_ms=None))
+
+
+def _claims(connection: Connection, refs: list[str]) -> dict[str, list[Claim]]:
+    claim, source = tables.person_claim, tables.source
+    query = (
+        select(claim.c.person, claim.c.source, claim.c.person_key, claim.c.state, claim.c.data, source.c.options)
+        .join_from(claim, source, source.c.id == claim.c.source)
+        .where(claim.c.person.in_(refs))
+        .order_by(claim.c.person, claim.c.source)
+    )
+    found: dict[str, list[tuple[float, Claim]]] = defaultdict(list)
+    for ref, of, person_key, state, data, options in connection.execute(query):
+        found[ref].append((float(options.get("rank", of)), Claim(of, person_key, state, _decode(data))))
+    return {ref: [claim for _, claim in sorted(some, key=lambda item: item[0])] for ref, some in found.items()}
+
+
+def _overrides(
+    connection: Connection, refs: list[str], claims: Mapping[str, list[Claim]], at_ms: int
+) -> dict[str, dict[str, Any]]:
+    """Return the corrections in force; one whose source value has changed since ends here."""
+    table = tables.field_override
+    query = select(table).where(table.c.person.in_(refs), table.c.closed_ms.is_(None))
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    over: list[int] = []
+    for row in connection.execute(query):
+        said = combine(claims[row.person], {})
+        if stored(getattr(said, row.field)) != row.mis_value:
+            over.append(row.id)
+        else:
+            value = json.loads(row.value)
+            found[row.person][row.field] = date.fromisoformat(value) if value and row.field == "birth_date" else value
+    if over:
+        ended = {"closed_ms": at_ms, "closed_why": "the source changed this value"}
+        connection.execute(update(table).where(table.c.id.in_(over)).values(ended))
+    return found
+
+
+def stored(value: object) -> str:
+    """Return the stored form of a field's value."""
+    return json.dumps(value.isoformat() if isinstance(value, date) else value, ensure_ascii=False)

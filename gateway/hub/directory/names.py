@@ -1,0 +1,53 @@
+"""Compares names as people do: without accents, case, or the order of the parts; pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+# Letters that Unicode does not take apart, as registers and keyboards without them write them.
+_PLAIN: Mapping[int, str] = str.maketrans(
+    {"ø": "o", "æ": "ae", "œ": "oe", "đ": "d", "ł": "l", "ð": "d", "þ": "th", "\u0131": "i"}
+)
+# Apostrophes and hyphens in all the forms that keyboards and spreadsheets make of them.
+_JOINTS = dict.fromkeys(map(ord, "'`-.\u00b4\u2018\u2019\u02bc\u2010\u2011\u2013"), " ")
+
+
+def fold(text: str) -> str:
+    """Return a text for comparison and search: lower case, no accents, single spaces."""
+    if not text.isascii():
+        letters = unicodedata.normalize("NFKD", text.casefold())
+        text = "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(_PLAIN)
+    return " ".join(text.casefold().split())
+
+
+def fold_group(text: str) -> str:
+    """Return the name of a group as rules compare it: NFC, single spaces, case folded; accents count."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def sort_name(given_name: str, family_name: str) -> str:
+    """Return the folded name by which people are searched and put in order, the family name first."""
+    return fold(f"{family_name} {given_name}")
+
+
+def parts(name: str) -> str:
+    """Return one name folded for comparison with another source's spelling: no hyphens, apostrophes or damage."""
+    return fold(_repaired(name).translate(_JOINTS))
+
+
+def name_key(given_name: str, family_name: str) -> str:
+    """Return what two spellings of one name have in common."""
+    return " ".join(sorted(f"{parts(given_name)} {parts(family_name)}".split()))
+
+
+def _repaired(name: str) -> str:
+    # UTF-8 that was once read as Windows-1252: "JosÃ©" is "José".
+    if name.isascii():
+        return name
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            return name.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return name

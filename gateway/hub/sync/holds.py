@@ -1,0 +1,159 @@
+"""What the guard held back, operation by operation: shown with its reason, approved or refused, applied once.
+
+An approval is for one operation unchanged, once, and for a day; the next run that still wants it applies it. A refusal
+lasts until the source no longer asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.errors import RefusedError
+from gateway.hub.directory.journal import Audit
+from gateway.hub.store import tables
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.store.rows import in_slices
+from gateway.hub.sync.guard import Verdict
+from gateway.hub.sync.operations import Operation, op_hash
+
+APPROVAL_MS = 24 * 3600 * 1000
+_OPEN = ("held", "approved", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOperation:
+    """One held operation, for a page or a command line."""
+
+    op_hash: str
+    kind: str
+    what: str
+    why: str
+    state: str
+    first_ms: int
+    operation: dict[str, Any]
+
+
+def decided(connection: Connection, source: int) -> tuple[set[str], set[str]]:
+    """Return the operations of a source that may be applied now, and those that were refused."""
+    hold = tables.hold_op
+    query = select(hold.c.op_hash, hold.c.state, hold.c.decided_ms).where(hold.c.source == source)
+    rows = connection.execute(query.where(hold.c.state.in_(("approved", "refused")))).all()
+    approved = {row.op_hash for row in rows if row.state == "approved" and row.decided_ms >= now_ms() - APPROVAL_MS}
+    return approved, {row.op_hash for row in rows if row.state == "refused"}
+
+
+def release(verdict: Verdict, approved: Collection[str]) -> list[Operation]:
+    """Move the approved operations of a verdict to those that may be applied; return them."""
+    released, held, why = [], [], []
+    for operation, reason in zip(verdict.held, verdict.why, strict=True):
+        if op_hash(operation) in approved:
+            released.append(operation)
+        else:
+            held.append(operation)
+            why.append(reason)
+    verdict.safe += released
+    verdict.held, verdict.why = held, why
+    return released
+
+
+def stop(verdict: Verdict, refused: Collection[str]) -> int:
+    """Hold the operations that somebody has refused, whether the guard would or not; return how many they are."""
+    if not refused:
+        return 0
+    hashes = {id(item): op_hash(item) for item in (*verdict.safe, *verdict.held)}
+    stopped = [item for item in verdict.safe if hashes[id(item)] in refused]
+    verdict.safe = [item for item in verdict.safe if hashes[id(item)] not in refused]
+    verdict.held += stopped
+    verdict.why += ["This was refused."] * len(stopped)
+    return sum(hashes[id(item)] in refused for item in verdict.held)
+
+
+def keep(connection: Connection, source: int, run: int, verdict: Verdict, applied: Collection[Operation]) -> None:
+    """Record what this run holds, and close what is applied or no longer wanted."""
+    hold = tables.hold_op
+    at_ms = now_ms()
+    of_source = hold.c.source == source
+    known = {
+        row.op_hash: row
+        for row in connection.execute(select(hold.c.op_hash, hold.c.state, hold.c.decided_ms).where(of_source))
+    }
+    wanted = {op_hash(item): (item, why) for item, why in zip(verdict.held, verdict.why, strict=True)}
+    done = {op_hash(item) for item in applied}
+    fresh = []
+    again, expired = [], []
+    for number, (item, why) in wanted.items():
+        row = known.get(number)
+        if row is None:
+            fresh.append(_row(source, run, number, item, why, at_ms))
+        elif row.state not in _OPEN:
+            again.append(number)
+        elif row.state == "approved" and row.decided_ms < at_ms - APPROVAL_MS:
+            expired.append(number)
+    if fresh:
+        connection.execute(insert(hold), fresh)
+    reopened = {"state": "held", "by": None, "decided_ms": None, "run": run}
+    _set(connection, source, [*again, *expired], reopened)
+    _set(connection, source, [number for number in wanted if number in known], {"run": run})
+    closed = [number for number, row in known.items() if row.state in _OPEN and number not in wanted]
+    _set(connection, source, [number for number in closed if number in done], {"state": "applied"})
+    _set(connection, source, [number for number in closed if number not in done], {"state": "gone"})
+
+
+def _row(source: int, run: int, number: str, item: Operation, why: str, at_ms: int) -> dict[str, Any]:
+    return {
+        "source": source,
+        "op_hash": number,
+        "kind": item.kind,
+        "operation": msgspec.to_builtins(item),
+        "what": item.what,
+        "why": why,
+        "state": "held",
+        "first_ms": at_ms,
+        "run": run,
+    }
+
+
+def _set(connection: Connection, source: int, hashes: list[str], values: dict[str, Any]) -> None:
+    hold = tables.hold_op
+    for some in in_slices(hashes):
+        connection.execute(update(hold).where(hold.c.source == source, hold.c.op_hash.in_(some)).values(values))
+
+
+def list_held(connection: Connection, source: int, *, limit: int | None = None, offset: int = 0) -> list[HeldOperation]:
+    """Return what is held of a source now, refused operations last."""
+    hold = tables.hold_op
+    columns = (hold.c.op_hash, hold.c.kind, hold.c.what, hold.c.why, hold.c.state, hold.c.first_ms, hold.c.operation)
+    query = select(*columns).where(hold.c.source == source, hold.c.state.in_(_OPEN))
+    query = query.order_by(hold.c.state == "refused", hold.c.why, hold.c.kind, hold.c.what).limit(limit).offset(offset)
+    return [HeldOperation(*row) for row in connection.execute(query)]
+
+
+def decide(
+    store: Store, source: int, actor: str, decision: Literal["approved", "refused"], hashes: Collection[str] | None
+) -> int:
+    """Approve or refuse held operations, all of them without `hashes`; return how many.
+
+    Raises:
+        RefusedError: one of them is not held any more, so nothing is decided.
+    """
+    hold = tables.hold_op
+    with store.write() as connection:
+        query = select(hold.c.op_hash, tables.source.c.site).join_from(hold, tables.source)
+        rows = connection.execute(query.where(hold.c.source == source, hold.c.state.in_(_OPEN))).all()
+        held = {row.op_hash for row in rows}
+        chosen = held if hashes is None else set(hashes)
+        if missing := sorted(chosen - held):
+            raise RefusedError(f"The operation {missing[0]} is no longer held; look at the newest run again.")
+        if not chosen:
+            return 0
+        _set(connection, source, sorted(chosen), {"state": decision, "by": actor, "decided_ms": now_ms()})
+        audit = Audit(actor, rows[0].site, now_ms())
+        operation = "hold_approve" if decision == "approved" else "hold_refuse"
+        audit.note(operation, f"source:{source}", operations=sorted(chosen)[:100], count=len(chosen))
+        audit.write(connection)
+    return len(chosen)
