@@ -178,7 +178,7 @@ def _print(report: Report, source: Source, arguments: argparse.Namespace) -> int
         print(f"{'held' if report.held else 'approved'}: {reason}")
     if report.approval_missed:
         print(f"The plan {arguments.approve} is not the one held now; review the new one first.")
-    if report.held:
+    if report.held or (report.run is None and report.is_first):
         _print_way_on(report, source, arguments)
     if arguments.json:
         _print_json({**found, "held_operations": report.held_operations()})

@@ -144,7 +144,14 @@ class HubProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "gateway", "hub", "--config", str(self._folder / "hub.toml")]
+        """Start the daemon; before its first start the demo's people are let in, which a school does by hand."""
+        gateway = [sys.executable, "-m", "gateway"]
+        config = ["--config", str(self._folder / "hub.toml")]
+        if not (self._folder / "hub" / "hub.db").exists():
+            let_in = [*gateway, "mis", "sync", *config, "--site", SITE, "--source", "mis", "--first"]
+            with (self._folder / "hub.log").open("ab") as log:
+                subprocess.run(let_in, stdout=log, stderr=log, env=_environment(), check=False)
+        command = [*gateway, "hub", *config]
         with (self._folder / "hub.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,

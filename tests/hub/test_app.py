@@ -75,9 +75,10 @@ def test_the_daemon_says_ready_to_the_service_manager_syncs_by_itself_and_ends_c
             assert b"WATCHDOG=1" in notices.recv(1000)
 
             def synced() -> bool:
-                return bool(httpx.get(f"{address}/v1/people").json()["total"] == 63)
+                runs = httpx.get(f"{address}/v1/syncs").json()["runs"]
+                return any(run["result"] == "held" and run["report"]["create"] == 63 for run in runs)
 
-            wait_until(synced, "the first sync does not run by itself")
+            wait_until(synced, "the first read does not run by itself")
             wait_until(lambda: httpx.get(f"{address}/health/ready").json()["ready"], "not ready")
             assert httpx.get(f"{address}/health/live").json() == {"live": True, "hanging": []}
             hub.send_signal(signal.SIGTERM)

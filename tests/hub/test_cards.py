@@ -14,7 +14,7 @@ from gateway.hub.directory.sites import list_sources
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.hub.sync.run import sync
+from gateway.hub.sync.run import Wish, sync
 
 BOTH_DATABASES = True
 KEY = "ab" * 16
@@ -48,7 +48,7 @@ class Office:
         (self._folder / "people.csv").write_text(HEADER + "".join(f"{row}\n" for row in rows))
         with self.store.read() as connection:
             (source,) = list_sources(connection)
-        sync(self.store, source, self._folder)
+        sync(self.store, source, self._folder, Wish(first=True))
 
     def cards(self) -> dict[str, str]:
         with self.store.read() as connection:
@@ -95,7 +95,7 @@ def test_a_replacement_for_a_claimed_card_needs_no_second_claim(office: Office) 
 def _person(store: Store, ref: str) -> None:
     with store.write() as connection:
         row = {"ref": ref, "site": "st-marys", "person_key": ref, "role": "student", "given_name": "A"}
-        rest = {"family_name": "B", "groups": [], "active": True, "created_ms": 0, "changed_ms": 0}
+        rest = {"family_name": "B", "groups": [], "state": "active", "created_ms": 0, "changed_ms": 0}
         connection.execute(tables.person.insert().values(**row, **rest))
 
 

@@ -59,7 +59,7 @@ def card(store: Store, key: bytes) -> int:
     """One active pupil with one card and a rule for everybody; returns the card's number."""
     with store.write() as connection:
         row = {"ref": "p_" + "1" * 16, "site": SITE, "person_key": "1", "role": "student", "given_name": "Ann"}
-        rest = {"family_name": "Smith", "groups": ["7B"], "active": True, "created_ms": 0, "changed_ms": 0}
+        rest = {"family_name": "Smith", "groups": ["7B"], "state": "active", "created_ms": 0, "changed_ms": 0}
         connection.execute(insert(tables.person).values(**row, **rest))
         rule = {"site": SITE, "point": EVERY_POINT, "place": 0, "name": "everyone", "groups": []}
         connection.execute(insert(tables.access_rule).values(**rule, schedule="always", windows=[], on_holidays=True))
@@ -132,7 +132,7 @@ def test_somebody_who_left_is_denied_as_inactive_and_an_unknown_card_as_unknown(
     store: Store, key_file: Path, site_key: bytes, card: int, key: bytes
 ) -> None:
     with store.write() as connection:
-        connection.execute(update(tables.person).values(active=False))
+        connection.execute(update(tables.person).values(state="inactive"))
     published = refresh(store, SITE, SIGNER, key_file)
     assert published is not None
     manifest = read_manifest(published.publication.manifest, Trust(site_key), SITE)

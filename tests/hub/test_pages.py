@@ -18,7 +18,7 @@ from gateway.hub.fleet.chain import verify_all
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
-from gateway.hub.sync.run import sync
+from gateway.hub.sync.run import Wish, sync
 from gateway.simulator.school import sample_school
 from tests.chromium import MARKS
 from tests.hub.samples import message, tap, wait_until
@@ -46,7 +46,7 @@ class Office:
     def sync(self) -> None:
         with self.hub.store.read() as connection:
             (source,) = list_sources(connection)
-        sync(self.hub.store, source, self.folder)
+        sync(self.hub.store, source, self.folder, Wish(first=True))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_without_scripts_every_page_says_what_it_has_to_say(office: Office, brow
             "a card ending ..00A3 looks like a copy",
         ),
         "/people": ("212 people", "active"),
-        "/syncs": ("changes waiting since", "people would be removed", "done"),
+        "/syncs": ("changes waiting since", "pupils would be removed", "done"),
         "/quarantine": ("dance",),
     }
     for path, words in said.items():
@@ -148,8 +148,8 @@ def test_a_card_is_blocked_a_journal_accepted_and_a_plan_approved_by_their_butto
     page.get_by_role("button", name="Accept the new journal").click()
     page.wait_for_selector("text=Accept the new journal", state="detached")
     page.goto(office.address + "/syncs")
-    page.get_by_role("button", name="Approve plan").click()
-    page.wait_for_selector("text=the next sync applies exactly this plan")
+    page.get_by_role("button", name="Approve all").click()
+    page.wait_for_selector("text=the next sync applies what the source still asks for")
     office.sync()
     page.reload()
     assert "changes waiting since" not in page.inner_text("main")

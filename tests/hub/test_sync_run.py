@@ -16,7 +16,8 @@ from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.locks import exclusive
-from gateway.hub.sync.run import Overlap, approve_hold, sync
+from gateway.hub.sync.holds import decide, list_held
+from gateway.hub.sync.run import Overlap, Wish, sync
 from gateway.hub.web.queries import list_holds, list_runs
 from gateway.simulator.school import sample_school
 
@@ -79,7 +80,7 @@ def test_preview_writes_nothing_sync_applies_it_and_a_second_sync_has_nothing_to
     _, found, _ = office.verb("preview")
     assert (found["run"], found["applied"], found["complete"]) == (None, 0, True)
     assert found["create"] == found["read"] == 318
-    _, done, out = office.verb("sync")
+    _, done, out = office.verb("sync", "--first")
     assert done["create"] == 318
     assert done["applied"] == done["create"] + done["cards"]["link"]
     assert done["conflicts"] == 6
@@ -92,7 +93,7 @@ def test_preview_writes_nothing_sync_applies_it_and_a_second_sync_has_nothing_to
 def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approved_hash_lets_it_pass(
     office: Office,
 ) -> None:
-    office.verb("sync")
+    office.verb("sync", "--first")
     lines = office.lines()
     office.write([*lines[:200], "N1,student,New,Comer,7B,04A1B2C3D4E5F6\n"])
     code, held, out = office.verb("sync")
@@ -112,25 +113,66 @@ def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approve
     store.close()
 
 
-def test_an_approval_on_the_page_is_for_one_plan_and_one_use(office: Office) -> None:
-    office.verb("sync")
+def test_the_first_read_of_a_source_is_only_shown_until_somebody_means_it(office: Office) -> None:
+    code, found, out = office.verb("sync")
+    assert (code, found["applied"], found["result"], found["first"]) == (1, 0, "held", True)
+    assert found["held"] == len(found["held_operations"]) > 300
+    assert "--first" in out
+    code, approved, _ = office.verb("approve", "--all")
+    assert (code, approved) == (0, {"approved": found["held"]})
+    _, done, _ = office.verb("sync")
+    assert (done["applied"], done["held"]) == (found["held"], 0)
+    lines = office.lines()
+    office.write([*lines, "N1,student,New,Comer,7B,04A1B2C3D4E5F6\n"])
+    _, later, _ = office.verb("sync")
+    assert (later["create"], later["held"], later["first"]) == (1, 0, False)
+
+
+def test_part_of_a_first_read_may_be_let_in_and_the_rest_still_waits(office: Office) -> None:
+    _, found, _ = office.verb("sync")
+    some = [item["hash"] for item in found["held_operations"] if item["what"].startswith("Add ")][:3]
+    office.verb("approve", "--operation", *some)
+    _, done, _ = office.verb("sync")
+    assert (done["applied"], done["first"]) == (3, True)
+    assert done["held"] == found["held"] - 3
+
+
+def test_what_was_approved_is_applied_although_one_more_has_left_and_that_one_is_judged_alone(office: Office) -> None:
+    office.verb("sync", "--first")
+    lines = office.lines()
+    office.write(lines[:200])
+    _, held, _ = office.verb("sync")
+    assert all("removed" in item["why"] for item in held["held_operations"])
+    office.verb("approve", "--all")
+    office.write(lines[:199])
+    _, done, _ = office.verb("sync")
+    assert done["applied"] == held["held"] == 101
+    assert done["held"] == 1
+
+
+def test_an_approval_is_for_one_operation_and_one_use_and_a_refusal_stays(office: Office) -> None:
+    office.verb("sync", "--first")
     lines = office.lines()
     office.write(lines[:200])
     _, held, _ = office.verb("sync")
     store = office.store()
     with store.read() as connection:
         (hold,) = list_holds(connection)
-    assert hold.plan == held["plan"]
-    with pytest.raises(RefusedError):
-        approve_hold(store, hold.source_id, "f" * 16, "person:head")
-    approve_hold(store, hold.source_id, hold.plan, "person:head")
+    assert (hold.total, hold.waiting) == (held["held"], 101)
+    with pytest.raises(RefusedError, match="no longer held"):
+        decide(store, hold.source_id, "person:head", "approved", ["f" * 16])
+    one, other, *_ = [item.op_hash for item in hold.operations]
+    decide(store, hold.source_id, "person:head", "approved", [one])
+    decide(store, hold.source_id, "person:head", "refused", [other])
     _, done, _ = office.verb("sync")
-    assert done["applied"] == 101
+    assert (done["applied"], done["held"], done["refused"]) == (1, 99, 1)
+    with store.read() as connection:
+        assert [item.state for item in list_held(connection, hold.source_id)].count("refused") == 1
     office.write(lines)
     office.verb("sync")
     office.write(lines[:200])
     _, again, _ = office.verb("sync")
-    assert (again["plan"], again["held"], again["applied"]) == (held["plan"], 101, 0)
+    assert again["applied"] == 0
     store.close()
 
 
@@ -138,23 +180,23 @@ def test_unreadable_rows_are_named_by_line_and_the_rest_applied(office: Office) 
     lines = office.lines()
     lines[5] = "only,three,cells\n"
     office.write(lines)
-    code, done, out = office.verb("sync")
+    code, done, out = office.verb("sync", "--first")
     assert code == 1
     assert "line 6: This row has 3 columns" in out
     assert (done["create"], done["unreadable"], done["read"]) == (317, 1, 318)
 
 
 def test_a_failing_source_keeps_the_last_good_data_and_its_failure_is_in_the_history(office: Office) -> None:
-    office.verb("sync")
+    office.verb("sync", "--first")
     office.write(["Nr,Name\n", "1,Ann\n"])
     code, found, _ = office.verb("sync")
-    assert (code, found) == (3, {"ok": False, "failure": "column_missing", "detail": found["detail"]})
+    assert (code, found["complete"], found["failure"]) == (3, False, "column_missing")
     code, checked, _ = office.verb("check")
     assert (code, checked["ok"], checked["failure"]) == (3, False, "column_missing")
     store = office.store()
     with store.read() as connection:
         newest = list_runs(connection)[0]
-        active = connection.scalars(select(tables.person.c.ref).where(tables.person.c.active)).all()
+        active = connection.scalars(select(tables.person.c.ref).where(tables.person.c.state == "active")).all()
     assert newest.result == "failed"
     assert (newest.error or "").startswith("column_missing: ")
     assert len(active) == 318
@@ -181,7 +223,7 @@ def test_two_runs_of_one_source_never_overlap(office: Office) -> None:
         assert held is not None
         with pytest.raises(Overlap):
             sync(store, source, office.folder)
-    assert sync(store, source, office.folder).applied
+    assert sync(store, source, office.folder, Wish(first=True)).applied
     store.close()
     other.close()
 
@@ -205,7 +247,7 @@ def test_an_unknown_source_is_a_configuration_error_that_names_the_known_ones(of
 
 
 def test_the_file_is_followed_until_somebody_edits_the_row(office: Office) -> None:
-    office.verb("sync")
+    office.verb("sync", "--first")
     office.config.write_text(TOML.replace("St Mary's", "St Mary's Academy"))
     store = office.store()
     with store.write() as connection:
@@ -219,7 +261,7 @@ def test_the_file_is_followed_until_somebody_edits_the_row(office: Office) -> No
 
 
 def test_a_hundredth_of_the_people_changing_is_applied_as_exactly_those_changes(office: Office) -> None:
-    office.verb("sync")
+    office.verb("sync", "--first")
     lines = office.lines()
     for place in (3, 4, 5):
         lines[place] = lines[place].rsplit(",", 1)[0] + f",04AABBCCDDEE0{place}\n"

@@ -32,10 +32,10 @@ def test_the_export_is_read_back_whole(tmp_path: Path) -> None:
     school = sample_school()
     school.write_csv(tmp_path / "people.csv")
     options = Options({"path": "people.csv", "columns": COLUMNS}, tmp_path, bytes(32), lambda key, why: None)
-    items = list(build_connector("csv", options).fetch(None))
+    items = list(build_connector("csv", options).fetch((), {}))
     records = {item.person_key: item for item in items if isinstance(item, Record)}
     assert items[-1] == Complete(len(school.people))
     for person in school.people:
         record = records[person.person_key]
-        assert (record.given_name, record.family_name) == (person.given_name, person.family_name)
+        assert (record.fields.given_name, record.fields.family_name) == (person.given_name, person.family_name)
         assert [claim.tail for claim in record.cards or ()] == ([person.uid.tail] if person.uid else [])

@@ -81,7 +81,22 @@ def list_open(connection: Connection, source: int | None = None, *, limit: int |
         query = query.where(table.c.source == source)
     urgent = table.c.why.contains("Decide this first")
     rows = connection.execute(query.order_by(~urgent, table.c.kind, table.c.person_key).limit(limit))
-    return [ConflictView(**row._mapping, solutions=SOLUTIONS.get(row.kind, ())) for row in rows]
+    return [
+        ConflictView(
+            row.id,
+            row.source,
+            row.kind,
+            row.entity,
+            row.person_key,
+            row.place,
+            row.why,
+            row.person,
+            row.said,
+            row.first_run,
+            SOLUTIONS.get(row.kind, ()),
+        )
+        for row in rows
+    ]
 
 
 def solve(store: Store, conflict: int, solution: str, actor: str) -> None:

@@ -158,7 +158,8 @@ def preview(store: Store, source: Source, base: Path, named: Collection[str] | N
     with store.read() as connection:
         _refuse_second_owner(connection, source, named)
         _refuse_lost_fields(source, feed)
-        plan, verdict, is_first = _compare(connection, source, feed, connector, Wish())
+        # What `--first` would do: that everything waits for it is no news to whoever looks first.
+        plan, verdict, is_first = _compare(connection, source, feed, connector, Wish(first=True))
     result = "held" if verdict.held else "done" if feed.complete else "incomplete"
     seconds = (now_ms() - started_ms) / 1000
     held = len(verdict.held)
