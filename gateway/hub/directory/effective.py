@@ -24,7 +24,8 @@ from gateway.mis.base import PersonFields
 
 OVERRIDABLE = ("given_name", "family_name", "birth_date", "email", "year", "form", "department")
 _decode = msgspec.json.Decoder(PersonFields).decode
-_STATES = {"present": 0, "missing": 1, "gone": 2}
+_STATES = {"present": 0, "missing": 1, "out": 2, "gone": 3}
+_PERSON_STATES = {"present": "active", "missing": "missing", "out": "out_of_scope", "gone": "inactive"}
 _GROUP_FIELDS = ("year", "form", "house", "department")
 
 
@@ -82,7 +83,7 @@ def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
             values = row_of(combine(of_person, overrides.get(ref, {})))
             named = next((claim for claim in of_person if claim.state == state), of_person[0])
             values |= {"person_key": named.person_key, "source": named.source}
-            values["state"] = {"present": "active", "missing": "missing"}.get(state, "inactive")
+            values["state"] = _PERSON_STATES[state]
             rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
         if rows:
             _write(connection, rows)
@@ -95,7 +96,7 @@ def _write(connection: Connection, rows: list[dict[str, Any]]) -> None:
     statement = statement.values({name: bindparam(f"new_{name}", type_=person.c[name].type) for name in names})
     connection.execute(statement.values(changed_ms=bindparam("changed")), rows)
     refs = [row["of"] for row in rows]
-    gone = person.c.state == "inactive"
+    gone = person.c.state.in_(("inactive", "out_of_scope"))
     stay = update(person).where(person.c.ref.in_(refs))
     connection.execute(stay.where(gone, person.c.left_ms.is_(None)).values(left_ms=rows[0]["changed"]))
     connection.execute(stay.where(~gone, person.c.left_ms.is_not(None)).values(left_ms=None))

@@ -22,7 +22,7 @@ from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.mis.base import Connector, Options, build_connector
+from gateway.mis.base import LISTS, Connector, Options, build_connector
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PERCENT_OPTIONS = {
     f"hold_{what}_percent"
     for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff")
 }
-SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "purpose", "rank", "was"}
+SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "lists", "purpose", "rank", "was", "years"}
 _CHOICES = {"purpose": ("people", "cards_only"), "new_cards": ("active", "prelinked")}
 EVERY_MINUTES = 15
 
@@ -99,6 +99,8 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
         if key in _CHOICES:
             if value not in _CHOICES[key]:
                 problem(key, f"must be one of {', '.join(_CHOICES[key])}")
+        elif key in {"lists", "years"}:
+            _check_choice(key, value, problem)
         elif key == "was":
             if not isinstance(value, str):
                 problem(key, "must be a string in quotes: the name that this source had before")
@@ -110,6 +112,14 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
                 problem(key, "must be a number of minutes from 1 to 10080")
         elif not is_number or not 0 <= value <= 100:
             problem(key, "must be a percentage from 0 to 100")
+
+
+def _check_choice(key: str, value: object, problem: Callable[[str, str], None]) -> None:
+    known = (*LISTS, "groups")
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        problem(key, 'must be a list of texts such as ["7", "8"]' if key == "years" else f"must be a list of {known}")
+    elif key == "lists" and (unknown := sorted(set(value) - set(known))):
+        problem(key, f"{unknown[0]!r} is no list; choose from {', '.join(known)}")
 
 
 def _connect(

@@ -20,8 +20,8 @@ from gateway.hub.directory.people import new_ref
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices, insert_if_new
 from gateway.hub.sync.apply_cards import apply_cards
-from gateway.hub.sync.known import GONE, KEY, MISSING, PRESENT, STABLE, claim_data, origin_of
-from gateway.hub.sync.operations import Create, Join, Leave, Operation, Rekey, Remove, Return, Update
+from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, claim_data, origin_of
+from gateway.hub.sync.operations import Create, Exclude, Join, Leave, Operation, Rekey, Remove, Return, Update
 from gateway.mis.base import PersonFields
 
 _decode = msgspec.json.Decoder(PersonFields).decode
@@ -53,7 +53,7 @@ class Applier:
                 case Rekey():
                     self._rekey(item)
         self._update([item for item in operations if isinstance(item, Update)])
-        self._set_states([item for item in operations if isinstance(item, Remove | Leave | Return)])
+        self._set_states([item for item in operations if isinstance(item, Remove | Exclude | Leave | Return)])
         settle(self.connection, self._touched, self.audit.at_ms)
         apply_cards(
             self.connection,
@@ -179,14 +179,17 @@ class Applier:
             )
             self.connection.execute(statement.values(**values, changed_ms=self.audit.at_ms), rows)
 
-    def _set_states(self, items: Iterable[Remove | Leave | Return]) -> None:
-        states: dict[str, list[str]] = {PRESENT: [], MISSING: [], GONE: []}
+    def _set_states(self, items: Iterable[Remove | Exclude | Leave | Return]) -> None:
+        states: dict[str, list[str]] = {PRESENT: [], MISSING: [], OUT: [], GONE: []}
         for item in items:
             match item:
                 case Return():
                     states[PRESENT].append(item.person)
-                    if item.was == GONE:
+                    if item.was != MISSING:
                         self.audit.note("person_return", item.person, person_key=item.person_key)
+                case Exclude():
+                    states[OUT].append(item.person)
+                    self.audit.note("person_exclude", item.person, person_key=item.person_key)
                 case Remove(at_once=False):
                     states[MISSING].append(item.person)
                     self.audit.note("person_missing", item.person, person_key=item.person_key)

@@ -49,7 +49,10 @@ class _Cards:
         self._keep([item for item in operations if isinstance(item, Await)])
         for item in operations:
             if isinstance(item, Revoke):
-                self._audit.note("card_revoke", self._refs[item.entity, item.person_key], tail=item.tail)
+                self._audit.note("card_revoke", self._ref(item), tail=item.tail)
+
+    def _ref(self, item: Link | Replace | Revoke | Move) -> str:
+        return item.person or self._refs[item.entity, item.person_key]
 
     def _states_of(self, cards: list[str]) -> dict[str, str]:
         card = tables.card
@@ -70,7 +73,7 @@ class _Cards:
     def _move(self, items: list[Move]) -> None:
         card, holding = tables.card, tables.holding
         for item in items:
-            ref = self._refs[item.entity, item.person_key]
+            ref = self._ref(item)
             card_id = self._connection.scalar(
                 update(card)
                 .where(card.c.site == self._site, card.c.key == item.card)
@@ -103,7 +106,7 @@ class _Cards:
             known.update((key, (card_id, person)) for key, card_id, person in self._connection.execute(query))
         fresh = []
         for item in items:
-            ref = self._refs[item.entity, item.person_key]
+            ref = self._ref(item)
             # A person who has claimed an account need not claim it again for a new card.
             given = self._given(ref, before.get(item.old_card) if isinstance(item, Replace) else None)
             if item.card not in known:

@@ -17,6 +17,7 @@ from gateway.hub.sync.feed import Feed
 from gateway.hub.sync.known import GONE, PRESENT, Known
 from gateway.hub.sync.operations import (
     Create,
+    Exclude,
     Join,
     Link,
     Move,
@@ -131,11 +132,11 @@ def _findings(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[
 
 
 def _removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:
-    removals = [item for item in plan.operations if isinstance(item, Remove)]
+    removals = [item for item in plan.operations if isinstance(item, Remove | Exclude)]
     if not removals:
         return
     nameless = sum(item.person_key is None for item in feed.unreadable)
-    absent: list[Operation] = [item for item in removals if not item.at_once]
+    absent: list[Operation] = [item for item in removals if isinstance(item, Remove) and not item.at_once]
     if nameless and absent:
         yield f"{len(absent)} people are missing, and {nameless} unreadable rows may belong to them.", absent
     present = [claim for claim in known.claims.values() if claim.state == PRESENT]

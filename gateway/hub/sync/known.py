@@ -14,7 +14,7 @@ from gateway.mis.base import PersonFields
 
 KEY = "key"
 STABLE = "stable"
-PRESENT, MISSING, GONE = "present", "missing", "gone"
+PRESENT, MISSING, OUT, GONE = "present", "missing", "out", "gone"
 
 _decode = msgspec.json.Decoder(PersonFields).decode
 

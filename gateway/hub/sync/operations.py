@@ -114,8 +114,21 @@ class Leave(_Operation, frozen=True, tag="leave"):
         return f"Remove {self.name} ({self.person_key}): absent again"
 
 
+class Exclude(_Operation, frozen=True, tag="exclude"):
+    """Leave out a person whom the school does not take from this source; cards and history stay."""
+
+    person: str
+    person_key: str
+    name: str
+    groups: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        return f"Leave out {self.name} ({self.person_key}): not among the lists and years that are taken"
+
+
 class Return(_Operation, frozen=True, tag="return"):
-    """Take up a claim again; `was` is missing or gone."""
+    """Take up a claim again; `was` is missing, out or gone."""
 
     person: str
     person_key: str
@@ -128,8 +141,14 @@ class Return(_Operation, frozen=True, tag="return"):
 
 
 class Link(_Operation, frozen=True, tag="link"):
-    """Assign a card to a person; the card is new, free, or theirs from before. `second` beside one in use."""
+    """Assign a card to a person; the card is new, free, or theirs from before.
 
+    Attributes:
+        person: the reference, None for somebody whom the same plan creates; so in all operations on cards.
+        second: they have another card in use.
+    """
+
+    person: str | None
     entity: str
     person_key: str
     name: str
@@ -146,6 +165,7 @@ class Link(_Operation, frozen=True, tag="link"):
 class Replace(_Operation, frozen=True, tag="replace"):
     """Replace a person's card by a new one, in one step."""
 
+    person: str | None
     entity: str
     person_key: str
     name: str
@@ -163,6 +183,7 @@ class Replace(_Operation, frozen=True, tag="replace"):
 class Revoke(_Operation, frozen=True, tag="revoke"):
     """Block a card that the source no longer gives to its person."""
 
+    person: str | None
     entity: str
     person_key: str
     name: str
@@ -177,6 +198,7 @@ class Revoke(_Operation, frozen=True, tag="revoke"):
 class Move(_Operation, frozen=True, tag="move"):
     """Take a card from one person, who no longer claims it, and give it to another."""
 
+    person: str | None
     entity: str
     person_key: str
     name: str
@@ -205,7 +227,7 @@ class Await(_Operation, frozen=True, tag="await"):
         return f"Keep the card ending {self.tail} for {self.entity} {self.person_key}, who is not here yet"
 
 
-Operation = Create | Join | Update | Rekey | Remove | Leave | Return | Link | Replace | Revoke | Move | Await
+Operation = Create | Join | Update | Rekey | Remove | Exclude | Leave | Return | Link | Replace | Revoke | Move | Await
 
 
 def _name(fields: PersonFields) -> str:
@@ -264,11 +286,11 @@ class Plan:
             return sum(isinstance(operation, kinds) for operation in self.operations)
 
         changed = {item.person for item in self.operations if isinstance(item, Update | Rekey | Join)}
-        changed |= {item.person for item in self.operations if isinstance(item, Return) and item.was == "gone"}
+        changed |= {item.person for item in self.operations if isinstance(item, Return) and item.was in {"gone", "out"}}
         return {
             "create": of(Create),
             "update": len(changed),
-            "remove": of(Remove),
+            "remove": of(Remove, Exclude),
             "cards": {"link": of(Link, Move), "replace": of(Replace), "revoke": of(Revoke)},
             "conflicts": len(self.conflicts),
         }

@@ -7,16 +7,17 @@ was missing for a day, has left. A source says more only by its own word (Gone).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.hub.directory.names import fold, name_key
+from gateway.hub.directory.names import fold, fold_group, name_key
 from gateway.hub.sync.feed import Feed, by_person
-from gateway.hub.sync.known import GONE, KEY, MISSING, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for
+from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for
 from gateway.hub.sync.match import Key, Matches, match_all
 from gateway.hub.sync.operations import (
     Await,
     Create,
+    Exclude,
     Join,
     Leave,
     Operation,
@@ -27,7 +28,7 @@ from gateway.hub.sync.operations import (
     Update,
 )
 from gateway.hub.sync.plan_cards import CardWish, plan_cards
-from gateway.mis.base import Capabilities, Gone, PersonFields, Record
+from gateway.mis.base import ROLES, Capabilities, Gone, PersonFields, Record
 
 MISSING_MS = 24 * 3600 * 1000
 _FEW = 10
@@ -49,10 +50,20 @@ class Rules:
     Attributes:
         retires: absence means at once that somebody has left, as when a school takes a source out of use.
         cards_only: records have an id and cards; people come from other sources.
+        roles: whom the school takes from this source.
+        years: of which years pupils are taken, folded (names.fold_group); empty for all.
     """
 
     retires: bool = False
     cards_only: bool = False
+    roles: frozenset[str] = frozenset(ROLES)
+    years: frozenset[str] = frozenset()
+
+    def takes(self, fields: PersonFields) -> bool:
+        """Return whether the school takes such a person from this source."""
+        if fields.role not in self.roles:
+            return False
+        return not self.years or fields.role != "student" or fold_group(fields.year or "") in self.years
 
 
 def make_plan(feed: Feed, known: Known, capabilities: Capabilities, now_ms: int, rules: Rules | None = None) -> Plan:
@@ -65,12 +76,14 @@ class _Planner:
         self._feed, self._known, self._can, self._now_ms, self._rules = feed, known, capabilities, now_ms, rules
         self._plan = Plan(notices=list(feed.notices))
         self._stable_given: set[tuple[str, str]] = set()
+        self._outside: Collection[str] = ()
 
     def plan(self) -> Plan:
         plan = self._plan
         records = by_person(self._feed, self._known, plan)
         matches = match_all(records, self._known, by_id_only=self._rules.cards_only)
         plan.conflicts += matches.conflicts
+        excluded = self._leave_out(matches)
         removals = list(self._removals(matches))
         if self._rules.cards_only:
             self._await(matches.new)
@@ -84,12 +97,32 @@ class _Planner:
             for ref, record in sorted(matches.people.items()):
                 plan.operations.extend(self._update(self._known.claims[ref], record))
         plan.operations += removals
+        plan.operations += excluded
         wishes = [CardWish(None, record) for record in matches.new]
         wishes += [CardWish(ref, record) for ref, record in (matches.people | matches.joined).items()]
         gone = {item.person for item in removals if isinstance(item, Leave) or item.at_once}
         plan_cards(wishes, self._known, plan, gone)
         plan.conflicts.sort(key=lambda item: (not item.is_urgent, item.kind, item.entity, item.person_key, item.place))
         return plan
+
+    def _leave_out(self, matches: Matches) -> list[Exclude]:
+        """Take those whom the school does not take from this source out of the matches."""
+        takes = self._rules.takes
+        if self._rules.cards_only:
+            return []
+        outside = {ref: record for ref, record in matches.people.items() if not takes(record.fields)}
+        self._outside = outside.keys()
+        matches.people = {ref: record for ref, record in matches.people.items() if ref not in outside}
+        matches.joined = {ref: record for ref, record in matches.joined.items() if takes(record.fields)}
+        left = len(outside) + sum(not takes(record.fields) for record in matches.new)
+        matches.new = [record for record in matches.new if takes(record.fields)]
+        if left:
+            self._plan.notices.append(f"{left} people are not among the lists and years that are taken.")
+        return [
+            Exclude(ref, record.person_key, self._known.people[ref].name, _groups(record.fields))
+            for ref, record in sorted(outside.items())
+            if self._known.claims[ref].state not in {OUT, GONE}
+        ]
 
     def _join(self, ref: str, record: Record) -> Join:
         person = self._known.people[ref]
@@ -150,7 +183,7 @@ class _Planner:
         kept = {item.person for item in self._plan.conflicts if item.person}
         staff_absent = 0
         for ref, claim in sorted(known.claims.items()):
-            if claim.state == GONE or ref in matches.people:
+            if claim.state == GONE or ref in matches.people or ref in self._outside:
                 continue
             person = known.people[ref]
             if ref in said:
@@ -167,7 +200,7 @@ class _Planner:
                 staff_absent += 1
             elif self._rules.retires:
                 yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, "the source is retired")
-            elif claim.state == MISSING:
+            elif claim.state in {MISSING, OUT}:
                 yield Leave(ref, claim.person_key, person.name)
             else:
                 yield Remove(ref, claim.person_key, person.name, _groups(claim.fields))

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import Audit, in_turn, last_change
 from gateway.hub.directory.matching import match_taps
+from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -31,7 +32,7 @@ from gateway.hub.sync.guard import Verdict, judge, read_limits
 from gateway.hub.sync.known import load_known, origin_of
 from gateway.hub.sync.operations import Operation, Plan, op_hash
 from gateway.hub.sync.plan import Rules, make_plan
-from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
+from gateway.mis.base import LISTS, ROLES, Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
 
 log = logging.getLogger(__name__)
 
@@ -317,12 +318,19 @@ def _compare(
     connection: Connection, source: Source, feed: Feed, connector: Connector, wish: Wish
 ) -> tuple[Plan, Verdict, bool]:
     known = load_known(connection, source.site, source.id)
-    rules = Rules(retires=source.is_removed, cards_only=source.options.get("purpose") == "cards_only")
-    plan = make_plan(feed, known, connector.capabilities, now_ms(), rules)
+    plan = make_plan(feed, known, connector.capabilities, now_ms(), _rules(source))
     is_first = source.agreed_ms is None and not source.is_removed
     # An empty first read is never meant, and there is nothing in it to hold.
     hold_all = is_first and not wish.first
     return plan, judge(plan, feed, known, read_limits(source.options), is_first=hold_all), is_first
+
+
+def _rules(source: Source) -> Rules:
+    lists = source.options.get("lists")
+    roles = {role for name in lists for role in LISTS.get(name, ())} if lists else set(ROLES)
+    years = frozenset(fold_group(str(year)) for year in source.options.get("years", ()))
+    cards_only = source.options.get("purpose") == "cards_only"
+    return Rules(source.is_removed, cards_only, frozenset(roles), years)
 
 
 def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:

@@ -51,7 +51,8 @@ person = Table(
     Index(None, "source"),
 )
 
-# What one source says about one person: `data` is its mis.base.PersonFields as JSON, `state` present, missing or gone.
+# What one source says about one person: `data` is its mis.base.PersonFields as JSON, `state` present, missing, out (of
+# what the school takes from this source) or gone.
 # An id is unique per `entity` only: pupil 26 and member of staff 26 are two people. `epoch` rises when a school moves
 # to another MIS under the same name of the source.
 person_claim = Table(
