@@ -241,11 +241,11 @@ class Connector(Protocol):
         """
         ...
 
-    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
+    def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the source.
 
         Args:
-            wanted: the lists to read (LISTS), empty for all that the source has.
+            lists: the lists to read (LISTS), empty for all that the source has.
             cursors: for each list the state of its last Checkpoint that was applied; a list without one is read whole.
 
         Raises:

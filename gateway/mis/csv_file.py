@@ -82,9 +82,9 @@ class CsvFile:
             return CheckResult("unreachable", str(error))
         return CheckResult(None, f"{rows} people can be read, {cards} with a card; {faults} faults.")
 
-    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
+    def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the file from its first to its last line; the whole file is one complete read."""
-        del wanted, cursors
+        del lists, cursors
         text, notice = self._text()
         if notice:
             yield notice

@@ -64,11 +64,11 @@ def row_of(fields: PersonFields) -> dict[str, Any]:
 
 def combine(claims: list[Claim], overrides: Mapping[str, Any]) -> PersonFields:
     """Return what the claims, highest rank first, say together under the corrections."""
-    told = [claim for claim in claims if claim.state != "gone"] or claims
+    brought = [claim for claim in claims if claim.state != "gone"] or claims
     values: dict[str, Any] = {}
     for name in PersonFields.__struct_fields__:
-        said = (getattr(claim.fields, name) for claim in told)
-        values[name] = next((value for value in said if value is not None), None)
+        values_of = (getattr(claim.fields, name) for claim in brought)
+        values[name] = next((value for value in values_of if value is not None), None)
     return PersonFields(**{**values, **overrides})
 
 
@@ -125,8 +125,8 @@ def _overrides(
     found: dict[str, dict[str, Any]] = defaultdict(dict)
     over: list[int] = []
     for row in connection.execute(query):
-        said = combine(claims[row.person], {})
-        if stored(getattr(said, row.field)) != row.mis_value:
+        current = combine(claims[row.person], {})
+        if stored(getattr(current, row.field)) != row.mis_value:
             over.append(row.id)
         else:
             value = json.loads(row.value)

@@ -157,8 +157,8 @@ class Applier:
         for item in items:
             changed = changes.setdefault(item.person, {})
             changed.update({name: new for name, (_, new) in item.changes.items()})
-            told = {name: [_plain(old), _plain(new)] for name, (old, new) in item.changes.items()}
-            self.audit.note("person_update", item.person, changes=told)
+            changed_values = {name: [_plain(old), _plain(new)] for name, (old, new) in item.changes.items()}
+            self.audit.note("person_update", item.person, changes=changed_values)
         claim = tables.person_claim
         for some in in_slices(changes):
             query = select(claim.c.person, claim.c.data).where(

@@ -33,7 +33,7 @@ class ConflictView:
     place: str
     why: str
     person: str | None
-    said: str
+    summary: str
     first_run: int
     solutions: tuple[str, ...]
 
@@ -53,12 +53,18 @@ def keep(connection: Connection, source: int, run: int, conflicts: list[Conflict
     fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
     for item in conflicts:
         key = (item.kind, item.entity, item.person_key)
-        said = {"place": item.place, "why": item.why, "said": item.said, "about": item.about, "person": item.person}
+        details = {
+            "place": item.place,
+            "why": item.why,
+            "summary": item.summary,
+            "about": item.about,
+            "person": item.person,
+        }
         if key in known:
-            connection.execute(update(table).where(table.c.id == known[key]).values(**said, last_run=run))
+            connection.execute(update(table).where(table.c.id == known[key]).values(**details, last_run=run))
         else:
             named = {"source": source, "kind": item.kind, "entity": item.entity, "person_key": item.person_key}
-            fresh.setdefault(key, {**named, **said, "state": "open", "first_run": run, "last_run": run})
+            fresh.setdefault(key, {**named, **details, "state": "open", "first_run": run, "last_run": run})
     if fresh:
         connection.execute(insert(table), list(fresh.values()))
     if is_complete:
@@ -74,7 +80,7 @@ def list_open(connection: Connection, source: int | None = None, *, limit: int |
     """Return the open conflicts, of one source or of all; those that leave a card in use first."""
     table = tables.conflict
     columns = (table.c.id, table.c.source, table.c.kind, table.c.entity, table.c.person_key, table.c.place)
-    query = select(*columns, table.c.why, table.c.person, table.c.said, table.c.first_run).where(
+    query = select(*columns, table.c.why, table.c.person, table.c.summary, table.c.first_run).where(
         table.c.state == "open"
     )
     if source is not None:
@@ -91,7 +97,7 @@ def list_open(connection: Connection, source: int | None = None, *, limit: int |
             row.place,
             row.why,
             row.person,
-            row.said,
+            row.summary,
             row.first_run,
             SOLUTIONS.get(row.kind, ()),
         )

@@ -82,11 +82,11 @@ def keep(connection: Connection, source: int, run: int, verdict: Verdict, applie
         row.op_hash: row
         for row in connection.execute(select(hold.c.op_hash, hold.c.state, hold.c.decided_ms).where(of_source))
     }
-    wanted = {op_hash(item): (item, why) for item, why in zip(verdict.held, verdict.why, strict=True)}
+    current = {op_hash(item): (item, why) for item, why in zip(verdict.held, verdict.why, strict=True)}
     done = {op_hash(item) for item in applied}
     fresh = []
     again, expired = [], []
-    for number, (item, why) in wanted.items():
+    for number, (item, why) in current.items():
         row = known.get(number)
         if row is None:
             fresh.append(_row(source, run, number, item, why, at_ms))
@@ -98,8 +98,8 @@ def keep(connection: Connection, source: int, run: int, verdict: Verdict, applie
         connection.execute(insert(hold), fresh)
     reopened = {"state": "held", "by": None, "decided_ms": None, "run": run}
     _set(connection, source, [*again, *expired], reopened)
-    _set(connection, source, [number for number in wanted if number in known], {"run": run})
-    closed = [number for number, row in known.items() if row.state in _OPEN and number not in wanted]
+    _set(connection, source, [number for number in current if number in known], {"run": run})
+    closed = [number for number, row in known.items() if row.state in _OPEN and number not in current]
     _set(connection, source, [number for number in closed if number in done], {"state": "applied"})
     _set(connection, source, [number for number in closed if number not in done], {"state": "gone"})
 

@@ -140,8 +140,8 @@ def load_known(connection: Connection, site: str, source: int, epoch: int = 1) -
     columns = (person.ref, person.person_key, person.role, person.given_name, person.family_name)
     for row in connection.execute(select(*columns, person.birth_date, person.state).where(person.site == site)):
         known.people[row.ref] = KnownPerson(*row)
-    said = (claim.person, claim.entity, claim.person_key, claim.stable_id, claim.state, claim.data)
-    own = select(*said, claim.missing_since_ms).where(claim.source == source, claim.epoch == epoch)
+    columns_of_claim = (claim.person, claim.entity, claim.person_key, claim.stable_id, claim.state, claim.data)
+    own = select(*columns_of_claim, claim.missing_since_ms).where(claim.source == source, claim.epoch == epoch)
     for one in connection.execute(own):
         known.claims[one.person] = KnownClaim(*one)
     _load_ids(connection, known, site, source, epoch)

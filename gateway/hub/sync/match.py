@@ -53,24 +53,24 @@ class Matches:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def is_same(known: KnownPerson | PersonFields, said: PersonFields) -> Same:
+def is_same(known: KnownPerson | PersonFields, new: PersonFields) -> Same:
     """Judge whether a record describes a person."""
-    given = parts(known.given_name) == parts(said.given_name) != ""
-    both = name_key(known.given_name, known.family_name) == name_key(said.given_name, said.family_name)
-    if known.birth_date is None or said.birth_date is None:
+    given = parts(known.given_name) == parts(new.given_name) != ""
+    both = name_key(known.given_name, known.family_name) == name_key(new.given_name, new.family_name)
+    if known.birth_date is None or new.birth_date is None:
         return Same.YES if given or both else Same.NO
-    if known.birth_date == said.birth_date:
-        family = parts(known.family_name) == parts(said.family_name) != ""
+    if known.birth_date == new.birth_date:
+        family = parts(known.family_name) == parts(new.family_name) != ""
         return Same.YES if given or both or family else Same.NO
-    one, other = known.birth_date, said.birth_date
+    one, other = known.birth_date, new.birth_date
     exchanged = one.year == other.year and (one.month, one.day) == (other.day, other.month)
     return Same.MIXED_UP if exchanged and (given or both) else Same.NO
 
 
 def digest(record: Record) -> str:
     """Return the digest of what a source says about a person, cards left out."""
-    said = (record.person_key, record.stable_id or "", record.fields)
-    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()[:16]
+    statement = (record.person_key, record.stable_id or "", record.fields)
+    return hashlib.sha256(msgspec.json.encode(statement, order="deterministic")).hexdigest()[:16]
 
 
 def describe(record: Record) -> str:

@@ -248,7 +248,7 @@ class Conflict(msgspec.Struct, frozen=True):
     Attributes:
         kind: `duplicate_key`, `id_reused`, `id_swapped`, `maybe_same`, `card_shared`.
         person: the reference of the person whom it concerns, None for newcomers.
-        said: what the source says now, for the person who decides: names and ids, cards as tails.
+        summary: what the source says now, for the person who decides: names and ids, cards as tails.
         about: digest of what the source says; a solution is for exactly that.
     """
 
@@ -258,7 +258,7 @@ class Conflict(msgspec.Struct, frozen=True):
     place: str
     why: str
     person: str | None = None
-    said: str = ""
+    summary: str = ""
     about: str = ""
     is_urgent: bool = False
 

@@ -177,7 +177,7 @@ class _Planner:
     def _removals(self, matches: Matches) -> Iterator[Remove | Leave]:
         """Yield who left: by the source's own word, by absence from a complete read, or after a day of absence."""
         feed, known = self._feed, self._known
-        said = self._said_gone(matches)
+        departures = self._departures(matches)
         # A person named in a faulty row or a conflict is present, but that row cannot be used.
         named = {item.person_key for item in feed.unreadable} | {item.person_key for item in self._plan.conflicts}
         kept = {item.person for item in self._plan.conflicts if item.person}
@@ -186,8 +186,8 @@ class _Planner:
             if claim.state == GONE or ref in matches.people or ref in self._outside:
                 continue
             person = known.people[ref]
-            if ref in said:
-                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, said[ref].why)
+            if ref in departures:
+                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, departures[ref].why)
                 continue
             is_long_missing = claim.state == MISSING and self._now_ms - (claim.missing_since_ms or 0) >= MISSING_MS
             if claim.person_key in named or ref in kept:
@@ -209,8 +209,8 @@ class _Planner:
                 f"{staff_absent} members of staff are no longer in the source; they are not removed."
             )
 
-    def _said_gone(self, matches: Matches) -> dict[str, Gone]:
-        said: dict[str, Gone] = {}
+    def _departures(self, matches: Matches) -> dict[str, Gone]:
+        departures: dict[str, Gone] = {}
         for item in self._feed.gone:
             ids = ((STABLE, item.stable_id), (KEY, item.person_key))
             entities = (item.entity,) if item.entity else ("student", "staff", "contact", "visitor")
@@ -222,8 +222,8 @@ class _Planner:
             }
             # Somebody who is also there as present has come back, or was never away.
             if len(refs) == 1 and not refs & matches.people.keys():
-                said[refs.pop()] = item
-        return said
+                departures[refs.pop()] = item
+        return departures
 
     def _await(self, records: list[Record]) -> None:
         for record in records:

@@ -139,8 +139,8 @@ class Retired:
     def discover(self) -> Iterator[FieldSeen]:
         yield from ()
 
-    def fetch(self, wanted: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
-        del wanted, cursors
+    def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
+        del lists, cursors
         yield Complete(0)
 
 
@@ -201,11 +201,11 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
         _refuse_second_owner(connection, source)
         cursors = _cursors(connection, source) if wish.delta else {}
     connector = _connector(source, base)
-    told = _Progress(store, run)
-    told("read", 0)
-    feed = gather(connector.fetch((), cursors), lambda count: told("read", count))
+    progress = _Progress(store, run)
+    progress("read", 0)
+    feed = gather(connector.fetch((), cursors), lambda count: progress("read", count))
     _refuse_lost_fields(source, feed)
-    told("plan", feed.read)
+    progress("plan", feed.read)
     for _ in range(_TRIES):
         with store.read() as connection:
             compared_at = last_change(connection)
@@ -219,7 +219,7 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
         report = Report(run, feed, plan, verdict, held=len(verdict.held) - stopped, refused=stopped, is_first=is_first)
         report.approval_missed = wish.approve is not None and not whole and bool(report.held)
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
-        told("apply", 0, len(verdict.safe))
+        progress("apply", 0, len(verdict.safe))
         with store.write() as connection:
             in_turn(connection)
             if last_change(connection) != compared_at:
@@ -350,8 +350,8 @@ def _begin(store: Store, source: Source, started_ms: int, wish: Wish) -> int:
             .where(run.c.source == source.id, run.c.result == "running")
             .values(result="failed", error="died", finished_ms=started_ms)
         )
-        asked = {"trigger": wish.trigger, "actor": wish.actor, "step": "read", "done": 0}
-        started = insert(run).values(source=source.id, started_ms=started_ms, result="running", **asked)
+        request = {"trigger": wish.trigger, "actor": wish.actor, "step": "read", "done": 0}
+        started = insert(run).values(source=source.id, started_ms=started_ms, result="running", **request)
         number = connection.scalar(started.returning(run.c.id))
     assert number is not None
     return int(number)

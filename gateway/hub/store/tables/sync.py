@@ -100,7 +100,7 @@ conflict = Table(
     Column("place", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("person", ForeignKey("person.ref")),
-    Column("said", Text, nullable=False),
+    Column("summary", Text, nullable=False),
     Column("about", String(32), nullable=False),
     Column("state", String(15), nullable=False),
     Column("solution", String(31)),

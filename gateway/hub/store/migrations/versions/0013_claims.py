@@ -225,7 +225,7 @@ def _make_conflicts() -> None:
         sa.Column("place", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("person", sa.String(18)),
-        sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
         sa.Column("about", sa.String(32), nullable=False),
         sa.Column("state", sa.String(15), nullable=False),
         sa.Column("solution", sa.String(31)),
