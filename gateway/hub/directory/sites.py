@@ -20,6 +20,7 @@ from gateway.access.schedule import parse_window
 from gateway.config import HubSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.mis.base import Connector, Options, build_connector
@@ -164,12 +165,15 @@ def _register_site(connection: Connection, site: SiteSettings) -> bool:
     }
     row |= {"register_times": [f"{clock:%H:%M}" for clock in site.register_times]}
     row |= {"trust_unenrolled": site.trust_unenrolled}
-    found = connection.execute(select(table.c.edited).where(table.c.id == site.id)).one_or_none()
+    columns = (table.c.edited, *(table.c[name] for name in row))
+    found = connection.execute(select(*columns).where(table.c.id == site.id)).mappings().one_or_none()
     if found is None:
         connection.execute(insert(table).values(id=site.id, **row))
+        raise_revision(connection, site.id)
         _note(connection, site.id, "site_create", site.id)
-    elif not found.edited:
+    elif not found["edited"] and any(found[name] != value for name, value in row.items()):
         connection.execute(update(table).where(table.c.id == site.id).values(**row))
+        raise_revision(connection, site.id)
     return found is None
 
 
@@ -217,6 +221,7 @@ def _replace(
     connection.execute(delete(table).where(table.c.site == site))
     if rows:
         connection.execute(insert(table), rows)
+    raise_revision(connection, site)
     _note(connection, site, f"{table.name}_follow", "hub.toml")
 
 

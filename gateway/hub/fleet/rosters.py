@@ -1,24 +1,29 @@
 """Builds signed roster generations from the directory.
 
-A generation is made only when its content has changed. Only the hub counts them: a number reported by a gateway moves
+A generation is made only when its content has changed, and the content is read only when the site's revision has, or
+what it was made with: a release, a key. Only the hub counts generations: a number reported by a gateway moves
 the count only with the hub's own signature, so that a hub restored from a backup is trusted and no one else is.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, delete, insert, select
+from sqlalchemy import Connection, Row, Text, cast, delete, insert, select, update
 
+from gateway import __version__
 from gateway.access.people import EVERY_POINT, CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
+from gateway.hub.directory.revision import revision_of
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.roster.file import RosterContent, build, split, what_it_says
@@ -27,6 +32,7 @@ from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
 DELTAS_FROM = 4
+_ROWS_AT_ONCE = 10_000
 _STATES = {state.name.lower(): state for state in CardState}
 
 
@@ -148,40 +154,73 @@ def refresh(
         floor: a number that this hub once signed, whose generation it may have lost.
     """
     site_key = read_site_key(key_file)
-    table = tables.roster_generation
+    made_with = _made_with(signer, site_key)
     with store.read() as connection:
-        content = load_content(connection, site)
-        kept = connection.execute(
-            select(table.c.version, table.c.digest, table.c.file)
-            .where(table.c.site == site)
-            .order_by(table.c.version.desc())
-            .limit(DELTAS_FROM + 1)
-        ).all()
-    files = [bytes(row.file) for row in kept]
-    newest = kept[0].version if kept else 0
-    made = build(replace(content, version=max(newest, floor) + 1), signer, site_key, files[0] if files else None)
-    digest = what_it_says(made)
-    if not kept or kept[0].digest != digest or floor > newest:
-        files.insert(0, made)
-        _keep(store, site, max(newest, floor) + 1, digest, len(content.cards), made)
-    elif not resend:
-        return None
+        # Read before the content, which may only be newer than its revision says.
+        revision = revision_of(connection, site)
+        kept = _newest(connection, site)
+        is_current = (
+            kept is not None and kept.version >= floor and (kept.revision, kept.made_with) == (revision, made_with)
+        )
+        if is_current and not resend:
+            return None
+        files = _files(connection, site)
+        content = None if is_current else load_content(connection, site)
+    newest = kept.version if kept is not None else 0
+    if content is not None:
+        made = build(replace(content, version=max(newest, floor) + 1), signer, site_key, files[0] if files else None)
+        digest = what_it_says(made)
+        has_changed = kept is None or kept.digest != digest or floor > newest
+        origin = {"revision": revision, "made_with": made_with}
+        if has_changed:
+            files.insert(0, made)
+            row = {"site": site, "version": max(newest, floor) + 1, "digest": digest, "cards": len(content.cards)}
+            _keep(store, {**row, **origin, "file": made})
+        else:
+            _confirm(store, site, newest, origin)
+            if not resend:
+                return None
     return _published(site, files, signer, site_key, whole=resend)
 
 
-def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: bytes) -> None:
+def _made_with(signer: Signer, site_key: bytes) -> str:
+    """Name what a roster depends on besides the directory; the site key cannot be found from it."""
+    what = __version__.encode() + signer.public_key
+    return hashlib.blake2b(what, key=site_key, digest_size=16).hexdigest()
+
+
+def _newest(connection: Connection, site: str) -> Row[int, str, int | None, str | None] | None:
+    table = tables.roster_generation
+    columns = (table.c.version, table.c.digest, table.c.revision, table.c.made_with)
+    query = select(*columns).where(table.c.site == site).order_by(table.c.version.desc()).limit(1)
+    return connection.execute(query).one_or_none()
+
+
+def _files(connection: Connection, site: str) -> list[bytes]:
+    table = tables.roster_generation
+    query = select(table.c.file).where(table.c.site == site).order_by(table.c.version.desc()).limit(DELTAS_FROM + 1)
+    return [bytes(file) for file in connection.scalars(query)]
+
+
+def _confirm(store: Store, site: str, version: int, origin: dict[str, Any]) -> None:
     table = tables.roster_generation
     with store.write() as connection:
-        row = {"site": site, "version": version, "digest": digest, "cards": cards, "created_ms": now_ms()}
-        connection.execute(insert(table).values(**row, file=file))
+        of_version = update(table).where(table.c.site == site, table.c.version == version)
+        connection.execute(of_version.values(origin))
+
+
+def _keep(store: Store, row: dict[str, Any]) -> None:
+    table = tables.roster_generation
+    with store.write() as connection:
+        connection.execute(insert(table).values(**row, created_ms=now_ms()))
         old = (
             select(table.c.version)
-            .where(table.c.site == site)
+            .where(table.c.site == row["site"])
             .order_by(table.c.version.desc())
             .offset(KEPT_GENERATIONS)
             .scalar_subquery()
         )
-        connection.execute(delete(table).where(table.c.site == site, table.c.version.in_(old)))
+        connection.execute(delete(table).where(table.c.site == row["site"], table.c.version.in_(old)))
 
 
 def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes, *, whole: bool) -> Published:

@@ -17,8 +17,9 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RefusedError, RetryError, SourceRefused, StoreUnavailable, TapgateError
-from gateway.hub.directory.journal import Audit, in_turn, last_change
+from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.matching import match_taps
+from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -170,7 +171,7 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
     feed = gather(connector.fetch(source.state))
     for _ in range(_TRIES):
         with store.read() as connection:
-            compared_at = last_change(connection)
+            compared_at = revision_of(connection, source.site)
             plan, verdict = _compare(connection, source, feed, connector)
             approved = verdict.plan if verdict.held and _is_approved(connection, source, verdict, approve) else None
         operations = plan.operations if approved else verdict.safe
@@ -178,11 +179,13 @@ def _run(store: Store, source: Source, base: Path, run: int, approve: str | None
         report.approval_missed = approve is not None and approved is None
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
         with store.write() as connection:
-            in_turn(connection)
-            if last_change(connection) != compared_at:
+            in_turn(connection, source.site)
+            if revision_of(connection, source.site) != compared_at:
                 continue
             report.matched_taps = _apply(connection, source, run, operations)
             report.applied = len(operations)
+            if operations:
+                raise_revision(connection, source.site)
             _keep_hold(connection, source, verdict, approved, actor)
         return report
     raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")

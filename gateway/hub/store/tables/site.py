@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Date, ForeignKey, Integer, String, Table, Text, UniqueConstraint, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 from gateway.hub.store.tables.base import metadata
 
@@ -17,6 +30,14 @@ site = Table(
     Column("edited", Boolean, nullable=False, default=False),
     Column("register_times", JSON, nullable=False, server_default="[]"),
     Column("trust_unenrolled", Boolean, nullable=False, server_default=false()),
+)
+
+# How often what a roster or a sync depends on has changed (see directory.revision).
+site_change = Table(
+    "site_change",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("n", BigInteger, nullable=False),
 )
 
 # Who may pass where: `groups` empty means everybody, `windows` empty means always (see access.schedule.parse_window).
