@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import insert, select
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import DataObject, data, integers, sampled_from
+from sqlalchemy import delete, func, insert, select
 
 from gateway.hub.directory.cards import link_card, set_card_state
 from gateway.hub.directory.journal import Audit
@@ -19,6 +22,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.sync import run
 from gateway.link.client import Link
+from gateway.roster.file import build, what_it_says
 from gateway.roster.signing import Signer, load_or_create_signer
 from gateway.simulator.school import sample_school
 from tests.hub.samples import SITE, add_site
@@ -160,9 +164,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     load = rosters.load_content
 
-    def counted(connection: Any, site: str) -> Any:
+    def counted(connection: Any, site: str, *keys: Any) -> Any:
         seen.append(site)
-        return load(connection, site)
+        return load(connection, site, *keys)
 
     monkeypatch.setattr(rosters, "load_content", counted)
     return seen
@@ -185,6 +189,70 @@ def test_a_change_of_one_site_never_rebuilds_the_roster_of_another(
         assert _turn(publisher, broker) == [OTHER]
         assert _turn(publisher, broker) == []
     assert builds == [OTHER] * 3
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@given(data())
+def test_a_roster_changed_card_by_card_says_what_one_built_anew_says(
+    store: Store, key_file: Path, signer: Signer, draw: DataObject
+) -> None:
+    with store.write() as connection:
+        for table in (tables.roster_generation, tables.holding, tables.card, tables.person, tables.holiday):
+            connection.execute(delete(table))
+    cards = [_card(store, SITE, number) for number in (5, 3, 8, 1)]
+    rosters.refresh(store, SITE, signer, key_file)
+    for turn in range(draw.draw(integers(1, 4))):
+        match draw.draw(sampled_from(("state", "new", "gone", "holiday"))):
+            case "state":
+                state = draw.draw(sampled_from(("lost", "blocked", "active")))
+                _set(store, SITE, draw.draw(sampled_from(cards)), state)
+            case "new":
+                cards.append(_card(store, SITE, 100 + turn))
+            case "gone" if len(cards) > 1:
+                _delete_card(store, cards.pop())
+            case _:
+                with store.write() as connection:
+                    day = date(2026, 1, 1 + turn)
+                    connection.execute(insert(tables.holiday).values(site=SITE, first_day=day, last_day=day))
+                    raise_revision(connection, SITE, [])
+        rosters.refresh(store, SITE, signer, key_file)
+    with store.read() as connection:
+        table = tables.roster_generation
+        kept = bytes(connection.scalars(select(table.c.file).order_by(table.c.version.desc()).limit(1)).one())
+        content = rosters.load_content(connection, SITE)
+        assert connection.scalar(select(func.count()).select_from(tables.site_change_card)) == 0
+    site_key = bytes.fromhex(key_file.read_text())
+    assert what_it_says(build(content, signer, site_key, kept)) == what_it_says(kept)
+
+
+def _delete_card(store: Store, card: int) -> None:
+    table = tables.card
+    with store.write() as connection:
+        connection.execute(delete(tables.holding).where(tables.holding.c.card == card))
+        key = connection.scalar(delete(table).where(table.c.id == card).returning(table.c.key))
+        assert key is not None
+        raise_revision(connection, SITE, [key])
+
+
+def test_one_revoked_card_is_read_alone_and_an_unnamed_change_reads_everything(
+    store: Store, key_file: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[Any] = []
+    load = rosters.load_content
+
+    def watched(connection: Any, site: str, keys: Any = None) -> Any:
+        wanted.append(keys)
+        return load(connection, site, keys)
+
+    first, _second = (_card(store, SITE, number) for number in (1, 2))
+    rosters.refresh(store, SITE, signer, key_file)
+    monkeypatch.setattr(rosters, "load_content", watched)
+    _set(store, SITE, first, "lost")
+    rosters.refresh(store, SITE, signer, key_file)
+    with store.write() as connection:
+        raise_revision(connection, SITE)
+    rosters.refresh(store, SITE, signer, key_file)
+    assert wanted == [{f"{1:032x}"}, None]
 
 
 def test_a_hub_that_starts_again_sends_its_rosters_without_building_them(

@@ -41,7 +41,7 @@ def set_card_state(connection: Connection, card_id: int, state: CardState, audit
         return
     changed = {"state": state, "state_by": audit.actor, "changed_ms": audit.at_ms}
     connection.execute(update(card).where(card.c.id == card_id).values(changed))
-    raise_revision(connection, row.site)
+    raise_revision(connection, row.site, [row.key])
     audit.note("card_state", row.person or f"card {card_id}", tail=row.tail, old=row.state, new=state)
 
 
@@ -77,7 +77,7 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
         before = connection.scalar(select(holding.c.id).where(holding.c.card == card_id).limit(1))
         since_ms = audit.at_ms if before else None
         connection.execute(insert(holding).values(card=card_id, person=person_ref, since_ms=since_ms))
-    raise_revision(connection, site)
+    raise_revision(connection, site, [key])
     audit.note("card_link", person_ref, tail=tail)
     return int(card_id)
 
@@ -90,7 +90,7 @@ def claim_prelinked(connection: Connection, site: str, person_key: str, audit: A
     person, card = tables.person, tables.card
     in_turn(connection, site)
     found = connection.execute(
-        select(card.c.id, card.c.tail, person.c.ref)
+        select(card.c.id, card.c.key, card.c.tail, person.c.ref)
         .join_from(card, person, card.c.person == person.c.ref)
         .where(person.c.site == site, person.c.person_key == person_key, person.c.active, card.c.state == "prelinked")
     ).all()
@@ -99,5 +99,5 @@ def claim_prelinked(connection: Connection, site: str, person_key: str, audit: A
         connection.execute(update(card).where(card.c.id == row.id).values(changed))
         audit.note("card_claim", row.ref, tail=row.tail)
     if found:
-        raise_revision(connection, site)
+        raise_revision(connection, site, [row.key for row in found])
     return bool(found)

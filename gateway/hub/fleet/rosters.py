@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,16 @@ from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
-from gateway.hub.directory.revision import revision_of
+from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.roster.file import RosterContent, build, split, what_it_says
+from gateway.hub.store.rows import in_slices
+from gateway.roster.file import RosterContent, amend, build, split, what_it_says
 from gateway.roster.publication import Publication, chunk_names, publish
 from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
 DELTAS_FROM = 4
-_ROWS_AT_ONCE = 10_000
 _STATES = {state.name.lower(): state for state in CardState}
 
 
@@ -52,12 +54,16 @@ class Published:
     stale_deltas: frozenset[tuple[int, int]]
 
 
-def load_content(connection: Connection, site: str) -> RosterContent:
-    """Read the current roster content of a site; its version is 0 until it is numbered."""
+def load_content(connection: Connection, site: str, keys: Collection[str] | None = None) -> RosterContent:
+    """Read the current roster content of a site; its version is 0 until it is numbered.
+
+    Args:
+        keys: of the only cards to read; None for all.
+    """
     return RosterContent(
         site,
         0,
-        _load_cards(connection, site),
+        _load_cards(connection, site, keys),
         _load_points(connection, site),
         _load_calendar(connection, site),
         _load_projections(connection, site),
@@ -65,7 +71,7 @@ def load_content(connection: Connection, site: str) -> RosterContent:
     )
 
 
-def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
+def _load_cards(connection: Connection, site: str, keys: Collection[str] | None) -> dict[bytes, CardEntry]:
     card, person = tables.card, tables.person
     query = (
         select(
@@ -87,7 +93,9 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
     cards = {}
     sets: dict[tuple[str, str], frozenset[str]] = {}
     nobody: frozenset[str] = frozenset()
-    for key, state, ref, first, last, active, role, groups, person_first, person_last in connection.execute(query):
+    queries = [query] if keys is None else [query.where(card.c.key.in_(some)) for some in in_slices(keys)]
+    rows = chain.from_iterable(map(connection.execute, queries))
+    for key, state, ref, first, last, active, role, groups, person_first, person_last in rows:
         names = nobody
         if ref is not None and (known := sets.get((role, groups))) is not None:
             names = known
@@ -165,17 +173,24 @@ def refresh(
         if is_current and not resend:
             return None
         files = _files(connection, site)
-        content = None if is_current else load_content(connection, site)
+        content = keys = None
+        if not is_current:
+            keys = touched_since(connection, site, kept.revision) if kept and kept.made_with == made_with else None
+            content = load_content(connection, site, keys)
     newest = kept.version if kept is not None else 0
     if content is not None:
-        made = build(replace(content, version=max(newest, floor) + 1), signer, site_key, files[0] if files else None)
-        digest = what_it_says(made)
-        has_changed = kept is None or kept.digest != digest or floor > newest
+        content = replace(content, version=max(newest, floor) + 1)
+        if keys is None:
+            made = build(content, signer, site_key, files[0] if files else None)
+        else:
+            made = amend(
+                content, {bytes.fromhex(key) for key in keys} - content.cards.keys(), signer, site_key, files[0]
+            )
         origin = {"revision": revision, "made_with": made_with}
-        if has_changed:
+        digest = what_it_says(made)
+        if kept is None or kept.digest != digest or floor > newest:
             files.insert(0, made)
-            row = {"site": site, "version": max(newest, floor) + 1, "digest": digest, "cards": len(content.cards)}
-            _keep(store, {**row, **origin, "file": made})
+            _keep(store, {"site": site, "version": content.version, "digest": digest, "file": made, **origin})
         else:
             _confirm(store, site, newest, origin)
             if not resend:
@@ -207,12 +222,14 @@ def _confirm(store: Store, site: str, version: int, origin: dict[str, Any]) -> N
     with store.write() as connection:
         of_version = update(table).where(table.c.site == site, table.c.version == version)
         connection.execute(of_version.values(origin))
+        forget_touched(connection, site, origin["revision"])
 
 
 def _keep(store: Store, row: dict[str, Any]) -> None:
     table = tables.roster_generation
     with store.write() as connection:
-        connection.execute(insert(table).values(**row, created_ms=now_ms()))
+        connection.execute(insert(table).values(**row, cards=split(row["file"]).count, created_ms=now_ms()))
+        forget_touched(connection, row["site"], row["revision"])
         old = (
             select(table.c.version)
             .where(table.c.site == row["site"])

@@ -60,7 +60,7 @@ from gateway.roster.signing import Signer
 log = logging.getLogger(__name__)
 
 LOCK = "fleet"
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 REPLAY_EXPIRY_SECONDS = 300
 ASK_SECONDS = 2.0
 _LATE_MESSAGES = 5000

@@ -11,7 +11,7 @@ from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
 from gateway.hub.store.tables.people import card, holding, identity, person
-from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change
+from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import hold, source, sync_run
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "roster_generation",
     "site",
     "site_change",
+    "site_change_card",
     "source",
     "sync_run",
     "witness",
