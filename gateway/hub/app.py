@@ -7,6 +7,7 @@ to the gateways; `all` is every role in one process.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections import Counter
@@ -25,9 +26,10 @@ from gateway.hub.ingest.fence import Fence
 from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
-from gateway.hub.sync.schedule import Schedule
+from gateway.hub.sync.jobs import source_work
 from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.web.live import LogFeed
+from gateway.hub.work.runner import Runner
 from gateway.roster.signing import load_or_create_signer
 from gateway.service import Beats
 from gateway.webkit.events import Broadcaster
@@ -128,8 +130,9 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
         hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
         hub.parts.append(hub.fleet)
         hub.parts.append(Watch(store, beat=hub.beats.register("watch", _LOOP_SECONDS)))
-        base = settings.file.path.parent
-        hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
+        work = source_work(store, settings.file.path.parent)
+        holder = f"{settings.worker}-{secrets.token_hex(4)}"
+        hub.parts.append(Runner(store, holder, work, beat=hub.beats.register("work", _LOOP_SECONDS)))
     if role in {"all", "ingest"}:
         beat = hub.beats.register("ingest", _LOOP_SECONDS)
         hub.ingest = _ingest(settings, Committer(store), Fence(store), beat, committed)

@@ -7,6 +7,7 @@ is no longer read, and its people stay until they are carried over or retired.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from gateway.mis.base import Connector, Options, build_connector
 
 log = logging.getLogger(__name__)
 
+_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
+
 # Settings of the sync itself, which every kind of source has in addition to its connector's.
 SYNC_OPTIONS = {
     "hold_removals_percent",
@@ -35,9 +38,11 @@ SYNC_OPTIONS = {
     "hold_names_percent",
     "new_cards",
     "every_minutes",
+    "nightly",
     "was",
 }
 EVERY_MINUTES = 15
+NIGHTLY = "01:00-03:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,9 @@ def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str]
         elif key == "new_cards":
             if value not in {"active", "prelinked"}:
                 problem(key, "must be one of active, prelinked")
+        elif key == "nightly":
+            if value is not False and not (isinstance(value, str) and _WINDOW.fullmatch(value)):
+                problem(key, f'must be a window of local times such as "{NIGHTLY}", or false')
         elif key == "every_minutes":
             if not is_number or not 1 <= value <= 10_080:
                 problem(key, "must be a number of minutes from 1 to 10080")
@@ -260,6 +268,7 @@ def _has_nobody(connection: Connection, source: Any) -> bool:
 def _carry_over(connection: Connection, kept: int, empty: int | None, name: str) -> None:
     if empty is not None:
         # The new name was used before `was` was set; its runs belong to the same source.
+        connection.execute(delete(tables.job).where(tables.job.c.source == empty))
         for table in (tables.sync_run, tables.hold):
             connection.execute(update(table).where(table.c.source == empty).values(source=kept))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))

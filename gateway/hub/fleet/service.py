@@ -25,13 +25,13 @@ from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
 from gateway.hub.fleet.counting import RosterCount
 from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state
 from gateway.hub.fleet.publishing import RosterPublisher
-from gateway.hub.fleet.standby import LOOK_SECONDS, Standby
 from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
 from gateway.hub.ingest.parse import Fault
 from gateway.hub.ingest.quarantine import quarantine
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.work.standby import LOOK_SECONDS, Standby
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
 from gateway.link.client import Published as Answered
 from gateway.link.messages import (

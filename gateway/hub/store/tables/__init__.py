@@ -13,9 +13,11 @@ from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, rost
 from gateway.hub.store.tables.people import card, holding, identity, person
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import hold, source, sync_run
+from gateway.hub.store.tables.work import alarm, job, mail
 
 __all__ = [
     "access_rule",
+    "alarm",
     "audit",
     "card",
     "chain_fault",
@@ -27,6 +29,8 @@ __all__ = [
     "holiday",
     "hub_claim",
     "identity",
+    "job",
+    "mail",
     "mark",
     "metadata",
     "moved_event",
