@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
+from gateway.commands import mis
+from gateway.errors import ConfigError
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
@@ -135,3 +140,38 @@ def test_the_clock_runs_by_itself_and_stops(hub: Store, tmp_path: Path) -> None:
     wait_until(lambda: results(hub) == ["done"], "nothing ran")
     runner.stop()
     assert beats
+
+
+def test_the_verb_shows_what_runs_when_and_why_it_failed(
+    hub: Store, runner: Runner, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb() -> tuple[int, list[dict[str, Any]], str]:
+        parser = argparse.ArgumentParser()
+        mis.add_arguments(parser)
+        code = mis.run(parser.parse_args(["jobs", "--config", str(tmp_path / "hub.toml"), "--json"]))
+        out = capsys.readouterr().out
+        return code, json.loads(out.splitlines()[-1])["jobs"], out
+
+    run_due(runner)
+    code, jobs, out = verb()
+    assert code == mis.GOOD
+    cards, full = sorted(jobs, key=lambda job: job["kind"])
+    assert (cards["kind"], cards["every_minutes"], cards["last_result"]) == ("cards", 15, "done")
+    assert (full["kind"], full["window"]) == ("full", ["01:00", "03:00"])
+    assert "st-marys/mis full: next" in out
+    (tmp_path / "people.csv").unlink()
+    clock.at_ms += QUARTER_MS
+    run_due(runner)
+    code, jobs, out = verb()
+    assert code == mis.FINDINGS
+    assert [job["failing_since"] is not None for job in jobs if job["kind"] == "cards"] == [True]
+    assert "failing since" in out
+    assert results(hub) == ["done", "failed"]
+
+
+@pytest.mark.parametrize("value", ['"01:00"', '"25:00-03:00"', "true", "7"])
+def test_a_night_that_is_no_window_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
+    (tmp_path / "hub.toml").write_text(TOML + f"nightly = {value}\n")
+    (tmp_path / "site.key").write_text(bytes(range(32)).hex())
+    with pytest.raises(ConfigError, match="nightly"):
+        read_settings(tmp_path / "hub.toml")

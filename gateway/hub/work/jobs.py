@@ -66,6 +66,23 @@ class Job:
     asked_ms: int | None
     asked_by: str | None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what `tapgate mis jobs` prints of it; times in the zone of the site."""
+        return {
+            "kind": self.kind,
+            **_columns(self.timing),
+            "next": self._local(self.next_ms),
+            "last": self._local(self.last_ms),
+            "last_result": self.last_result,
+            "failing_since": self._local(self.failing_since_ms),
+            "failure": self.failure,
+            "last_error": self.last_error,
+            "stopped_why": self.stopped_why,
+        }
+
+    def _local(self, at_ms: int | None) -> str | None:
+        return None if at_ms is None else from_ms(at_ms, self.zone).isoformat(timespec="seconds")
+
 
 _AS_READ = [field.name for field in fields(Job) if field.name not in {"timing", "zone"}]
 
