@@ -255,6 +255,26 @@ def test_one_revoked_card_is_read_alone_and_an_unnamed_change_reads_everything(
     assert wanted == [{f"{1:032x}"}, None]
 
 
+def test_a_site_that_has_not_changed_is_not_even_looked_at(
+    two_sites: Store, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, card, looks = Broker(), _card(two_sites, OTHER, 1), []
+    refresh: Callable[..., Any] = rosters.refresh
+
+    def counted(store: Store, site: str, *rest: Any, **options: Any) -> Any:
+        looks.append(site)
+        return refresh(store, site, *rest, **options)
+
+    monkeypatch.setattr(publishing, "refresh", counted)
+    publisher = RosterPublisher(two_sites, signer, lambda _site: 0)
+    _turn(publisher, broker)
+    looks.clear()
+    _set(two_sites, OTHER, card, "lost")
+    for _ in range(3):
+        _turn(publisher, broker)
+    assert looks == [OTHER]
+
+
 def test_a_hub_that_starts_again_sends_its_rosters_without_building_them(
     two_sites: Store, signer: Signer, builds: list[str]
 ) -> None:
