@@ -1,4 +1,4 @@
-"""`tapgate mis check|preview|sync|approve|list|retire`: tests, previews and syncs a source, hub stopped or running.
+"""`tapgate mis check|preview|sync|approve|list|jobs|retire`: tests and syncs a source, hub stopped or running.
 
 check and preview read hub.toml as it is now and write nothing. Run by root, every action works as the owner of the
 hub's state folder.
@@ -22,6 +22,7 @@ from gateway.hub.settings import look_at_store, prepare_store, read_settings
 from gateway.hub.store.engine import Store
 from gateway.hub.sync import holds
 from gateway.hub.sync.run import Report, Wish, preview, sync
+from gateway.hub.work.jobs import list_jobs
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
 _SHOWN = 20
@@ -31,6 +32,7 @@ _ACTIONS = {
     "sync": "read the source and apply what the guard allows",
     "approve": "approve held operations; the next sync applies those that the source still asks for",
     "list": "list the sources, including those no longer in hub.toml that still have people",
+    "jobs": "list when each source is read, how its last run ended, and why one has stopped",
     "retire": "remove the people of a source no longer in hub.toml; held until --approve",
 }
 
@@ -39,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
     parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
-    parser.add_argument("--site", metavar="ID", help="needed for all but list")
-    parser.add_argument("--source", metavar="NAME", help="needed for all but list")
+    parser.add_argument("--site", metavar="ID", help="needed for all but list and jobs")
+    parser.add_argument("--source", metavar="NAME", help="needed for all but list and jobs")
     parser.add_argument("--approve", metavar="HASH", help="sync, retire: also apply the held plan with this hash")
     parser.add_argument("--operation", metavar="HASH", nargs="+", help="approve: these held operations")
     parser.add_argument("--all", action="store_true", help="approve: everything that is held")
@@ -52,13 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one action on one source."""
     settings = read_settings(arguments.config)
-    if arguments.action != "list":
+    if arguments.action not in {"list", "jobs"}:
         for word in ("site", "source"):
             if getattr(arguments, word) is None:
                 raise ConfigError([f"mis:0: --{word}: is needed for {arguments.action}."])
     match arguments.action:
         case "list":
             return _list(settings, as_json=arguments.json)
+        case "jobs":
+            return _jobs(settings, as_json=arguments.json)
         case "check" | "preview":
             with look_at_store(settings) as store:
                 return _look(store, settings, arguments)
@@ -126,6 +130,22 @@ def _list(settings: HubSettings, *, as_json: bool) -> int:
         keys = ("site", "source", "configured", "people_left")
         _print_json({"sources": [dict(zip(keys, row, strict=True)) for row in rows]})
     return FINDINGS if any(people for *_, people in rows) else GOOD
+
+
+def _jobs(settings: HubSettings, *, as_json: bool) -> int:
+    with look_at_store(settings) as store, store.read() as connection:
+        names = {source.id: source.name for source in list_sources(connection)}
+        jobs = [job for job in list_jobs(connection) if job.source in names]
+    rows = [{"site": job.site, "source": names[job.source or 0], **job.as_json()} for job in jobs]
+    for row in rows:
+        fault = row["stopped_why"] or row["last_error"]
+        when = "stopped" if row["stopped_why"] else f"next {row['next']}"
+        since = f"; failing since {row['failing_since']}: {fault}" if row["failing_since"] else ""
+        last = f"last {row['last']} {row['last_result']}" if row["last"] else "never ran"
+        print(f"{row['site']}/{row['source']} {row['kind']}: {when}, {last}{since}")
+    if as_json:
+        _print_json({"jobs": rows})
+    return FINDINGS if any(row["failing_since"] or row["stopped_why"] for row in rows) else GOOD
 
 
 def _who() -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gateway.config.common import (
     BrokerSettings,
@@ -29,6 +30,8 @@ from gateway.settings_file import SettingsFile, Table
 # The values of access.people, which this package may not import; a test compares the two.
 UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
 STALE = ("warn", "staff", "deny")
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_MOST_ADDRESSES = 20
 SOURCE_KINDS = ("csv", "wonde", "sql", "oneroster", "managebac", "isams")
 
 
@@ -63,6 +66,24 @@ class PointPolicySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MailSettings:
+    """How mails leave, and who gets those about no site of its own `mail_to`.
+
+    Attributes:
+        tls: encrypted from the start; else by STARTTLS, which only a server on this machine may lack.
+        sender: what stands in From.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    sender: str
+    username: str | None
+    password_file: Path | None
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One school.
 
@@ -83,6 +104,7 @@ class SiteSettings:
     policies: tuple[PointPolicySettings, ...] = ()
     gateways: tuple[str, ...] = ()
     trust_unenrolled: bool = False
+    mail_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +126,14 @@ class HubSettings:
     signing_key_file: Path
     web: WebSettings | None
     sites: tuple[SiteSettings, ...]
+    mail: MailSettings | None = None
+
+    def mail_to(self, site: str) -> tuple[str, ...]:
+        """Return who is told about a site, or with an empty name about the hub."""
+        for item in self.sites:
+            if item.id == site and item.mail_to:
+                return item.mail_to
+        return self.mail.to if self.mail is not None else ()
 
 
 def load_hub(path: Path) -> HubSettings:
@@ -113,7 +143,7 @@ def load_hub(path: Path) -> HubSettings:
         ConfigError: the file cannot be read or is not TOML.
     """
     file = SettingsFile(path)
-    check_sections(file, ("hub", "web", "site"))
+    check_sections(file, ("hub", "web", "site", "mail"))
     table = file.table("hub") or Table(file, "hub", {})
     sites = [_site(file, item) for item in file.tables("site")]
     state_dir = need_path(table, "state_dir", "/var/lib/tapgate-hub")
@@ -132,9 +162,55 @@ def load_hub(path: Path) -> HubSettings:
         or (beside if beside.exists() else state_dir / "hub.key"),
         web=take_web(file, 8081),
         sites=tuple(sites),
+        mail=_mail(file),
     )
     table.finish()
     return settings
+
+
+def _mail(file: SettingsFile) -> MailSettings | None:
+    table = file.table("mail", required=False)
+    if table is None:
+        return None
+    url = urlsplit(table.take("smtp", str, "smtp://127.0.0.1:25", _check_smtp))
+    is_usable = _check_smtp(url.geturl()) is None
+    settings = MailSettings(
+        host=(url.hostname or "") if is_usable else "",
+        port=(url.port if is_usable else None) or (465 if url.scheme == "smtps" else 587),
+        tls=url.scheme == "smtps",
+        sender=table.take("from", str, check=_check_address),
+        username=table.take("username", str, None),
+        password_file=take_path(table, "password_file", None),
+        to=tuple(table.take("to", list, [], _check_addresses)),
+    )
+    if (settings.username is None) != (settings.password_file is None):
+        table.problem("username", "needs password_file beside it, and password_file needs username")
+    table.finish()
+    return settings
+
+
+def _check_smtp(value: str) -> str | None:
+    url = urlsplit(value)
+    try:
+        port = url.port
+    except ValueError:
+        port = 0
+    is_plain = not (url.username or url.password or url.path.strip("/") or url.query)
+    if url.scheme in {"smtp", "smtps"} and url.hostname and port != 0 and is_plain:
+        return None
+    return 'must be such as "smtp://127.0.0.1:25" or "smtps://mail.example:465"; user and password have their own keys'
+
+
+def _check_address(value: str) -> str | None:
+    return None if _ADDRESS.fullmatch(value) else "must be a mail address such as it@school.example"
+
+
+def _check_addresses(value: list[Any]) -> str | None:
+    if len(value) > _MOST_ADDRESSES:
+        return f"may hold {_MOST_ADDRESSES} addresses"
+    if all(isinstance(item, str) and _ADDRESS.fullmatch(item) for item in value):
+        return None
+    return 'must be a list of mail addresses such as ["it@school.example"]'
 
 
 def _site(file: SettingsFile, item: Table) -> SiteSettings:
@@ -169,6 +245,7 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         policies=tuple(policies),
         gateways=tuple(gateways),
         trust_unenrolled=item.take("trust_unenrolled", bool, False),
+        mail_to=tuple(item.take("mail_to", list, [], _check_addresses)),
     )
     item.finish()
     return site

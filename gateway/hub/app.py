@@ -7,6 +7,7 @@ to the gateways; `all` is every role in one process.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections import Counter
@@ -23,11 +24,13 @@ from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.engine import Ingest
 from gateway.hub.ingest.fence import Fence
 from gateway.hub.ingest.mqtt_share import MqttShare
+from gateway.hub.mail.sender import MailSender
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
-from gateway.hub.sync.schedule import Schedule
+from gateway.hub.sync.jobs import source_work
 from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.web.live import LogFeed
+from gateway.hub.work.runner import Runner
 from gateway.roster.signing import load_or_create_signer
 from gateway.service import Beats
 from gateway.webkit.events import Broadcaster
@@ -36,6 +39,8 @@ from gateway.webkit.server import WebServer
 log = logging.getLogger(__name__)
 
 _LOOP_SECONDS = 60.0
+# A mail server may take its time for each of several steps.
+_MAIL_SECONDS = 300.0
 _STORE_PATIENCE_SECONDS = 60.0
 
 
@@ -128,8 +133,12 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
         hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
         hub.parts.append(hub.fleet)
         hub.parts.append(Watch(store, beat=hub.beats.register("watch", _LOOP_SECONDS)))
-        base = settings.file.path.parent
-        hub.parts.append(Schedule(store, base, beat=hub.beats.register("schedule", _LOOP_SECONDS)))
+        work = source_work(store, settings.file.path.parent)
+        holder = f"{settings.worker}-{secrets.token_hex(4)}"
+        hub.parts.append(Runner(store, holder, work, beat=hub.beats.register("work", _LOOP_SECONDS)))
+        if settings.mail is not None:
+            beat = hub.beats.register("mail", _MAIL_SECONDS)
+            hub.parts.append(MailSender(store, settings.mail, settings.mail_to, beat=beat))
     if role in {"all", "ingest"}:
         beat = hub.beats.register("ingest", _LOOP_SECONDS)
         hub.ingest = _ingest(settings, Committer(store), Fence(store), beat, committed)

@@ -95,15 +95,33 @@ def build(content: RosterContent, signer: Signer, site_key: bytes, previous: byt
     Args:
         previous: the file of the generation before, whose group set indices are kept.
     """
+    packed, meta_raw = _pack(content, previous)
+    return _sign(content.version, meta_raw, b"".join(packed[key] for key in sorted(packed)), signer, site_key)
+
+
+def amend(content: RosterContent, gone: set[bytes], signer: Signer, site_key: bytes, previous: bytes) -> bytes:
+    """Build and sign a generation that differs from the one before in a few cards; the cost follows their number.
+
+    Args:
+        content: with those cards only that are new or may have changed; all else as it is now.
+        gone: keys of cards that are no longer there.
+        previous: the file of the generation before.
+    """
+    packed, meta_raw = _pack(content, previous)
+    records = merge_records(split(previous).records, packed, gone)
+    return _sign(content.version, meta_raw, records, signer, site_key)
+
+
+def _pack(content: RosterContent, previous: bytes | None) -> tuple[dict[bytes, bytes], bytes]:
     sets = [frozenset(names) for names in decode_meta(split(previous)).group_sets] if previous else []
     index = {names: number for number, names in enumerate(sets)}
-    records = []
+    records = {}
     for key in sorted(content.cards):
         entry = content.cards[key]
         if entry.groups not in index:
             index[entry.groups] = len(sets)
             sets.append(entry.groups)
-        records.append(pack_record(key, entry, index[entry.groups]))
+        records[key] = pack_record(key, entry, index[entry.groups])
     meta = Meta(
         site=content.site,
         created=content.created.astimezone(UTC).isoformat(timespec="seconds"),
@@ -113,8 +131,34 @@ def build(content: RosterContent, signer: Signer, site_key: bytes, previous: byt
         holidays=[(first.isoformat(), last.isoformat()) for first, last in content.calendar.holidays],
         zone=content.zone,
     )
-    unsigned = assemble(content.version, msgspec.json.encode(meta), b"".join(records))
+    return records, msgspec.json.encode(meta)
+
+
+def _sign(version: int, meta_raw: bytes, records: bytes, signer: Signer, site_key: bytes) -> bytes:
+    unsigned = assemble(version, meta_raw, records)
     return unsigned + signer.seal(site_key, unsigned)
+
+
+def merge_records(records: memoryview, put: dict[bytes, bytes], drop: set[bytes]) -> bytes:
+    """Put records into packed records in key order, and drop those of some keys."""
+    # The old records are copied in runs between the touched keys, so the cost follows the delta, not the roster.
+    pieces: list[bytes | memoryview] = []
+    start, count = 0, len(records) // RECORD.size
+    for key in sorted(put.keys() | drop):
+        low, high = start, count
+        while low < high:
+            middle = (low + high) >> 1
+            if bytes(records[middle << 5 : (middle << 5) + CARD_KEY_BYTES]) < key:
+                low = middle + 1
+            else:
+                high = middle
+        pieces.append(records[start << 5 : low << 5])
+        if key in put:
+            pieces.append(put[key])
+        held = low < count and bytes(records[low << 5 : (low << 5) + CARD_KEY_BYTES]) == key
+        start = low + held
+    pieces.append(records[start << 5 :])
+    return b"".join(pieces)
 
 
 def assemble(version: int, meta_raw: bytes, records: bytes) -> bytes:

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
-from gateway.roster.file import RECORD, assemble, decode_meta, iter_records, split
+from gateway.roster.file import RECORD, assemble, decode_meta, iter_records, merge_records, split
 from gateway.roster.signing import Signer, Trust
 
 CHUNK_BYTES = 48 * 1024
@@ -225,29 +225,8 @@ def apply_delta(old_raw: bytes | memoryview, payload: bytes, manifest: Manifest 
         raise BadRoster("A roster delta is torn.")
     put = {record[:CARD_KEY_BYTES]: record for record in iter_records(delta.put)}
     drop = {delta.drop[at : at + CARD_KEY_BYTES] for at in range(0, len(delta.drop), CARD_KEY_BYTES)}
-    raw = assemble(delta.new, delta.meta, _merge(old.records, put, drop)) + delta.seal
+    raw = assemble(delta.new, delta.meta, merge_records(old.records, put, drop)) + delta.seal
     return _checked(raw, manifest) if manifest and manifest.version == delta.new else raw
-
-
-def _merge(records: memoryview, put: dict[bytes, bytes], drop: set[bytes]) -> bytes:
-    # The old records are copied in runs between the touched keys, so the cost follows the delta, not the roster.
-    pieces: list[bytes | memoryview] = []
-    start, count = 0, len(records) // RECORD.size
-    for key in sorted(put.keys() | drop):
-        low, high = start, count
-        while low < high:
-            middle = (low + high) >> 1
-            if bytes(records[middle << 5 : (middle << 5) + CARD_KEY_BYTES]) < key:
-                low = middle + 1
-            else:
-                high = middle
-        pieces.append(records[start << 5 : low << 5])
-        if key in put:
-            pieces.append(put[key])
-        held = low < count and bytes(records[low << 5 : (low << 5) + CARD_KEY_BYTES]) == key
-        start = low + held
-    pieces.append(records[start << 5 :])
-    return b"".join(pieces)
 
 
 def _checked(raw: bytes, manifest: Manifest) -> bytes:

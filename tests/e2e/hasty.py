@@ -10,7 +10,7 @@ import sys
 
 from gateway.cli import main
 from gateway.edge import brake, roster_sync, standing
-from gateway.hub.fleet import claim, service
+from gateway.hub.fleet import claim, publishing
 from gateway.hub.fleet.asking import Asking
 from gateway.hub.fleet.service import FleetService
 from gateway.link import client
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     standing.STOPPED_ASK_SECONDS = 1.0
     roster_sync.ASK_AFTER_SECONDS = 1.0
-    service.RESEND_SECONDS = 3.0
+    publishing.RESEND_SECONDS = 3.0
     # These tests tap strangers' cards by the hundred.
     brake.UNKNOWN_LIMIT = 1 << 30
     client._PATIENT_DELAYS = (0.5, 1.0)

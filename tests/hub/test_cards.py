@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from gateway.errors import RefusedError
 from gateway.hub.directory.cards import claim_prelinked, link_card, set_card_state
-from gateway.hub.directory.journal import Audit, last_change
+from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
@@ -104,7 +105,7 @@ def test_a_card_linked_by_hand_works_at_once_and_is_not_given_to_a_second_person
     _person(store, first)
     _person(store, second)
     with store.write() as connection:
-        before = last_change(connection)
+        before = revision_of(connection, "st-marys")
         audit = Audit("person:office", "st-marys", now_ms())
         number = link_card(connection, first, KEY, "E5F6", "uid", audit)
         assert link_card(connection, first, KEY, "E5F6", "uid", audit) == number
@@ -113,7 +114,7 @@ def test_a_card_linked_by_hand_works_at_once_and_is_not_given_to_a_second_person
         with pytest.raises(RefusedError, match="no such person"):
             link_card(connection, "p_" + "3" * 16, KEY, "E5F6", "uid", audit)
         audit.write(connection)
-        assert last_change(connection) > before
+        assert revision_of(connection, "st-marys") > before
         card = connection.execute(select(tables.card)).one()
         assert (card.state, card.person, card.origin) == ("active", first, "person:office")
         assert len(connection.execute(select(tables.holding)).all()) == 1
@@ -124,6 +125,7 @@ def test_changes_are_numbered_in_the_order_in_which_they_are_committed(store: St
 
     def slow() -> None:
         with store.write() as connection:
+            raise_revision(connection, "st-marys")
             audit = Audit("person:slow", "st-marys", now_ms())
             audit.note("test", "slow")
             audit.write(connection)
@@ -133,6 +135,8 @@ def test_changes_are_numbered_in_the_order_in_which_they_are_committed(store: St
 
     def quick() -> None:
         with store.write() as connection:
+            in_turn(connection, "st-marys")
+            raise_revision(connection, "st-marys")
             audit = Audit("person:quick", "st-marys", now_ms())
             audit.note("test", "quick")
             audit.write(connection)
@@ -144,12 +148,13 @@ def test_changes_are_numbered_in_the_order_in_which_they_are_committed(store: St
     second.start()
     second.join(0.3)
     with store.read() as connection:
-        assert last_change(connection) == 0
+        assert revision_of(connection, "st-marys") == 0
     may_commit.set()
     first.join(10)
     second.join(10)
     assert order == ["slow", "quick"]
     with store.read() as connection:
+        assert revision_of(connection, "st-marys") == 2
         assert connection.scalars(select(tables.audit.c.subject).order_by(tables.audit.c.id)).all() == ["slow", "quick"]
 
 

@@ -18,6 +18,7 @@ from gateway.cards.uid import Uid
 from gateway.config import BrokerSettings
 from gateway.hub.directory.cards import link_card, set_card_state
 from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.revision import raise_revision
 from gateway.hub.fleet import service as service_module
 from gateway.hub.fleet.chain import ChainFault, list_faults, verify_all
 from gateway.hub.fleet.gateways import list_gateways
@@ -133,6 +134,7 @@ def test_somebody_who_left_is_denied_as_inactive_and_an_unknown_card_as_unknown(
 ) -> None:
     with store.write() as connection:
         connection.execute(update(tables.person).values(state="inactive"))
+        raise_revision(connection, SITE)
     published = refresh(store, SITE, SIGNER, key_file)
     assert published is not None
     manifest = read_manifest(published.publication.manifest, Trust(site_key), SITE)

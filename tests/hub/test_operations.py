@@ -23,7 +23,8 @@ from gateway.errors import FatalError, StoreUnavailable
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
-from gateway.hub.sync.schedule import Schedule
+from gateway.hub.sync.jobs import source_work
+from gateway.hub.work.runner import Runner
 
 HEAD = """\
 [hub]
@@ -299,7 +300,9 @@ def test_a_source_that_fails_in_an_unforeseen_way_is_recorded_and_the_next_one_r
     (desk.folder / "state" / "hub.db.sync-1.lock").mkdir()  # opening it for writing raises IsADirectoryError
     store = prepare_store(read_settings(desk.config))
     try:
-        Schedule(store, desk.folder)._run_due()
+        runner = Runner(store, "hub-0", source_work(store, desk.folder))
+        runner.turn()
+        runner.stop()
         run = tables.sync_run.c
         with store.read() as connection:
             rows = {row.source: row for row in connection.execute(select(run.source, run.result, run.error))}

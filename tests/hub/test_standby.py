@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.hub.fleet import standby
-from gateway.hub.fleet.standby import Standby
 from gateway.hub.store.engine import Store
+from gateway.hub.work import standby
+from gateway.hub.work.standby import Standby
 from tests.hub.samples import wait_until
 
 BOTH_DATABASES = True

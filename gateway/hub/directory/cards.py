@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RefusedError
 from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.revision import in_turn, raise_revision
 from gateway.hub.store import tables
 
 CardState = Literal["prelinked", "active", "blocked", "lost", "replaced"]
@@ -30,6 +31,7 @@ def set_card_state(connection: Connection, card_id: int, state: CardState, audit
         RefusedError: there is no such card, or it belongs to nobody and cannot become active.
     """
     card = tables.card
+    in_turn(connection, audit.site)
     row = connection.execute(select(card).where(card.c.id == card_id)).one_or_none()
     if row is None:
         raise RefusedError("There is no such card; reload the page.")
@@ -39,6 +41,7 @@ def set_card_state(connection: Connection, card_id: int, state: CardState, audit
         return
     changed = {"state": state, "state_by": audit.actor, "changed_ms": audit.at_ms}
     connection.execute(update(card).where(card.c.id == card_id).values(changed))
+    raise_revision(connection, row.site, [row.key])
     audit.note("card_state", row.person or f"card {card_id}", tail=row.tail, old=row.state, new=state)
 
 
@@ -52,6 +55,7 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
     site = connection.scalar(select(person.c.site).where(person.c.ref == person_ref))
     if site is None:
         raise RefusedError("There is no such person; reload the page.")
+    in_turn(connection, site)
     row = connection.execute(select(card).where(card.c.site == site, card.c.key == key)).one_or_none()
     if row is not None and row.person not in {None, person_ref}:
         raise RefusedError(f"The card ending {tail} belongs to another person; unlink it first.")
@@ -73,6 +77,7 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
         before = connection.scalar(select(holding.c.id).where(holding.c.card == card_id).limit(1))
         since_ms = audit.at_ms if before else None
         connection.execute(insert(holding).values(card=card_id, person=person_ref, since_ms=since_ms))
+    raise_revision(connection, site, [key])
     audit.note("card_link", person_ref, tail=tail)
     return int(card_id)
 
@@ -83,8 +88,9 @@ def claim_prelinked(connection: Connection, site: str, person_key: str, audit: A
     An unknown id and one without a waiting card give the same answer.
     """
     person, card = tables.person, tables.card
+    in_turn(connection, site)
     found = connection.execute(
-        select(card.c.id, card.c.tail, person.c.ref)
+        select(card.c.id, card.c.key, card.c.tail, person.c.ref)
         .join_from(card, person, card.c.person == person.c.ref)
         .where(person.c.site == site, person.c.person_key == person_key, card.c.state == "prelinked")
         .where(person.c.state.in_(("active", "missing")))
@@ -93,4 +99,6 @@ def claim_prelinked(connection: Connection, site: str, person_key: str, audit: A
         changed = {"state": "active", "changed_ms": audit.at_ms}
         connection.execute(update(card).where(card.c.id == row.id).values(changed))
         audit.note("card_claim", row.ref, tail=row.tail)
+    if found:
+        raise_revision(connection, site, [row.key for row in found])
     return bool(found)

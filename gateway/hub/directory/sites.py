@@ -7,6 +7,7 @@ is no longer read, and its people stay until they are carried over or retired.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -20,20 +21,24 @@ from gateway.access.schedule import parse_window
 from gateway.config import HubSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.journal import Audit
+from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.mis.base import LISTS, Connector, Options, build_connector
 
 log = logging.getLogger(__name__)
 
+_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
+
 # Settings of the sync itself, which every kind of source has in addition to its connector's.
 PERCENT_OPTIONS = {
     f"hold_{what}_percent"
     for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff")
 }
-SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "lists", "purpose", "rank", "was", "years"}
+SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "lists", "nightly", "purpose", "rank", "was", "years"}
 _CHOICES = {"purpose": ("people", "cards_only"), "new_cards": ("active", "prelinked")}
 EVERY_MINUTES = 15
+NIGHTLY = "01:00-03:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +100,35 @@ def check_sources(settings: HubSettings) -> None:
 def _check_sync_options(options: Mapping[str, Any], problem: Callable[[str, str], None]) -> None:
     for key in sorted(SYNC_OPTIONS & options.keys()):
         value = options[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if key in _CHOICES:
+        if key in {"lists", "years"}:
+            _check_choice(key, value, problem)
+        elif key in _CHOICES:
             if value not in _CHOICES[key]:
                 problem(key, f"must be one of {', '.join(_CHOICES[key])}")
-        elif key in {"lists", "years"}:
-            _check_choice(key, value, problem)
-        elif key == "was":
-            if not isinstance(value, str):
-                problem(key, "must be a string in quotes: the name that this source had before")
-        elif key == "rank":
-            if not is_number:
-                problem(key, "must be a number; the source with the lowest one is believed first")
-        elif key == "every_minutes":
-            if not is_number or not 1 <= value <= 10_080:
-                problem(key, "must be a number of minutes from 1 to 10080")
-        elif not is_number or not 0 <= value <= 100:
-            problem(key, "must be a percentage from 0 to 100")
+        else:
+            is_good, message = _CHECKS.get(key, _PERCENTAGE)
+            if not is_good(value):
+                problem(key, message)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_within(least: float, most: float) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and least <= value <= most
+
+
+_PERCENTAGE = (_is_within(0, 100), "must be a percentage from 0 to 100")
+_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "was": (lambda value: isinstance(value, str), "must be a string in quotes: the name that this source had before"),
+    "rank": (_is_number, "must be a number; the source with the lowest one is believed first"),
+    "every_minutes": (_is_within(1, 10_080), "must be a number of minutes from 1 to 10080"),
+    "nightly": (
+        lambda value: value is False or (isinstance(value, str) and bool(_WINDOW.fullmatch(value))),
+        f'must be a window of local times such as "{NIGHTLY}", or false',
+    ),
+}
 
 
 def _check_choice(key: str, value: object, problem: Callable[[str, str], None]) -> None:
@@ -175,12 +192,15 @@ def _register_site(connection: Connection, site: SiteSettings) -> bool:
     }
     row |= {"register_times": [f"{clock:%H:%M}" for clock in site.register_times]}
     row |= {"trust_unenrolled": site.trust_unenrolled}
-    found = connection.execute(select(table.c.edited).where(table.c.id == site.id)).one_or_none()
+    columns = (table.c.edited, *(table.c[name] for name in row))
+    found = connection.execute(select(*columns).where(table.c.id == site.id)).mappings().one_or_none()
     if found is None:
         connection.execute(insert(table).values(id=site.id, **row))
+        raise_revision(connection, site.id)
         _note(connection, site.id, "site_create", site.id)
-    elif not found.edited:
+    elif not found["edited"] and any(found[name] != value for name, value in row.items()):
         connection.execute(update(table).where(table.c.id == site.id).values(**row))
+        raise_revision(connection, site.id)
     return found is None
 
 
@@ -228,6 +248,7 @@ def _replace(
     connection.execute(delete(table).where(table.c.site == site))
     if rows:
         connection.execute(insert(table), rows)
+    raise_revision(connection, site)
     _note(connection, site, f"{table.name}_follow", "hub.toml")
 
 
@@ -267,7 +288,7 @@ def _carry_over(connection: Connection, kept: int, empty: int | None, name: str)
     if empty is not None:
         # The new name was used before `was` was set; its runs belong to the same source.
         connection.execute(update(tables.sync_run).where(tables.sync_run.c.source == empty).values(source=kept))
-        for table in (tables.hold_op, tables.conflict, tables.source_cursor):
+        for table in (tables.job, tables.hold_op, tables.conflict, tables.source_cursor):
             connection.execute(delete(table).where(table.c.source == empty))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))
     connection.execute(update(tables.source).where(tables.source.c.id == kept).values(name=name))

@@ -1,27 +1,35 @@
 """Builds signed roster generations from the directory.
 
-A generation is made only when its content has changed. Only the hub counts them: a number reported by a gateway moves
+A generation is made only when its content has changed, and the content is read only when the site's revision has, or
+what it was made with: a release, a key. Only the hub counts generations: a number reported by a gateway moves
 the count only with the hub's own signature, so that a hub restored from a backup is trusted and no one else is.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, cast, delete, insert, select
+from sqlalchemy import Connection, Row, Text, cast, delete, insert, select, update
 
+from gateway import __version__
 from gateway.access.people import EVERY_POINT, CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
+from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.roster.file import RosterContent, build, split, what_it_says
+from gateway.hub.store.rows import in_slices
+from gateway.roster.file import RosterContent, amend, build, split, what_it_says
 from gateway.roster.publication import Publication, chunk_names, publish
 from gateway.roster.signing import Signer
 
@@ -48,12 +56,16 @@ class Published:
     stale_deltas: frozenset[tuple[int, int]]
 
 
-def load_content(connection: Connection, site: str) -> RosterContent:
-    """Read the current roster content of a site; its version is 0 until it is numbered."""
+def load_content(connection: Connection, site: str, keys: Collection[str] | None = None) -> RosterContent:
+    """Read the current roster content of a site; its version is 0 until it is numbered.
+
+    Args:
+        keys: of the only cards to read; None for all.
+    """
     return RosterContent(
         site,
         0,
-        _load_cards(connection, site),
+        _load_cards(connection, site, keys),
         _load_points(connection, site),
         _load_calendar(connection, site),
         _load_projections(connection, site),
@@ -61,7 +73,7 @@ def load_content(connection: Connection, site: str) -> RosterContent:
     )
 
 
-def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
+def _load_cards(connection: Connection, site: str, keys: Collection[str] | None) -> dict[bytes, CardEntry]:
     card, person = tables.card, tables.person
     query = (
         select(
@@ -83,9 +95,9 @@ def _load_cards(connection: Connection, site: str) -> dict[bytes, CardEntry]:
     cards = {}
     sets: dict[tuple[str, str], frozenset[str]] = {}
     nobody: frozenset[str] = frozenset()
-    for key, state, ref, first, last, person_state, role, groups, person_first, person_last in connection.execute(
-        query
-    ):
+    queries = [query] if keys is None else [query.where(card.c.key.in_(some)) for some in in_slices(keys)]
+    rows = chain.from_iterable(map(connection.execute, queries))
+    for key, state, ref, first, last, person_state, role, groups, person_first, person_last in rows:
         names = nobody
         if ref is not None and (known := sets.get((role, groups))) is not None:
             names = known
@@ -157,40 +169,82 @@ def refresh(
         floor: a number that this hub once signed, whose generation it may have lost.
     """
     site_key = read_site_key(key_file)
-    table = tables.roster_generation
+    made_with = _made_with(signer, site_key)
     with store.read() as connection:
-        content = load_content(connection, site)
-        kept = connection.execute(
-            select(table.c.version, table.c.digest, table.c.file)
-            .where(table.c.site == site)
-            .order_by(table.c.version.desc())
-            .limit(DELTAS_FROM + 1)
-        ).all()
-    files = [bytes(row.file) for row in kept]
-    newest = kept[0].version if kept else 0
-    made = build(replace(content, version=max(newest, floor) + 1), signer, site_key, files[0] if files else None)
-    digest = what_it_says(made)
-    if not kept or kept[0].digest != digest or floor > newest:
-        files.insert(0, made)
-        _keep(store, site, max(newest, floor) + 1, digest, len(content.cards), made)
-    elif not resend:
-        return None
+        # Read before the content, which may only be newer than its revision says.
+        revision = revision_of(connection, site)
+        kept = _newest(connection, site)
+        is_current = (
+            kept is not None and kept.version >= floor and (kept.revision, kept.made_with) == (revision, made_with)
+        )
+        if is_current and not resend:
+            return None
+        files = _files(connection, site)
+        content = keys = None
+        if not is_current:
+            keys = touched_since(connection, site, kept.revision) if kept and kept.made_with == made_with else None
+            content = load_content(connection, site, keys)
+    newest = kept.version if kept is not None else 0
+    if content is not None:
+        content = replace(content, version=max(newest, floor) + 1)
+        if keys is None:
+            made = build(content, signer, site_key, files[0] if files else None)
+        else:
+            made = amend(
+                content, {bytes.fromhex(key) for key in keys} - content.cards.keys(), signer, site_key, files[0]
+            )
+        origin = {"revision": revision, "made_with": made_with}
+        digest = what_it_says(made)
+        if kept is None or kept.digest != digest or floor > newest:
+            files.insert(0, made)
+            _keep(store, {"site": site, "version": content.version, "digest": digest, "file": made, **origin})
+        else:
+            _confirm(store, site, newest, origin)
+            if not resend:
+                return None
     return _published(site, files, signer, site_key, whole=resend)
 
 
-def _keep(store: Store, site: str, version: int, digest: str, cards: int, file: bytes) -> None:
+def _made_with(signer: Signer, site_key: bytes) -> str:
+    """Name what a roster depends on besides the directory; the site key cannot be found from it."""
+    what = __version__.encode() + signer.public_key
+    return hashlib.blake2b(what, key=site_key, digest_size=16).hexdigest()
+
+
+def _newest(connection: Connection, site: str) -> Row[int, str, int | None, str | None] | None:
+    table = tables.roster_generation
+    columns = (table.c.version, table.c.digest, table.c.revision, table.c.made_with)
+    query = select(*columns).where(table.c.site == site).order_by(table.c.version.desc()).limit(1)
+    return connection.execute(query).one_or_none()
+
+
+def _files(connection: Connection, site: str) -> list[bytes]:
+    table = tables.roster_generation
+    query = select(table.c.file).where(table.c.site == site).order_by(table.c.version.desc()).limit(DELTAS_FROM + 1)
+    return [bytes(file) for file in connection.scalars(query)]
+
+
+def _confirm(store: Store, site: str, version: int, origin: dict[str, Any]) -> None:
     table = tables.roster_generation
     with store.write() as connection:
-        row = {"site": site, "version": version, "digest": digest, "cards": cards, "created_ms": now_ms()}
-        connection.execute(insert(table).values(**row, file=file))
+        of_version = update(table).where(table.c.site == site, table.c.version == version)
+        connection.execute(of_version.values(origin))
+        forget_touched(connection, site, origin["revision"])
+
+
+def _keep(store: Store, row: dict[str, Any]) -> None:
+    table = tables.roster_generation
+    with store.write() as connection:
+        connection.execute(insert(table).values(**row, cards=split(row["file"]).count, created_ms=now_ms()))
+        forget_touched(connection, row["site"], row["revision"])
         old = (
             select(table.c.version)
-            .where(table.c.site == site)
+            .where(table.c.site == row["site"])
             .order_by(table.c.version.desc())
             .offset(KEPT_GENERATIONS)
             .scalar_subquery()
         )
-        connection.execute(delete(table).where(table.c.site == site, table.c.version.in_(old)))
+        connection.execute(delete(table).where(table.c.site == row["site"], table.c.version.in_(old)))
 
 
 def _published(site: str, files: list[bytes], signer: Signer, site_key: bytes, *, whole: bool) -> Published:

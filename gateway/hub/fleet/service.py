@@ -3,8 +3,6 @@
 One thread owns it. Several hubs may run; the one that holds the lock publishes, the others wait. Everything retained is
 sent again after each connect, because a broker may have forgotten it. The hub says `ready` while its database answers
 and no older hub serves the broker: gateways hold their backlog otherwise. Each birth gets its signed answer.
-
-Over 400 lines because one thread owns the connection and answers every kind of message on it.
 """
 
 from __future__ import annotations
@@ -22,19 +20,18 @@ from sqlalchemy import Connection, func, select
 
 from gateway.config import BrokerSettings, read_site_key
 from gateway.errors import BadMessage, StoreUnavailable, TapgateError
-from gateway.hub.directory.journal import last_change
 from gateway.hub.fleet.asking import Asking
 from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
 from gateway.hub.fleet.counting import RosterCount
 from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state
-from gateway.hub.fleet.rosters import Published, refresh
-from gateway.hub.fleet.standby import LOOK_SECONDS, Standby
+from gateway.hub.fleet.publishing import RosterPublisher
 from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
 from gateway.hub.ingest.parse import Fault
 from gateway.hub.ingest.quarantine import quarantine
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.work.standby import LOOK_SECONDS, Standby
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Will
 from gateway.link.client import Published as Answered
 from gateway.link.messages import (
@@ -56,8 +53,6 @@ from gateway.link.topics import (
     HUB_STATE,
     GatewayTopics,
     parse_gateway_topic,
-    roster_chunk,
-    roster_delta,
     roster_manifest,
 )
 from gateway.roster.signing import Signer
@@ -65,10 +60,9 @@ from gateway.roster.signing import Signer
 log = logging.getLogger(__name__)
 
 LOCK = "fleet"
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 REPLAY_EXPIRY_SECONDS = 300
 ASK_SECONDS = 2.0
-RESEND_SECONDS = 30.0
 _LATE_MESSAGES = 5000
 
 
@@ -94,14 +88,11 @@ class FleetService(Standby):
         super().__init__(LOCK, store, beat)
         self._broker, self._worker, self._signer = broker, worker, signer
         self._link: Link | None = None
-        self._seen_change = -1
         self._is_new_here = False
         self._published: str | None = None
         self._published_at = self._asked_at = 0.0
-        self._resend: set[str] = set()
-        self._lacking: set[str] = set()
-        self._resent_at: dict[str, float] = {}
         self._count = RosterCount(signer)
+        self._rosters = RosterPublisher(store, signer, self._count.floor)
         self._late: deque[Arrived] = deque(maxlen=_LATE_MESSAGES)
         self._asking = asking or Asking()
         self._twin_quiet_ms = twin_quiet_ms
@@ -115,7 +106,7 @@ class FleetService(Standby):
         # Not told as lost by a fenced hub: the word on the broker is that of the one that serves.
         lost = Will(HUB_STATE, claim.payload("lost"))
         link = Link(self._broker, f"{self._worker}-fleet", will=lost, session_expiry_seconds=0)
-        self._link, self._published, self._seen_change = link, None, -1
+        self._link, self._published = link, None
         link.start()
         try:
             checked = time.monotonic()
@@ -147,8 +138,7 @@ class FleetService(Standby):
                     self._say(link, claim, "ready")
                     while self._late:
                         self._take(link, claim, self._late.popleft())
-                    self._heal_rosters()
-                    self._publish_changes(link)
+                    self._rosters.turn(link)
                     self._ask(link)
         except StoreUnavailable as error:
             log.warning("%s Gateways are told to hold their backlog.", error)
@@ -192,11 +182,12 @@ class FleetService(Standby):
 
     def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
-            self._published, self._seen_change, self._is_new_here = None, -1, True
+            self._published, self._is_new_here = None, True
             claim.connected()
             with self._store.read() as connection:
-                self._resend = set(connection.scalars(select(tables.site.c.id)))
-            manifests = [roster_manifest(site) for site in sorted(self._resend)]
+                sites = sorted(connection.scalars(select(tables.site.c.id)))
+            self._rosters.start_over(sites)
+            manifests = [roster_manifest(site) for site in sites]
             link.subscribe([HUB_STATE, ALL_STATES, ALL_REPLIES, ALL_REPORTED, *manifests])
         elif isinstance(item, Disconnected):
             log.warning("fleet: %s", item.why)
@@ -252,7 +243,7 @@ class FleetService(Standby):
         site = item.topic.split("/")[2]
         key = self._site_key(site)
         if key is not None and item.payload and self._count.take_manifest(site, item.payload, key):
-            self._seen_change = -1
+            self._rosters.look_again(site)
 
     def _on_state(self, link: Link, item: Arrived) -> None:
         topic = parse_gateway_topic(item.topic)
@@ -278,9 +269,8 @@ class FleetService(Standby):
                 mark = dict(stored_watermarks(connection, number)).get(topics)
         if mark is not None:
             link.publish(topics.ack, encode(mark), retain=True)
-        if state.proof is not None and key is not None:
-            self._count.take_proof(site, name, state.proof, key)
-        self._seen_change = -1
+        if state.proof is not None and key is not None and self._count.take_proof(site, name, state.proof, key):
+            self._rosters.look_again(site)
         self._asked_at = 0.0
 
     def _welcome(
@@ -349,18 +339,7 @@ class FleetService(Standby):
             return
         if reported.missing and self._site_key(topic[0]) is not None:
             log.warning("gateway %s/%s lacks parts of its roster on the broker", topic[0], topic[1])
-            self._lacking.add(topic[0])
-
-    def _heal_rosters(self) -> None:
-        # However often gateways ask: a site's roster goes again at most once in RESEND_SECONDS.
-        now = time.monotonic()
-        for site in sorted(self._lacking):
-            if now - self._resent_at.get(site, -RESEND_SECONDS) >= RESEND_SECONDS:
-                self._lacking.discard(site)
-                self._resent_at[site] = now
-                log.info("the roster of site %s is sent again", site)
-                self._resend.add(site)
-                self._seen_change = -1
+            self._rosters.lacks(topic[0])
 
     def _on_reply(self, item: Arrived) -> None:
         topic = parse_gateway_topic(item.topic)
@@ -380,32 +359,6 @@ class FleetService(Standby):
             # The chain watch finds the hole and names it; here only the mark is freed.
             log.error("gateway %s/%s no longer has events %d to %d, and neither has the hub", *topic[:2], *lost)
 
-    def _publish_changes(self, link: Link) -> None:
-        with self._store.read() as connection:
-            change = last_change(connection)
-            if change == self._seen_change:
-                return
-            sites = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
-        for site, key_file in sites:
-            try:
-                published = refresh(
-                    self._store,
-                    site,
-                    self._signer,
-                    Path(key_file),
-                    resend=site in self._resend,
-                    floor=self._count.floor(site),
-                )
-            except StoreUnavailable:
-                raise
-            except TapgateError as error:
-                log.error("the roster of site %s cannot be made: %s", site, error)  # noqa: TRY400  # the text says it all
-                continue
-            if published:
-                send(link, published)
-            self._resend.discard(site)
-        self._seen_change = change
-
 
 def _read_key(site: str, key_file: str) -> bytes | None:
     try:
@@ -413,18 +366,3 @@ def _read_key(site: str, key_file: str) -> bytes | None:
     except TapgateError as error:
         log.debug("the key of site %s cannot be read: %s", site, error)
         return None
-
-
-def send(link: Link, published: Published) -> None:
-    """Publish a generation: what the manifest names first, the manifest last, then clear what nobody needs."""
-    site = published.site
-    for name, payload in published.publication.chunks.items():
-        link.publish(roster_chunk(site, name), payload, retain=True)
-    for (old, new), payload in published.publication.deltas.items():
-        link.publish(roster_delta(site, old, new), payload, retain=True)
-    link.publish(roster_manifest(site), published.publication.manifest, retain=True)
-    for name in published.stale_chunks:
-        link.publish(roster_chunk(site, name), b"", retain=True)
-    for old, new in published.stale_deltas:
-        link.publish(roster_delta(site, old, new), b"", retain=True)
-    log.info("roster %d of site %s is published", published.version, site)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.hub.fleet.chain import verify_all
-from gateway.hub.fleet.standby import Standby
 from gateway.hub.fleet.true_time import TimeRepair
 from gateway.hub.store.engine import Store
+from gateway.hub.work.standby import Standby
 
 LOCK = "watch"
 

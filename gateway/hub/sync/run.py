@@ -18,9 +18,10 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
-from gateway.hub.directory.journal import Audit, in_turn, last_change
+from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.names import fold_group
+from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -208,7 +209,7 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
     progress("plan", feed.read)
     for _ in range(_TRIES):
         with store.read() as connection:
-            compared_at = last_change(connection)
+            compared_at = revision_of(connection, source.site)
             plan, verdict, is_first = _compare(connection, source, feed, connector, wish)
             approved, refused = holds.decided(connection, source.id)
         whole = wish.approve is not None and verdict.held and wish.approve == verdict.plan
@@ -221,11 +222,13 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
         report.result = "held" if report.held else "done" if feed.complete else "incomplete"
         progress("apply", 0, len(verdict.safe))
         with store.write() as connection:
-            in_turn(connection)
-            if last_change(connection) != compared_at:
+            in_turn(connection, source.site)
+            if revision_of(connection, source.site) != compared_at:
                 continue
             report.matched_taps = _apply(connection, source, run, verdict.safe)
             report.applied = len(verdict.safe)
+            if verdict.safe:
+                raise_revision(connection, source.site)
             holds.keep(connection, source.id, run, verdict, verdict.safe)
             report.new_conflicts = conflicts.keep(connection, source.id, run, plan.conflicts, is_complete=feed.complete)
             _keep_reading(connection, source, run, report)

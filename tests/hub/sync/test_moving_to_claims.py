@@ -19,7 +19,7 @@ from gateway.mis.base import Capabilities, Complete, PersonFields, Record
 from tests.hub.conftest import Postgres
 from tests.hub.sync.school_reads import claim
 
-BEFORE = "0010"
+BEFORE = "0012"
 PEOPLE = [
     ("p_1", "1", "student", "Ann", "Smith", '["7B"]', True),
     ("p_2", "T1", "staff", "Zoë", "Müller", "[]", True),

@@ -11,11 +11,13 @@ from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
 from gateway.hub.store.tables.people import card, field_override, holding, identity, person, person_claim
-from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site
+from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import conflict, hold_op, source, source_cursor, sync_run
+from gateway.hub.store.tables.work import alarm, job, mail
 
 __all__ = [
     "access_rule",
+    "alarm",
     "audit",
     "card",
     "chain_fault",
@@ -29,6 +31,8 @@ __all__ = [
     "holiday",
     "hub_claim",
     "identity",
+    "job",
+    "mail",
     "mark",
     "metadata",
     "moved_event",
@@ -39,6 +43,8 @@ __all__ = [
     "quarantine_use",
     "roster_generation",
     "site",
+    "site_change",
+    "site_change_card",
     "source",
     "source_cursor",
     "sync_run",

@@ -75,7 +75,7 @@ hub_claim = Table(
 )
 
 # The signed files that were published; `digest` is of what they say without version and date, so that nothing new is
-# published when nothing changed.
+# published when nothing changed. `revision` is that of the site when it was made, `made_with` names release and keys.
 roster_generation = Table(
     "roster_generation",
     metadata,
@@ -85,4 +85,6 @@ roster_generation = Table(
     Column("cards", Integer, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("file", LargeBinary, nullable=False),
+    Column("revision", BigInteger),
+    Column("made_with", String(32)),
 )

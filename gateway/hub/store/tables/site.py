@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Date, ForeignKey, Integer, String, Table, Text, UniqueConstraint, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 from gateway.hub.store.tables.base import metadata
 
@@ -17,6 +30,24 @@ site = Table(
     Column("edited", Boolean, nullable=False, default=False),
     Column("register_times", JSON, nullable=False, server_default="[]"),
     Column("trust_unenrolled", Boolean, nullable=False, server_default=false()),
+)
+
+# How often what a roster or a sync depends on has changed (see directory.revision); `whole_n` is the last change that
+# did not name its cards, site_change_card has those of the others until a roster holds them.
+site_change = Table(
+    "site_change",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("whole_n", BigInteger, nullable=False, server_default="0"),
+)
+
+site_change_card = Table(
+    "site_change_card",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(32), primary_key=True),
 )
 
 # Who may pass where: `groups` empty means everybody, `windows` empty means always (see access.schedule.parse_window).

@@ -1,0 +1,7 @@
+"""Mails to the people who look after a school's IT.
+
+What lives here: texts.py (every text), outbox.py (the table), smtp.py (one delivery), sender.py (the thread), alarms.py
+(a fault is told once, then daily, then that it is over), faults.py (what is wrong now).
+What it never imports: ingest, sync, web; faults.py asks fleet for its alarm and reads tables.
+Read first: outbox.py, then alarms.py.
+"""
