@@ -1,4 +1,4 @@
-"""`tapgate mis check|preview|sync|approve|list|jobs|retire`: tests and syncs a source, hub stopped or running.
+"""`tapgate mis ACTION`: tests, previews and syncs the sources of people and cards, hub stopped or running.
 
 check and preview read hub.toml as it is now and write nothing. Run by root, every action works as the owner of the
 hub's state folder.
@@ -10,6 +10,7 @@ import argparse
 import getpass
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ GOOD, FINDINGS, FAILED = 0, 1, 3
 _SHOWN = 20
 _ACTIONS = {
     "check": "test the source; writes nothing",
+    "discover": "list the fields of a source and which of them look like card numbers; no values",
     "preview": "show what a sync would change; writes nothing",
     "sync": "read the source and apply what the guard allows",
     "approve": "approve held operations; the next sync applies those that the source still asks for",
@@ -63,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _list(settings, as_json=arguments.json)
         case "jobs":
             return _jobs(settings, as_json=arguments.json)
-        case "check" | "preview":
+        case "check" | "preview" | "discover":
             with look_at_store(settings) as store:
                 return _look(store, settings, arguments)
         case _:
@@ -82,6 +84,8 @@ def _look(store: Store, settings: HubSettings, arguments: argparse.Namespace) ->
         raise _unknown(arguments, [f"{site.id}/{item.name}" for site in settings.sites for item in site.sources])
     if arguments.action == "check":
         return _check(source, base, arguments.json)
+    if arguments.action == "discover":
+        return _discover(source, base, arguments.json)
     try:
         named = [item.name for site in settings.sites if site.id == source.site for item in site.sources]
         report = preview(store, source, base, named)
@@ -167,9 +171,42 @@ def _unknown(arguments: argparse.Namespace, known: list[str]) -> ConfigError:
 def _check(source: Source, base: Path, as_json: bool) -> int:
     result = connect(source, base).check()
     print(result.detail if result.ok else f"{result.failure}: {result.detail}")
+    if result.headings:
+        print(f"headings: {', '.join(result.headings)}")
+    for name, heading in result.mapping.items():
+        print(f"  {name.replace('_', ' ')} from {heading!r}")
+    for person in result.sample:
+        print("  " + ", ".join(f"{name} {value}" for name, value in person.items()))
+    for _, text in result.warnings:
+        print(f"notice: {text}")
     if as_json:
-        _print_json({"ok": result.ok, "failure": result.failure, "detail": result.detail})
-    return GOOD if result.ok else FAILED
+        _print_json(
+            {
+                "ok": result.ok,
+                "failure": result.failure,
+                "detail": result.detail,
+                "warnings": [{"word": word, "detail": text} for word, text in result.warnings],
+                "headings": list(result.headings),
+                "mapping": dict(result.mapping),
+                "sample": [dict(person) for person in result.sample],
+            }
+        )
+    if not result.ok:
+        return FAILED
+    return FINDINGS if result.warnings else GOOD
+
+
+def _discover(source: Source, base: Path, as_json: bool) -> int:
+    try:
+        fields = list(connect(source, base).discover())
+    except (SourceRefused, SourceUnreachable) as error:
+        return _fail(error, as_json)
+    for item in fields:
+        mark = "  looks like card numbers" if item.card_like else ""
+        print(f"{item.list} {item.path!r}: {item.filled} filled, {item.distinct} distinct, {item.shape}{mark}")
+    if as_json:
+        _print_json({"fields": [asdict(item) for item in fields]})
+    return GOOD
 
 
 def _fail(error: SourceRefused | SourceUnreachable, as_json: bool) -> int:

@@ -331,13 +331,31 @@ class Options:
             pattern = ""
         return CardReader(self.site_key, name, technology, pattern)
 
-    def table(self, key: str) -> dict[str, str]:
+    def texts(self, key: str) -> tuple[str, ...]:
+        self.known_keys.add(key)
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.problem(key, 'must be a list of texts such as ["a", "b"]')
+            return ()
+        return tuple(value)
+
+    def columns(self, known: Collection[str], key: str = "columns") -> dict[str, tuple[str, ...]]:
+        """Read a table of our fields and the source's names for them; a field may have several."""
         self.known_keys.add(key)
         value = self.values.get(key, {})
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            self.problem(key, 'must be a table of strings, such as { person_key = "Student ID" }')
+        if not isinstance(value, dict):
+            self.problem(key, 'must be a table, such as { person_key = "Student ID" }')
             return {}
-        return dict(value)
+        columns = {}
+        for name, some in value.items():
+            headings = some if isinstance(some, list) else [some]
+            if name not in known:
+                self.problem(key, f"{name!r} is not a field; known are {', '.join(known)}")
+            elif not headings or not all(isinstance(item, str) and item for item in headings):
+                self.problem(key, f'{name} must be a heading in quotes, or a list of them such as ["Card", "Card 2"]')
+            else:
+                columns[name] = tuple(headings)
+        return columns
 
     def skip(self, *keys: str) -> None:
         """Leave these keys to another reader of the same settings."""

@@ -1,56 +1,59 @@
 """A CSV file as a source: an export of the MIS, or a list kept by hand.
 
-Text is UTF-8, with or without its mark, else Windows-1252 with a notice. The delimiter is the one of `, ; tab |` that
-the header holds most of. Values stay text: leading zeros are part of an id. A row that cannot be read is reported with
-its line and the others are used.
+The delimiter is the one of `, ; tab |` that the header holds most of, or the one of a line `sep=;`. Lines before the
+header and a footer are passed over. Values stay text: leading zeros are part of an id. A row that cannot be read is
+reported with its line and the others are used. A file that is still being written is refused as `short`.
 
-    columns = { person_key = "Student ID", card = "Card", given_name = "First", family_name = "Last", groups = "Form" }
+    columns = { person_key = "Student ID", card = ["Card", "Card 2"], given_name = "First", groups = "Form" }
 
 `card_encoding` says how the card column prints its numbers (cards.encodings), facility and card number such as
 "123-45678" among them; `card_technology = "125khz"` that they are no UIDs, `card_pattern` what of a cell is the number.
 
-`role`, `groups`, `card` and `stable_id` are optional; a column that is not named is looked for under its usual names.
+A column that is not named is looked for under its usual headings (mapping.HEADINGS); of the fields only `person_key`
+and a name are needed. `empty_words` are what stands for an empty cell, beside an empty one.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-from gateway.errors import BadRecord, SourceRefused, SourceUnreachable, TapgateError
+from gateway.errors import SourceRefused, SourceUnreachable, TapgateError
 from gateway.mis.base import (
     ROLES,
     Capabilities,
-    CardClaim,
     CardReader,
     CheckResult,
     Complete,
     FeedItem,
     FieldSeen,
+    Gone,
     Notice,
     Options,
-    PersonFields,
     Record,
     Unreadable,
 )
+from gateway.mis.cells import EMPTY_WORDS
+from gateway.mis.mapping import HEADINGS, Layout, lay_out, plain_heading, score_header
+from gateway.mis.table import Row, TableReader, see_fields
+from gateway.mis.text import decode_text
 
 MAX_FILE_BYTES = 256 << 20
 _DELIMITERS = ",;\t|"
-_MANY = ";"
-_USUAL = {
-    "person_key": ("person_key", "student id", "studentid", "id", "admission number", "admission no", "staff code"),
-    "role": ("role", "type", "user type"),
-    "given_name": ("given_name", "given name", "first name", "forename", "first", "given"),
-    "family_name": ("family_name", "family name", "last name", "surname", "last", "family"),
-    "groups": ("groups", "group", "form", "class", "year"),
-    "card": ("card", "card number", "card serial number", "card uid", "uid", "rfid"),
-    "stable_id": ("stable_id", "upn", "uln", "guid"),
-}
+_TITLE_LINES = 30
+_STEADY_SECONDS = 0.2
 _REQUIRED = ("person_key",)
-_ROLE_WORDS = {"pupil": "student", "teacher": "staff", "employee": "staff", "parent": "contact", "guardian": "contact"}
+_NAMES = ("given_name", "family_name", "full_name")
+_SEP = re.compile(r"sep=(.)\s*")
+_FOOTER = re.compile(
+    r"[(\s]*(\d+ rows? (affected|selected)|\d+ records?|total\b|end of (report|file)|printed\b|page \d)", re.IGNORECASE
+)
 
 
 # First line of a row, counted from 1; its cells; None or why they cannot be used.
@@ -58,54 +61,72 @@ _Row = tuple[int, list[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """A file taken apart: its header, its rows, those that cannot be used, and what was noticed on the way."""
+
+    header: list[str]
+    rows: list[Row]
+    faults: list[Unreadable]
+    notices: list[str]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
 class CsvFile:
     """One CSV source; `columns` maps our fields to the headings of the file."""
 
     path: Path
-    columns: Mapping[str, str]
+    columns: Mapping[str, tuple[str, ...]]
     delimiter: str
     role: str
     cards: CardReader
     capabilities: Capabilities
+    empty: Collection[str] = EMPTY_WORDS
+    today: Callable[[], date] = date.today
+    pause: Callable[[float], None] = time.sleep
 
     def check(self) -> CheckResult:
         """Read the whole file and report what a sync would find."""
-        rows = cards = faults = 0
+        rows = cards = faults = left = 0
+        warnings = []
         try:
-            for item in self.fetch((), {}):
+            read = self._read()
+            for item in self._people(read):
                 rows += isinstance(item, Record)
                 cards += isinstance(item, Record) and bool(item.cards)
+                left += isinstance(item, Gone)
                 faults += isinstance(item, Unreadable)
+                if isinstance(item, Notice):
+                    warnings.append(("notice", item.text))
+            sample = self._reader(read).sample(read.rows)
         except SourceRefused as error:
             return CheckResult(error.failure, str(error))
         except TapgateError as error:
             return CheckResult("unreachable", str(error))
-        return CheckResult(None, f"{rows} people can be read, {cards} with a card; {faults} faults.")
+        detail = f"{rows} people can be read, {cards} with a card; {left} have left; {faults} faults."
+        headings = tuple(heading for heading in read.header if heading)
+        return CheckResult(None, detail, tuple(warnings), headings, dict(read.layout.headings), sample)
 
     def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the file from its first to its last line; the whole file is one complete read."""
         del lists, cursors
-        text, notice = self._text()
-        if notice:
-            yield notice
-        rows = _rows(text, self.delimiter or _sniff(text))
-        header = self._header(rows)
-        places = self._places(header)
-        count = 0
-        for line, row, fault in rows:
-            if fault is None and not any(cell.strip() for cell in row):
-                continue
-            count += 1
-            place = f"line {line}"
-            if fault is not None:
-                yield Unreadable(place, fault)
-            else:
-                yield from self._record(row, header, places, place)
-        yield Complete(count)
+        read = self._read()
+        yield from self._people(read)
+        yield Complete(len(read.rows) + len(read.faults))
+
+    def _people(self, read: _Read) -> Iterator[FeedItem]:
+        for text in read.notices:
+            yield Notice(text)
+        yield from read.faults
+        yield from self._reader(read).read(read.rows)
+
+    def _reader(self, read: _Read) -> TableReader:
+        return TableReader(read.layout, self.cards, self.role, self.today(), self.empty)
 
     def discover(self) -> Iterator[FieldSeen]:
         """Return the columns of the file."""
-        raise NotImplementedError
+        read = self._read()
+        yield from see_fields(read.header, read.rows, "people", self.cards)
 
     def cells(self, headings: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """Return the cells under some headings, row by row and unchanged; unreadable rows are skipped.
@@ -113,49 +134,56 @@ class CsvFile:
         Raises:
             SourceRefused: the file has no such column, or cannot be read as CSV.
         """
-        text, _ = self._text()
-        rows = _rows(text, self.delimiter or _sniff(text))
-        header = [heading.casefold() for heading in self._header(rows)]
+        read = self._read()
+        header = [plain_heading(heading) for heading in read.header]
         for heading in headings:
-            if heading.strip().casefold() not in header:
+            if plain_heading(heading) not in header:
                 raise SourceRefused("column_missing", f"The file {self.path.name} has no column {heading!r}.")
-        places = [header.index(heading.strip().casefold()) for heading in headings]
-        for _, row, fault in rows:
-            if fault is None and _fits(row, len(header)):
-                yield tuple(row[place].strip() for place in places)
+        places = [header.index(plain_heading(heading)) for heading in headings]
+        for _, row in read.rows:
+            yield tuple(row[place].strip() if place < len(row) else "" for place in places)
 
     def heading_of(self, field: str) -> str | None:
         """Return this file's heading for a field, None when it has none."""
-        text, _ = self._text()
-        header = self._header(_rows(text, self.delimiter or _sniff(text)))
-        headings = (self.columns[field],) if field in self.columns else _USUAL[field]
-        known = {heading.casefold(): heading for heading in header}
-        return next((known[name.casefold()] for name in headings if name.casefold() in known), None)
+        read = self._read()
+        places = read.layout.places.get(field)
+        return read.header[places[0]] if places else None
 
-    def _text(self) -> tuple[str, Notice | None]:
-        try:
-            if self.path.stat().st_size > MAX_FILE_BYTES:
-                raise SourceRefused(
-                    "too_large", f"The file {self.path.name} is larger than {MAX_FILE_BYTES >> 20} MiB."
-                )
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            raise SourceRefused(
-                "object_missing", f"There is no file {self.path}; check `path` and the export."
-            ) from None
-        except PermissionError:
-            raise SourceRefused("refused", f"The file {self.path} may not be read; check its owner and mode.") from None
-        except OSError as error:
-            raise SourceUnreachable(f"The file {self.path} cannot be read ({error.strerror}).") from None
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return raw.decode("utf-16", "replace"), Notice(f"{self.path.name} is UTF-16; save it as UTF-8.")
-        try:
-            return raw.decode("utf-8-sig"), None
-        except UnicodeDecodeError:
-            text = raw.decode("cp1252", "replace")
-            return text, Notice(
-                f"{self.path.name} is not UTF-8 and was read as Windows-1252; check names with accents."
-            )
+    def _read(self) -> _Read:
+        raw = self._bytes()
+        text, notice = decode_text(raw, self.path.name)
+        notices = [notice] if notice else []
+        delimiter = self.delimiter
+        if found := _SEP.fullmatch(text.partition("\n")[0].strip()):
+            # The line by which Excel tells itself the delimiter; blank, so that lines keep their numbers.
+            delimiter, text = found[1], "\n" + text.partition("\n")[2]
+        lines = text.split("\n", _TITLE_LINES + 1)[:_TITLE_LINES]
+        start, delimiter = self._find_header(lines, delimiter)
+        if start and any(line.strip(_DELIMITERS + " \r") for line in lines[:start]):
+            notices.append(f"{self.path.name} has {start} lines above its header; they are passed over.")
+        rows = _rows(text.split("\n", start)[start] if start else text, delimiter)
+        header = self._header(rows)
+        layout = self._lay_out(header)
+        return self._sort(rows, header, layout, start, notices, is_cut=not text.endswith("\n"))
+
+    def _find_header(self, lines: list[str], delimiter: str) -> tuple[int, str]:
+        """Return which line is the header, counted from 0, and the delimiter."""
+        best = (0, 0, delimiter or _sniff(next((line for line in lines if line.strip()), "")))
+        for place, line in enumerate(lines):
+            for mark in delimiter or _DELIMITERS:
+                try:
+                    cells = next(csv.reader([line], delimiter=mark), [])
+                except csv.Error:
+                    continue
+                score = score_header(cells, self.columns)
+                if score > best[0]:
+                    best = (score, place, mark)
+            if best[0] >= 2:  # one heading may be a title
+                break
+        if not best[0]:
+            first = next((place for place, line in enumerate(lines) if line.strip()), 0)
+            return first, best[2]
+        return best[1], best[2]
 
     def _header(self, rows: Iterator[_Row]) -> list[str]:
         first = next(rows, None)
@@ -164,74 +192,88 @@ class CsvFile:
         _, row, fault = first
         if fault is not None:
             raise SourceRefused("format", f"The first line of {self.path.name} is not CSV: {fault}")
-        header = [heading.strip() for heading in row]
+        header = [heading.strip().strip("\ufeff") for heading in row]
+        if not any(header):
+            raise SourceRefused("empty", f"The file {self.path.name} is empty; even the header row is missing.")
         named = [heading.casefold() for heading in header if heading]
         twice = sorted({heading for heading in named if named.count(heading) > 1})
         if twice:
             raise SourceRefused("column_twice", f"The file {self.path.name} has two columns named {twice[0]!r}.")
         return header
 
-    def _places(self, header: list[str]) -> dict[str, int]:
-        at = {heading.casefold(): place for place, heading in enumerate(header)}
-        places = {}
-        for name, usual in _USUAL.items():
-            heading = self.columns.get(name)
-            if heading is not None:
-                if heading.strip().casefold() not in at:
-                    raise SourceRefused(
-                        "column_missing", f"The file {self.path.name} has no column {heading!r} ({name})."
-                    )
-                places[name] = at[heading.strip().casefold()]
-            elif found := next((heading for heading in usual if heading in at), None):
-                places[name] = at[found]
-        for name in _REQUIRED:
-            if name not in places:
+    def _lay_out(self, header: list[str]) -> Layout:
+        layout = lay_out(header, self.columns)
+        name = self.path.name
+        if layout.missing:
+            field, heading = layout.missing
+            raise SourceRefused("column_missing", f"The file {name} has no column {heading!r} ({field}).")
+        for field in _REQUIRED:
+            if field not in layout.places:
                 raise SourceRefused(
-                    "column_missing", f"The file {self.path.name} has no column for {name}; name one under `columns`."
+                    "column_missing", f"The file {name} has no column for {field}; name one under `columns`."
                 )
-        if "given_name" not in places and "family_name" not in places:
-            raise SourceRefused(
-                "column_missing", f"The file {self.path.name} has no column for names; name one under `columns`."
-            )
-        return places
+        if not any(field in layout.places for field in _NAMES):
+            raise SourceRefused("column_missing", f"The file {name} has no column for names; name one under `columns`.")
+        return layout
 
-    def _record(self, row: list[str], header: list[str], places: dict[str, int], place: str) -> Iterator[FeedItem]:
-        def cell(name: str) -> str:
-            return row[places[name]].strip() if name in places else ""
+    def _sort(
+        self, found: Iterator[_Row], header: list[str], layout: Layout, start: int, notices: list[str], *, is_cut: bool
+    ) -> _Read:
+        """Divide what follows the header into people, faults and a footer."""
+        read = _Read(header, [], [], notices, layout)
+        last = max(max(layout.places[name]) for name in (*_REQUIRED, *_NAMES) if name in layout.places)
+        footer: list[tuple[str, list[str]]] = []
+        shortest = len(header)
+        for line, row, fault in found:
+            if fault is None and not any(cell.strip() for cell in row):
+                continue
+            place = f"line {line + start}"
+            if fault is None and len(header) > 1 and sum(bool(cell.strip()) for cell in row) == 1:
+                footer.append((place, row))
+                continue
+            for earlier, _ in footer:
+                read.faults.append(Unreadable(earlier, f"This row has 1 cell, the header has {len(header)} columns."))
+            footer.clear()
+            shortest = len(row)
+            if fault is not None:
+                read.faults.append(Unreadable(place, fault))
+            elif len(row) <= last or any(surplus.strip() for surplus in row[len(header) :]):
+                # Short or long rows are shifted somewhere; none of their cells can be trusted.
+                why = f"This row has {len(row)} columns, the header has {len(header)}."
+                read.faults.append(Unreadable(place, why))
+            else:
+                read.rows.append((place, row))
+        if is_cut and (shortest < len(header) or (footer and not _FOOTER.match(footer[-1][1][0]))):
+            raise SourceRefused("short", f"The file {self.path.name} ends inside its last line; it is not complete.")
+        if footer:
+            notices.append(f"{self.path.name} ends with a line that is no person; it is passed over.")
+        if not read.rows and not read.faults:
+            raise SourceRefused("short", f"The file {self.path.name} has a header and no rows.")
+        return read
 
-        if not _fits(row, len(header)):
-            # Short or long rows are shifted somewhere; none of their cells can be trusted.
-            yield Unreadable(place, f"This row has {len(row)} columns, the header has {len(header)}.")
-            return
-        person_key = cell("person_key")
-        if not person_key:
-            yield Unreadable(place, "This row has no person_key.")
-            return
-        if any("\0" in value for value in row):
-            yield Unreadable(place, "This row holds a zero byte.", person_key)
-            return
-        given_name, family_name = cell("given_name"), cell("family_name")
-        if not given_name and not family_name:
-            yield Unreadable(place, "This row has no name.", person_key)
-            return
-        role = cell("role").casefold() or self.role
-        role = _ROLE_WORDS.get(role, role)
-        if role not in ROLES:
-            yield Unreadable(place, f"The role in this row is not one of {', '.join(ROLES)}.", person_key)
-            return
-        cards: tuple[CardClaim, ...] | None = None
+    def _bytes(self) -> bytes:
         try:
-            cards = self._cards(cell("card")) if "card" in places else None
-        except BadRecord as error:
-            # Only the card is unusable; None leaves the person's existing cards alone.
-            yield Unreadable(place, f"The card in this row cannot be used: {error}", person_key)
-        groups = tuple(sorted({part.strip() for part in cell("groups").split(_MANY) if part.strip()}))
-        fields = PersonFields(role, given_name, family_name, groups if "groups" in places else None)
-        yield Record(person_key, fields, cards, place, cell("stable_id") or None)
-
-    def _cards(self, text: str) -> tuple[CardClaim, ...]:
-        claims = {claim.key: claim for part in text.split(_MANY) if part.strip() for claim in [self.cards.claim(part)]}
-        return tuple(claims[key] for key in sorted(claims))
+            before = self.path.stat()
+            if before.st_size > MAX_FILE_BYTES:
+                raise SourceRefused(
+                    "too_large", f"The file {self.path.name} is larger than {MAX_FILE_BYTES >> 20} MiB."
+                )
+            raw = self.path.read_bytes()
+            if not raw.endswith((b"\n", b"\n\0")):
+                # Whoever writes it may be in the middle of a line.
+                self.pause(_STEADY_SECONDS)
+            after = self.path.stat()
+        except FileNotFoundError:
+            raise SourceRefused(
+                "object_missing", f"There is no file {self.path}; check `path` and the export."
+            ) from None
+        except PermissionError:
+            raise SourceRefused("refused", f"The file {self.path} may not be read; check its owner and mode.") from None
+        except OSError as error:
+            raise SourceUnreachable(f"The file {self.path} cannot be read ({error.strerror}).") from None
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(raw) != after.st_size:
+            raise SourceRefused("short", f"The file {self.path.name} is being written; it is read again later.")
+        return raw
 
 
 def _rows(text: str, delimiter: str) -> Iterator[_Row]:
@@ -274,10 +316,7 @@ def _sniff(text: str) -> str:
 def build(options: Options) -> CsvFile:
     """Read the settings of a CSV source; see the head of this file."""
     path = options.text("path")
-    columns = options.table("columns")
-    for name in columns:
-        if name not in _USUAL:
-            options.problem("columns", f"{name!r} is not a field; known are {', '.join(_USUAL)}")
+    columns = options.columns(tuple(HEADINGS))
     delimiter = options.text("delimiter", "")
     if len(delimiter) > 1:
         options.problem("delimiter", "must be one character")
@@ -289,4 +328,5 @@ def build(options: Options) -> CsvFile:
         role=options.text("role", "student", ROLES),
         cards=options.encoding(),
         capabilities=Capabilities(removes_staff=leavers == "remove"),
+        empty=frozenset(EMPTY_WORDS) | frozenset(word.casefold() for word in options.texts("empty_words")),
     )

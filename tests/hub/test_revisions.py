@@ -47,7 +47,7 @@ def _card(store: Store, site: str, number: int) -> int:
     ref = f"p_{number:016x}"
     with store.write() as connection:
         row = {"ref": ref, "site": site, "person_key": str(number), "role": "student", "given_name": "Ann"}
-        rest = {"family_name": "Smith", "groups": [], "active": True, "created_ms": 0, "changed_ms": 0}
+        rest = {"family_name": "Smith", "groups": [], "state": "active", "created_ms": 0, "changed_ms": 0}
         connection.execute(insert(tables.person).values(**row, **rest))
         return link_card(connection, ref, f"{number:032x}", "E5F6", "uid", Audit("person:office", site, 1))
 
@@ -136,7 +136,7 @@ def test_a_sync_of_five_thousand_goes_through_at_once_while_another_site_is_busy
         return plans[-1]
 
     monkeypatch.setattr(run, "make_plan", interrupted)
-    report = run.sync(two_sites, source, tmp_path)
+    report = run.sync(two_sites, source, tmp_path, run.Wish(first=True))
     assert report.applied >= PEOPLE
     assert len(plans) == 1
 

@@ -25,16 +25,19 @@ from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
+from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import in_slices
+from gateway.mis.base import ROLES
 from gateway.roster.file import RosterContent, amend, build, split, what_it_says
 from gateway.roster.publication import Publication, chunk_names, publish
 from gateway.roster.signing import Signer
 
 KEPT_GENERATIONS = 16
 DELTAS_FROM = 4
+_GROUP = "group:"
 # Whoever is absent from one read only may be back in the next.
 _LET_IN = ("active", "missing")
 _STATES = {state.name.lower(): state for state in CardState}
@@ -102,7 +105,7 @@ def _load_cards(connection: Connection, site: str, keys: Collection[str] | None)
         if ref is not None and (known := sets.get((role, groups))) is not None:
             names = known
         elif ref is not None:
-            names = sets[role, groups] = frozenset((role, *msgspec.json.decode(groups, type=list[str])))
+            names = sets[role, groups] = frozenset((role, *map(_group_of, msgspec.json.decode(groups, type=list[str]))))
         cards[bytes.fromhex(key)] = CardEntry(
             ref,
             _STATES[state],
@@ -112,6 +115,20 @@ def _load_cards(connection: Connection, site: str, keys: Collection[str] | None)
             person_state in _LET_IN,
         )
     return cards
+
+
+def _group_of(name: str) -> str:
+    """Return a group as rosters name it: folded, and marked where a role has the same name."""
+    folded = fold_group(name)
+    return f"{_GROUP}{folded}" if folded in ROLES else folded
+
+
+def _ruled(name: str) -> str:
+    """Return what a rule means: a role by its name, else a group; `group:staff` is the group of that name."""
+    folded = fold_group(name)
+    if folded.startswith(_GROUP):
+        return _group_of(folded.removeprefix(_GROUP))
+    return folded
 
 
 def _later(one: date | None, other: date | None) -> date | None:
@@ -127,7 +144,7 @@ def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
     rules: dict[str, list[Rule]] = defaultdict(list)
     for row in connection.execute(select(rule).where(rule.c.site == site).order_by(rule.c.point, rule.c.place)):
         schedule = Schedule(row.schedule, tuple(parse_window(text) for text in row.windows), row.on_holidays)
-        rules[row.point].append(Rule(row.name, frozenset(row.groups), schedule))
+        rules[row.point].append(Rule(row.name, frozenset(map(_ruled, row.groups)), schedule))
     table = tables.point_policy
     policies = {row.point: row for row in connection.execute(select(table).where(table.c.site == site))}
     points = {}
