@@ -79,7 +79,7 @@ class School:
             with store.read() as connection:
                 content = load_content(connection, "school")
                 rows = connection.execute(select(tables.card.c.key, tables.card.c.tail))
-                tails = {key: tail for key, tail in rows}
+                tails = {row.key: row.tail for row in rows}
         finally:
             store.close()
         return {tails[key.hex()]: entry for key, entry in content.cards.items()}, content.points
