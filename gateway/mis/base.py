@@ -369,7 +369,7 @@ class Options:
                 )
 
 
-KINDS: dict[str, str] = {"csv": "gateway.mis.csv_file"}
+KINDS: dict[str, str] = {"csv": "gateway.mis.csv_file", "sql": "gateway.mis.sql_view"}
 
 
 def build_connector(kind: str, options: Options) -> Connector:

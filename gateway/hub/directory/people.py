@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
+from gateway.hub.directory.names import fold
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 
@@ -52,7 +53,7 @@ def find_people(
     offset: int = 0,
     limit: int = 50,
 ) -> tuple[list[PersonView], int]:
-    """Find people in name order, with the total number found."""
+    """Find people in name order, with the total number found; accents and case of `text` do not matter."""
     person = tables.person
     query = select(person)
     if site:
@@ -62,14 +63,13 @@ def find_people(
     if text:
         query = query.where(_holds(text))
     total = connection.scalar(select(func.count()).select_from(query.subquery())) or 0
-    ordered = query.order_by(person.c.family_name, person.c.given_name, person.c.ref)
+    ordered = query.order_by(person.c.sort_name, person.c.ref)
     return _views(connection, ordered.offset(offset).limit(limit)), total
 
 
 def _holds(text: str) -> ColumnElement[bool]:
     person = tables.person
-    name = person.c.given_name + " " + person.c.family_name
-    words = [name.icontains(word, autoescape=True) for word in text.split()[:5]]
+    words = [person.c.sort_name.contains(word, autoescape=True) for word in fold(text).split()[:5]]
     return or_(person.c.person_key == text.strip(), person.c.ref == text.strip(), and_(True, *words))
 
 
