@@ -278,7 +278,7 @@ def read_hub(folder: Path) -> HubRecord:
         rows = connection.execute(
             "SELECT reader, card_key, committed_ms - at_ms, historical FROM event WHERE kind = 'tap'"
         ).fetchall()
-        people = connection.execute("SELECT count(*) FROM person WHERE active").fetchone()[0]
+        people = connection.execute("SELECT count(*) FROM person WHERE state = 'active'").fetchone()[0]
     except sqlite3.OperationalError:
         return HubRecord(Counter(), [], 0)
     finally:
