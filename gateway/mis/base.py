@@ -369,7 +369,11 @@ class Options:
                 )
 
 
-KINDS: dict[str, str] = {"csv": "gateway.mis.csv_file", "sql": "gateway.mis.sql_view"}
+KINDS: dict[str, str] = {
+    "csv": "gateway.mis.csv_file",
+    "oneroster-csv": "gateway.mis.oneroster_csv",
+    "sql": "gateway.mis.sql_view",
+}
 
 
 def build_connector(kind: str, options: Options) -> Connector:
