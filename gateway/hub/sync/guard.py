@@ -118,6 +118,7 @@ def _findings(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[
     if plan.rekeyed:
         whole = (Create, Rekey, Remove, Move, Join, Return)
         yield plan.rekeyed, [item for item in plan.operations if isinstance(item, whole)]
+    yield from _mixed_up(plan, known, limits)
     yield from _removals(plan, feed, known, limits)
     taking: list[Operation] = [item for item in plan.operations if isinstance(item, _TAKING)]
     in_use = sum(card.usable and card.origin == known.origin for card in known.cards.values())
@@ -129,6 +130,18 @@ def _findings(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[
         if changed and not limits.allows(len(changed), people, getattr(limits, limit)):
             yield f"{len(changed)} of {people} people {words}.", list(changed)
     yield from _growth(plan, known, limits)
+
+
+def _mixed_up(plan: Plan, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:
+    """Find a read whose ids stand beside other people: then the few that seem to fit do so by chance."""
+    strangers = sum(item.kind in {"id_reused", "id_swapped"} for item in plan.conflicts)
+    if limits.allows(strangers, known.present, limits.removals_percent):
+        return
+    doubtful: list[Operation] = [
+        item for item in plan.operations if isinstance(item, Update | Rekey | Link | Replace | Revoke | Move)
+    ]
+    if doubtful:
+        yield f"{strangers} of {known.present} ids stand beside other people; a column may have been moved.", doubtful
 
 
 def _removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[tuple[str, list[Operation]]]:

@@ -65,6 +65,16 @@ def test_new_ids_of_people_with_birth_dates_are_a_case_as_well_not_forty_questio
     assert (plan.conflicts, {item.kind for item in verdict.held}) == ([], {"rekey"})
 
 
+def test_an_id_column_that_was_sorted_alone_changes_nobody_not_even_who_fits_by_chance(site: Site) -> None:
+    people = [row(str(number), f"Given{number % 8} Family{number}", f"c{number:03d}") for number in range(60)]
+    site.apply(*people)
+    moved = [replace(person, person_key=people[place - 8].person_key) for place, person in enumerate(people)]
+    shifted = [replace(person, person_key=people[place - 1].person_key) for place, person in enumerate(people)]
+    for read in (shifted, [*moved[:8], *shifted[8:]]):
+        _, verdict = site.judge(*read)
+        assert verdict.safe == []
+
+
 def test_a_new_intake_beside_the_leavers_is_no_change_of_ids(site: Site) -> None:
     people = pupils(40)
     site.apply(*people)
