@@ -24,6 +24,7 @@ from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, cla
 from gateway.hub.sync.operations import Create, Exclude, Join, Leave, Operation, Rekey, Remove, Return, Update
 from gateway.mis.base import PersonFields
 
+_BATCH = 2000
 _decode = msgspec.json.Decoder(PersonFields).decode
 
 
@@ -45,7 +46,10 @@ class Applier:
 
     def apply(self, operations: list[Operation]) -> int:
         """Apply every operation; return how many earlier taps were matched to a person."""
-        self._create([item for item in operations if isinstance(item, Create)])
+        for some in in_slices((item for item in operations if isinstance(item, Create)), _BATCH):
+            self._create(some)
+            # Written as it goes: the lines of a first read of a hundred thousand people would fill the memory.
+            self.audit.write(self.connection)
         for item in operations:
             match item:
                 case Join():

@@ -13,6 +13,7 @@ from gateway.hub.store.rows import in_slices
 from gateway.hub.sync.known import waits_for
 from gateway.hub.sync.operations import Await, Link, Move, Operation, Replace, Revoke
 
+_BATCH = 2000
 Refs = Mapping[tuple[str, str], str]
 
 
@@ -45,7 +46,9 @@ class _Cards:
         before = self._states_of([item.old_card for item in operations if isinstance(item, Replace)])
         self._take(taking)
         self._move([item for item in operations if isinstance(item, Move)])
-        self._give([item for item in operations if isinstance(item, Link | Replace)], before)
+        for some in in_slices((item for item in operations if isinstance(item, Link | Replace)), _BATCH):
+            self._give(some, before)
+            self._audit.write(self._connection)
         self._keep([item for item in operations if isinstance(item, Await)])
         for item in operations:
             if isinstance(item, Revoke):
