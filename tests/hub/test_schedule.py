@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import insert, select, update
 
 from gateway.commands import mis
@@ -17,8 +18,10 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
 from gateway.hub.sync.jobs import source_work
+from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.work.runner import Runner
 from gateway.simulator.school import sample_school
+from gateway.webkit.events import Broadcaster
 from tests.hub.samples import wait_until
 from tests.hub.test_sync_run import TOML
 
@@ -178,3 +181,23 @@ def test_a_night_that_is_no_window_is_refused_with_its_line(tmp_path: Path, valu
     (tmp_path / "site.key").write_text(bytes(range(32)).hex())
     with pytest.raises(ConfigError, match="nightly"):
         read_settings(tmp_path / "hub.toml")
+
+
+def test_the_office_lets_a_source_be_read_at_once_and_not_twice_in_five_minutes(
+    hub: Store, runner: Runner, clock: Clock
+) -> None:
+    run_due(runner)
+    site = build_office(hub, Daemon(list, lambda: None, dict), Broadcaster())
+    with TestClient(site.app, base_url="http://127.0.0.1") as client:
+        page = client.get("/syncs").text
+        assert "last read" in page
+        assert "Sync st-marys/mis now" in page
+        headers = {"Origin": "http://127.0.0.1"}
+        assert (
+            client.post("/syncs/run", data={"source": "1"}, headers=headers, follow_redirects=False).status_code == 303
+        )
+        again = client.post("/syncs/run", data={"source": "1"}, headers=headers)
+        assert "ask again in 5 min" in again.text
+    clock.at_ms = now_ms() + 1
+    run_due(runner)
+    assert results(hub) == ["done", "done"]

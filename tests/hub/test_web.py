@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
+from gateway.hub.directory.names import sort_name
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
@@ -28,7 +29,14 @@ PAGES = ("/", "/gateways", "/people", "/syncs", "/quarantine")
 def client(store: Store) -> TestClient:
     with store.write() as connection:
         row = {"ref": REF, "site": SITE, "person_key": "00017", "role": "student", "given_name": "Zoë <b>"}
-        rest = {"family_name": "O'Brien", "groups": ["7B"], "state": "active", "created_ms": 0, "changed_ms": 0}
+        rest = {
+            "family_name": "O'Brien",
+            "sort_name": sort_name("Zoë <b>", "O'Brien"),
+            "groups": ["7B"],
+            "state": "active",
+            "created_ms": 0,
+            "changed_ms": 0,
+        }
         connection.execute(insert(tables.person).values(**row, **rest))
         made = {"site": SITE, "key": KEY, "tail": "E5F6", "projection": "uid", "person": REF, "state": "active"}
         by = {"state_by": "source:1", "origin": "source:1", "created_ms": 0, "changed_ms": 0}

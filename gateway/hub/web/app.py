@@ -22,12 +22,14 @@ from gateway.errors import RefusedError, StoreUnavailable
 from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_card_state
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
+from gateway.hub.directory.sites import list_sources
 from gateway.hub.fleet.chain import accept_journal, list_faults, list_new_journals
 from gateway.hub.fleet.claim import hub_alarm
 from gateway.hub.fleet.gateways import ALARM_SHOWN_MS, list_gateways
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync import conflicts, holds
+from gateway.hub.sync.jobs import request_run
 from gateway.hub.web import queries, suspicions
 from gateway.hub.web.metrics import render_metrics
 from gateway.webkit.events import Broadcaster, sent
@@ -197,6 +199,7 @@ def _add_syncs(site: Site, store: Store) -> None:
     def syncs(request: Request) -> Response:
         with store.read() as connection:
             context = {
+                "sources": queries.list_source_states(connection),
                 "runs": queries.list_runs(connection),
                 "holds": queries.list_holds(connection),
                 "conflicts": conflicts.list_open(connection, limit=200),
@@ -225,6 +228,15 @@ def _add_syncs(site: Site, store: Store) -> None:
             holds.decide(store, source, _OFFICE, "approved", None)
         else:
             holds.decide(store, source, _OFFICE, decision, operation)
+        return RedirectResponse("/syncs", 303)
+
+    @site.app.post("/syncs/run", include_in_schema=False)
+    def run_now(source: Annotated[int, Form()]) -> Response:
+        with store.write() as connection:
+            found = next((item for item in list_sources(connection) if item.id == source), None)
+            if found is None:
+                raise RefusedError("There is no such source; reload the page.")
+            request_run(connection, _OFFICE, found, now_ms())
         return RedirectResponse("/syncs", 303)
 
     @site.app.post("/conflicts/{conflict}/solve", include_in_schema=False)

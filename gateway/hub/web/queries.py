@@ -12,10 +12,12 @@ from sqlalchemy import Connection, Select, func, select
 
 from gateway.access.timeline import TrueTime, near_boundaries
 from gateway.hub.directory.people import find_people
+from gateway.hub.directory.sites import list_sources
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.sync.holds import HeldOperation, list_held
 from gateway.hub.web.what import say_what
+from gateway.hub.work.jobs import Job, list_jobs
 
 PAGE_ROWS = 50
 _MANY = 200
@@ -223,6 +225,46 @@ def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
         )
         for row in connection.execute(query)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A source that is read: when next, how its last run ended, and why it is not read."""
+
+    id: int
+    label: str
+    next: datetime | None
+    last: datetime | None
+    last_result: str | None
+    failing_since: datetime | None
+    why: str | None
+
+
+def list_source_states(connection: Connection) -> list[SourceView]:
+    """Return every source that is read, in the order of their names."""
+    jobs: dict[int, list[Job]] = {}
+    for job in list_jobs(connection):
+        if job.source is not None:
+            jobs.setdefault(job.source, []).append(job)
+    views = []
+    for source in list_sources(connection):
+        of_source = jobs.get(source.id, [])
+        ran = max(of_source, key=lambda job: job.last_ms or 0, default=None)
+        times = [job.next_ms for job in of_source if job.next_ms is not None and job.stopped_why is None]
+        failing = [job.failing_since_ms for job in of_source if job.failing_since_ms is not None]
+        zone = of_source[0].zone if of_source else _NO_SITE.zone
+        views.append(
+            SourceView(
+                source.id,
+                source.label,
+                from_ms(min(times), zone) if times else None,
+                from_ms(ran.last_ms, zone) if ran and ran.last_ms else None,
+                ran.last_result if ran else None,
+                from_ms(min(failing), zone) if failing else None,
+                next((job.stopped_why or job.last_error for job in of_source if job.failing_since_ms), None),
+            )
+        )
+    return views
 
 
 @dataclass(frozen=True, slots=True)
