@@ -144,6 +144,20 @@ def test_a_renamed_group_column_is_read_on_and_a_lost_one_refused(school: School
     assert "12a" in entries["B2C3"].groups
 
 
+def test_a_column_that_the_school_no_longer_wants_is_let_go_by_its_settings_and_the_loss_is_held(
+    school: School,
+) -> None:
+    rows = others(100, 40)
+    school.sync(HEADER + rows)
+    fewer = HEADER.replace(",Form", "") + rows.replace(",7B,", ",")
+    assert school.sync(fewer)[1]["failure"] == "column_missing"
+    columns = 'columns = { person_key = "Admission No", card = "Card" }\n'
+    school.config.write_text(school.config.read_text() + columns)
+    code, found = school.sync(fewer)
+    assert (code, found["complete"], found["applied"]) == (0, True, 0)
+    assert "7b" in school.roster()[0]["C100"].groups
+
+
 def test_zeros_that_a_spreadsheet_dropped_are_one_held_case_and_gone_with_the_next_good_file(school: School) -> None:
     good = HEADER + "".join(f"{n:06d},Given{n},Xamily{n},7B,04A1D{n:03d}\n" for n in range(100, 140))
     bad = HEADER + "".join(f"{n},Given{n},Xamily{n},7B,04A1D{n:03d}\n" for n in range(100, 140))

@@ -7,6 +7,7 @@ and applied by the next run that still wants it once somebody has approved it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -37,6 +38,8 @@ from gateway.mis.base import LISTS, ROLES, Capabilities, CheckResult, Complete, 
 
 log = logging.getLogger(__name__)
 
+# In the remembered shape of a source, beside its fields: the settings under which it was read.
+_SETTINGS = "(settings)"
 _TRIES = 5
 _LISTED = 500
 _PROGRESS_SECONDS = 1.0
@@ -271,7 +274,7 @@ def _keep_reading(connection: Connection, source: Source, run: int, report: Repo
             connection.execute(insert(table).values(source=source.id, list=name, state=state, run=run))
     values: dict[str, Any] = {}
     if feed.complete and feed.shape:
-        values["shape"] = dict(feed.shape)
+        values["shape"] = {**feed.shape, _SETTINGS: _settings_of(source)}
     if report.is_first and report.applied and not report.held:
         values["agreed_ms"] = now_ms()
     if values:
@@ -303,18 +306,29 @@ def _refuse_second_owner(connection: Connection, source: Source, named: Collecti
 
 
 def _refuse_lost_fields(source: Source, feed: Feed) -> None:
-    """Refuse a read without a field that the last good one had; without it everybody would lose what it says."""
+    """Refuse a read without a field that the last good one had; without it everybody would lose what it says.
+
+    Whoever changed the settings of the source since then meant it; what follows from that is the guard's to hold.
+    """
+    if source.shape.get(_SETTINGS) != _settings_of(source):
+        return
     for name, heading in source.shape.items():
+        if name == _SETTINGS:
+            continue
         if feed.shape and name not in feed.shape:
             raise SourceRefused(
                 "column_missing",
                 f"The source {source.label} has no column for {name.replace('_', ' ')} any more; the last good read "
-                f"found it as {heading!r}. Correct the export, or name the new column under columns.",
+                f"found it as {heading!r}. Correct the export, or name the new column under columns in hub.toml.",
             )
         if feed.shape and feed.shape[name] != heading:
             feed.notices.append(
                 f"{name.replace('_', ' ')} is now read from {feed.shape[name]!r}, before it was {heading!r}."
             )
+
+
+def _settings_of(source: Source) -> str:
+    return hashlib.sha256(msgspec.json.encode(source.options, order="sorted")).hexdigest()[:16]
 
 
 def _compare(
