@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from gateway.errors import RefusedError
@@ -16,6 +17,8 @@ from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import Wish, sync
+from gateway.hub.web.app import Daemon, build_office
+from gateway.webkit.events import Broadcaster
 
 BOTH_DATABASES = True
 KEY = "ab" * 16
@@ -84,6 +87,22 @@ def test_an_unknown_id_a_claimed_one_and_one_without_a_card_get_the_same_answer(
     office.sync("007,Ann,Smith,04A1B2C3D4E5F6", "008,Bob,Jones,")
     office.claim("007")
     assert [office.claim(key) for key in ("7", "007", "008", "")] == [False] * 4
+
+
+def test_the_office_claims_a_card_on_the_page_and_machines_by_the_api(office: Office) -> None:
+    office.sync("007,Ann,Smith,04A1B2C3D4E5F6", "008,Bob,Jones,04A1B2C3D40102")
+    site = build_office(office.store, Daemon(list, lambda: None, dict), Broadcaster())
+    with TestClient(site.app, base_url="http://127.0.0.1") as client:
+        assert "Activate what waits for 007" in client.get("/people").text
+        form = {"site": "st-marys", "person_key": "007"}
+        headers = {"Origin": "http://127.0.0.1"}
+        assert "waits for 007" not in client.post("/people/claim", data=form, headers=headers).text
+        answers = [
+            client.post("/v1/claims", json={"site": "st-marys", "person_key": key}, headers=headers).json()
+            for key in ("008", "008", "nobody")
+        ]
+    assert answers == [{"claimed": True}, {"claimed": False}, {"claimed": False}]
+    assert office.cards() == {"E5F6": "active", "0102": "active"}
 
 
 def test_a_replacement_for_a_claimed_card_needs_no_second_claim(office: Office) -> None:

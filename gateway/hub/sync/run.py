@@ -7,23 +7,22 @@ and applied by the next run that still wants it once somebody has approved it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 
 from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
-from gateway.hub.directory.sites import Source, connect, removed_owners
+from gateway.hub.directory.sites import Source
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
@@ -34,12 +33,11 @@ from gateway.hub.sync.guard import Verdict, judge, read_limits
 from gateway.hub.sync.known import load_known, origin_of
 from gateway.hub.sync.operations import Operation, Plan, op_hash
 from gateway.hub.sync.plan import Rules, make_plan
-from gateway.mis.base import LISTS, ROLES, Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
+from gateway.hub.sync.reading import connector_of, cursors_of, keep_reading, refuse_lost_fields, refuse_second_owner
+from gateway.mis.base import LISTS, ROLES, Connector
 
 log = logging.getLogger(__name__)
 
-# In the remembered shape of a source, beside its fields: the settings under which it was read.
-_SETTINGS = "(settings)"
 _TRIES = 5
 _LISTED = 500
 _PROGRESS_SECONDS = 1.0
@@ -130,24 +128,6 @@ class Unsettled(RetryError):
     """The directory kept changing, so that no plan could be applied."""
 
 
-class Retired:
-    """Replaces a source that hub.toml no longer names: it is empty, so the guard holds the removal of its people."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(removes_staff=True)
-
-    def check(self) -> CheckResult:
-        return CheckResult("object_missing", "hub.toml no longer names this source.")
-
-    def discover(self) -> Iterator[FieldSeen]:
-        yield from ()
-
-    def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
-        del lists, cursors
-        yield Complete(0)
-
-
 def preview(store: Store, source: Source, base: Path, named: Collection[str] | None = None) -> Report:
     """Compute a run without applying it; writes nothing.
 
@@ -158,11 +138,11 @@ def preview(store: Store, source: Source, base: Path, named: Collection[str] | N
         SourceUnreachable, SourceRefused: the source cannot be read, or a dropped source still has people.
     """
     started_ms = now_ms()
-    connector = _connector(source, base)
+    connector = connector_of(source, base)
     feed = gather(connector.fetch((), {}))
     with store.read() as connection:
-        _refuse_second_owner(connection, source, named)
-        _refuse_lost_fields(source, feed)
+        refuse_second_owner(connection, source, named)
+        refuse_lost_fields(source, feed)
         # What `--first` would do: that everything waits for it is no news to whoever looks first.
         plan, verdict, is_first = _compare(connection, source, feed, connector, Wish(first=True))
     result = "held" if verdict.held else "done" if feed.complete else "incomplete"
@@ -202,13 +182,13 @@ def _sync_alone(store: Store, source: Source, base: Path, wish: Wish, started_ms
 
 def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Report:
     with store.read() as connection:
-        _refuse_second_owner(connection, source)
-        cursors = _cursors(connection, source) if wish.delta else {}
-    connector = _connector(source, base)
+        refuse_second_owner(connection, source)
+        cursors = cursors_of(connection, source) if wish.delta else {}
+    connector = connector_of(source, base)
     progress = _Progress(store, run)
     progress("read", 0)
     feed = gather(connector.fetch((), cursors), lambda count: progress("read", count))
-    _refuse_lost_fields(source, feed)
+    refuse_lost_fields(source, feed)
     progress("plan", feed.read)
     for _ in range(_TRIES):
         with store.read() as connection:
@@ -234,7 +214,8 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
                 raise_revision(connection, source.site)
             holds.keep(connection, source.id, run, verdict, verdict.safe)
             report.new_conflicts = conflicts.keep(connection, source.id, run, plan.conflicts, is_complete=feed.complete)
-            _keep_reading(connection, source, run, report)
+            agreed = bool(is_first and report.applied and not report.held)
+            keep_reading(connection, source, run, feed, is_agreed=agreed)
         return report
     raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")
 
@@ -257,78 +238,6 @@ class _Progress:
         with self.store.write() as connection:
             values = {"step": step, "done": done, "total": total}
             connection.execute(update(table).where(table.c.id == self.run).values(values))
-
-
-def _cursors(connection: Connection, source: Source) -> dict[str, str]:
-    table = tables.source_cursor
-    rows = connection.execute(select(table.c.list, table.c.state).where(table.c.source == source.id))
-    return {row.list: row.state for row in rows}
-
-
-def _keep_reading(connection: Connection, source: Source, run: int, report: Report) -> None:
-    """Remember what the next read builds on, in the transaction that applied this one."""
-    feed, table = report.feed, tables.source_cursor
-    for name, state in feed.checkpoints.items():
-        of_list = (table.c.source == source.id, table.c.list == name)
-        if not connection.execute(update(table).where(*of_list).values(state=state, run=run)).rowcount:
-            connection.execute(insert(table).values(source=source.id, list=name, state=state, run=run))
-    values: dict[str, Any] = {}
-    if feed.complete and feed.shape:
-        values["shape"] = {**feed.shape, _SETTINGS: _settings_of(source)}
-    if report.is_first and report.applied and not report.held:
-        values["agreed_ms"] = now_ms()
-    if values:
-        connection.execute(update(tables.source).where(tables.source.c.id == source.id).values(values))
-
-
-def _connector(source: Source, base: Path) -> Connector:
-    return Retired() if source.is_removed else connect(source, base)
-
-
-def _refuse_second_owner(connection: Connection, source: Source, named: Collection[str] | None = None) -> None:
-    """Refuse the first read of a source while a source that hub.toml dropped still has people.
-
-    Most often the source was renamed; read as a new one it would ask about everybody a second time.
-    """
-    owners = removed_owners(connection, source.site, named)
-    claim = tables.person_claim.c
-    if not owners or source.is_removed:
-        return
-    if source.id and connection.scalar(select(claim.person).where(claim.source == source.id).limit(1)) is not None:
-        return
-    names = " and ".join(f"{name} ({count} people)" for name, count in owners)
-    raise SourceRefused(
-        "owned_by_another",
-        f"hub.toml no longer names the source {names} of {source.site}, whose people are still in the directory. If "
-        f'{source.name} is its new name, write was = "{owners[0][0]}" in its section; else retire the old one first '
-        f"(tapgate mis retire --source {owners[0][0]}).",
-    )
-
-
-def _refuse_lost_fields(source: Source, feed: Feed) -> None:
-    """Refuse a read without a field that the last good one had; without it everybody would lose what it says.
-
-    Whoever changed the settings of the source since then meant it; what follows from that is the guard's to hold.
-    """
-    if source.shape.get(_SETTINGS) != _settings_of(source):
-        return
-    for name, heading in source.shape.items():
-        if name == _SETTINGS:
-            continue
-        if feed.shape and name not in feed.shape:
-            raise SourceRefused(
-                "column_missing",
-                f"The source {source.label} has no column for {name.replace('_', ' ')} any more; the last good read "
-                f"found it as {heading!r}. Correct the export, or name the new column under columns in hub.toml.",
-            )
-        if feed.shape and feed.shape[name] != heading:
-            feed.notices.append(
-                f"{name.replace('_', ' ')} is now read from {feed.shape[name]!r}, before it was {heading!r}."
-            )
-
-
-def _settings_of(source: Source) -> str:
-    return hashlib.sha256(msgspec.json.encode(source.options, order="sorted")).hexdigest()[:16]
 
 
 def _compare(

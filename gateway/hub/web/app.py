@@ -19,7 +19,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gateway import __version__
 from gateway.errors import RefusedError, StoreUnavailable
-from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, set_card_state
+from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, claim_prelinked, set_card_state
 from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
 from gateway.hub.directory.sites import list_sources
@@ -178,6 +178,28 @@ def _add_people(site: Site, store: Store) -> None:
         """Set the state of a card; gateways get a new roster at once."""
         _set_state(store, card_id, state)
         return {"card": card_id, "state": state}
+
+    @site.app.post("/people/claim", include_in_schema=False)
+    def claim_form(
+        site: Annotated[str, Form(max_length=63)], person_key: Annotated[str, Form(max_length=100)]
+    ) -> Response:
+        _claim(store, site, person_key)
+        return RedirectResponse(f"/people?{urlencode({'text': person_key})}", 303)
+
+    @site.app.post("/v1/claims")
+    def claim(
+        site: Annotated[str, Body(max_length=63)], person_key: Annotated[str, Body(max_length=100)]
+    ) -> dict[str, Any]:
+        """Activate the cards that wait for a student id; an unknown id and one without such a card answer alike."""
+        return {"claimed": _claim(store, site, person_key)}
+
+
+def _claim(store: Store, site: str, person_key: str) -> bool:
+    with store.write() as connection:
+        audit = Audit(_OFFICE, site, now_ms())
+        claimed = claim_prelinked(connection, site, person_key.strip(), audit)
+        audit.write(connection)
+    return claimed
 
 
 def _find(store: Store, text: str, page: int) -> tuple[list[PersonView], int]:
