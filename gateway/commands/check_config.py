@@ -12,6 +12,7 @@ from pathlib import Path
 from gateway.config import load_gateway, read_site_key
 from gateway.edge.dangers import note_dangers
 from gateway.edge.options import reader_options
+from gateway.errors import TapgateError
 from gateway.readers.base import DRIVERS
 from gateway.toml_help import read_marked_text
 
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_hub(path: Path) -> int:
     # Only a hub has the packages that its own settings need.
-    from gateway.hub.settings import read_settings
+    from gateway.hub.directory.changes import list_changes
+    from gateway.hub.settings import look_at_store, read_settings
 
     hub = read_settings(path)
     for site in hub.sites:
@@ -47,6 +49,14 @@ def _check_hub(path: Path) -> int:
     for warning in hub.file.warnings:
         print(f"warning: {warning}")
     print(f"{path}: OK; {len(hub.sites)} sites, {sum(len(site.sources) for site in hub.sites)} sources.")
+    try:
+        with look_at_store(hub) as store, store.read() as connection:
+            changes = list_changes(connection, hub)
+    except TapgateError as error:
+        print(f"What the hub would change at its next start cannot be shown: {error}")
+    else:
+        for change in changes:
+            print(f"at the next start: {change}")
     return 1 if hub.file.warnings else 0
 
 

@@ -310,3 +310,26 @@ def test_a_source_that_fails_in_an_unforeseen_way_is_recorded_and_the_next_one_r
         store.close()
     assert [rows[1].result, rows[2].result] == ["failed", "held"]
     assert "directory" in rows[1].error.casefold()
+
+
+def test_check_config_shows_what_the_next_start_would_change_and_writes_nothing(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.write(HEAD, MIS, VISITORS)
+    desk.mis("sync", "visitors")
+    before = desk.files()
+    assert main(["check-config", str(desk.config)]) in {0, 1}
+    assert "at the next start" not in capsys.readouterr().out
+    rule = '[[site.rule]]\npoint = "door"\nname = "everybody"\n'
+    holiday = "[[site.holiday]]\nfirst_day = 2026-12-21\n"
+    desk.write(HEAD, rule, holiday, MIS.replace("people.csv", "pupils.csv"))
+    main(["check-config", str(desk.config)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("at the next start: ")]
+    assert [line.removeprefix("at the next start: ") for line in lines] == [
+        "source school/mis: path would change",
+        "source school/visitors would no longer be read; its 1 people stay until it is retired",
+        "site school: the rule 'everybody' at door would be added",
+        "site school: the rule 'everyone' at every point would be taken away",
+        "site school: the holiday from 2026-12-21 to 2026-12-21 would be added",
+    ]
+    assert desk.files()["hub.db"] == before["hub.db"]
