@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from gateway.commands import mis
@@ -18,8 +19,10 @@ from gateway.hub.store.engine import Store
 from gateway.hub.store.locks import exclusive
 from gateway.hub.sync.holds import decide, list_held
 from gateway.hub.sync.run import Overlap, Wish, sync
+from gateway.hub.web.app import Daemon, build_office
 from gateway.hub.web.queries import list_holds, list_runs
 from gateway.simulator.school import sample_school
+from gateway.webkit.events import Broadcaster
 
 TOML = """
 [hub]
@@ -270,3 +273,18 @@ def test_a_hundredth_of_the_people_changing_is_applied_as_exactly_those_changes(
     cards = done["cards"]
     assert cards["replace"] + cards["link"] == 3
     assert done["applied"] == 3
+
+
+def test_what_is_held_is_shown_without_a_card_key(office: Office) -> None:
+    office.verb("sync")
+    store = office.store()
+    site = build_office(store, Daemon(list, lambda: None, dict), Broadcaster())
+    with store.read() as connection:
+        (source,) = list_sources(connection)
+        keys = [item.operation["card"] for item in list_held(connection, source.id) if "card" in item.operation]
+    with TestClient(site.app, base_url="http://127.0.0.1") as client:
+        shown = client.get("/syncs").text + client.get("/v1/syncs").text
+    assert keys
+    assert "the card ending" in shown
+    assert not any(key in shown for key in keys)
+    store.close()

@@ -234,6 +234,9 @@ def _add_syncs(site: Site, store: Store) -> None:
         with store.read() as connection:
             runs = [asdict(item) for item in queries.list_runs(connection)]
             held = [asdict(item) for item in queries.list_holds(connection)]
+            for operation in (one for item in held for one in item["operations"]):
+                # It names cards by their keys, which no answer shows; `what` says the same in words.
+                del operation["operation"]
             return {
                 "runs": runs,
                 "holds": held,
