@@ -124,7 +124,7 @@ def match_all(records: Mapping[Key, Record], known: Known, *, by_id_only: bool =
 
 
 def _newcomers(newcomers: list[Record], matcher: _Matcher, found: Matches, known: Known) -> None:
-    taken = found.people.keys() | found.joined.keys()
+    taken = set(found.people) | set(found.joined)
     joins: dict[str, list[Record]] = defaultdict(list)
     of_stable = Counter((record.role, record.stable_id or "") for record in newcomers)
     for record in newcomers:
@@ -140,10 +140,11 @@ def _newcomers(newcomers: list[Record], matcher: _Matcher, found: Matches, known
         else:
             joins[outcome].append(record)
     for ref, some in joins.items():
-        if len(some) == 1:
-            found.joined[ref] = some[0]
+        if len(some) == 1 and ref not in taken:
+            # Under another id of the same source it is a change of the id.
+            (found.people if ref in known.claims else found.joined)[ref] = some[0]
             continue
-        why = "Two rows with different ids look like one person who is in the directory already."
+        why = "Two rows with different ids look like one person; keep one of them in the source."
         found.conflicts += [conflict_of("maybe_same", record, why, known, ref) for record in some]
 
 

@@ -362,6 +362,28 @@ def test_whether_two_of_one_name_and_birth_date_are_one_is_for_the_office_to_say
     assert len(site.people()) == count
 
 
+def test_somebody_under_a_new_id_of_the_same_source_keeps_the_history_once_the_office_says_so(site: Site) -> None:
+    site.apply(row("1", "Ann Smith", "aaaa", born="2012-03-04"))
+    moved = row("77", "Ann Smith", "aaaa", born="2012-03-04")
+    refs = set(site.refs().values())
+    # One pupil is not enough to see that ids changed on purpose.
+    assert troubles(site.apply(moved, row("2", "Ben Jones"))) == ["maybe_same"]
+    site.answer("same")
+    site.apply(moved, row("2", "Ben Jones"))
+    assert site.refs()["student", "77"] in refs
+    assert site.cards() == {"AAAA": ("77", "active")}
+    assert site.plan(moved, row("2", "Ben Jones")).operations == []
+
+
+def test_two_rows_of_one_person_are_a_conflict_even_if_the_office_calls_them_one(site: Site) -> None:
+    both = (row("1", "Ann Smith", born="2012-03-04"), row("77", "Ann Smith", born="2012-03-04"))
+    site.apply(both[0])
+    assert troubles(site.apply(*both)) == ["maybe_same"]
+    site.answer("same")
+    plan = site.apply(*both)
+    assert (kinds(plan), troubles(plan)) == ([], ["maybe_same"])
+
+
 def test_a_second_source_joins_by_id_and_name_and_never_by_name_alone(site: Site) -> None:
     site.apply(PLAIN_ANN)
     plan = site.apply(row("1", "Ann Smith"), row("5", "Ann Smith"), source="catering")
