@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.errors import RefusedError
 from gateway.hub.directory.journal import Audit
@@ -51,6 +51,8 @@ def keep(connection: Connection, source: int, run: int, conflicts: list[Conflict
         (row.kind, row.entity, row.person_key): row.id for row in connection.execute(select(*columns).where(*of_source))
     }
     fresh: dict[tuple[str, str, str], dict[str, Any]] = {}
+    lasting: list[dict[str, Any]] = []
+    over = dict(known)
     for item in conflicts:
         key = (item.kind, item.entity, item.person_key)
         details = {
@@ -60,18 +62,22 @@ def keep(connection: Connection, source: int, run: int, conflicts: list[Conflict
             "about": item.about,
             "person": item.person,
         }
+        over.pop(key, None)
         if key in known:
-            connection.execute(update(table).where(table.c.id == known[key]).values(**details, last_run=run))
+            lasting.append({"of": known[key], **{f"new_{name}": value for name, value in details.items()}})
         else:
             named = {"source": source, "kind": item.kind, "entity": item.entity, "person_key": item.person_key}
             fresh.setdefault(key, {**named, **details, "state": "open", "first_run": run, "last_run": run})
     if fresh:
         connection.execute(insert(table), list(fresh.values()))
+    if lasting:
+        changed: dict[str, Any] = {
+            name: bindparam(f"new_{name}") for name in ("place", "why", "summary", "about", "person")
+        }
+        statement = update(table).where(table.c.id == bindparam("of")).values(**changed, last_run=run)
+        connection.execute(statement, lasting)
     if is_complete:
-        over = [
-            number for key, number in known.items() if key not in {(c.kind, c.entity, c.person_key) for c in conflicts}
-        ]
-        for some in in_slices(over):
+        for some in in_slices(over.values()):
             connection.execute(update(table).where(table.c.id.in_(some)).values(state="gone", last_run=run))
     return len(fresh)
 

@@ -47,18 +47,18 @@ def decided(connection: Connection, source: int) -> tuple[set[str], set[str]]:
     return approved, {row.op_hash for row in rows if row.state == "refused"}
 
 
-def release(verdict: Verdict, approved: Collection[str]) -> list[Operation]:
-    """Move the approved operations of a verdict to those that may be applied; return them."""
-    released, held, why = [], [], []
+def release(verdict: Verdict, approved: Collection[str]) -> None:
+    """Move the approved operations of a verdict to those that may be applied."""
+    if not approved:
+        return
+    held, why = [], []
     for operation, reason in zip(verdict.held, verdict.why, strict=True):
         if op_hash(operation) in approved:
-            released.append(operation)
+            verdict.safe.append(operation)
         else:
             held.append(operation)
             why.append(reason)
-    verdict.safe += released
     verdict.held, verdict.why = held, why
-    return released
 
 
 def stop(verdict: Verdict, refused: Collection[str]) -> int:
@@ -83,7 +83,6 @@ def keep(connection: Connection, source: int, run: int, verdict: Verdict, applie
         for row in connection.execute(select(hold.c.op_hash, hold.c.state, hold.c.decided_ms).where(of_source))
     }
     current = {op_hash(item): (item, why) for item, why in zip(verdict.held, verdict.why, strict=True)}
-    done = {op_hash(item) for item in applied}
     fresh = []
     again, expired = [], []
     for number, (item, why) in current.items():
@@ -100,6 +99,8 @@ def keep(connection: Connection, source: int, run: int, verdict: Verdict, applie
     _set(connection, source, [*again, *expired], reopened)
     _set(connection, source, [number for number in current if number in known], {"run": run})
     closed = [number for number, row in known.items() if row.state in _OPEN and number not in current]
+    # A first read applies hundreds of thousands of operations, and none of them was held.
+    done = {op_hash(item) for item in applied} if closed else set()
     _set(connection, source, [number for number in closed if number in done], {"state": "applied"})
     _set(connection, source, [number for number in closed if number not in done], {"state": "gone"})
 
@@ -124,12 +125,12 @@ def _set(connection: Connection, source: int, hashes: list[str], values: dict[st
         connection.execute(update(hold).where(hold.c.source == source, hold.c.op_hash.in_(some)).values(values))
 
 
-def list_held(connection: Connection, source: int, *, limit: int | None = None, offset: int = 0) -> list[HeldOperation]:
+def list_held(connection: Connection, source: int, *, limit: int | None = None) -> list[HeldOperation]:
     """Return what is held of a source now, refused operations last."""
     hold = tables.hold_op
     columns = (hold.c.op_hash, hold.c.kind, hold.c.what, hold.c.why, hold.c.state, hold.c.first_ms, hold.c.operation)
     query = select(*columns).where(hold.c.source == source, hold.c.state.in_(_OPEN))
-    query = query.order_by(hold.c.state == "refused", hold.c.why, hold.c.kind, hold.c.what).limit(limit).offset(offset)
+    query = query.order_by(hold.c.state == "refused", hold.c.why, hold.c.kind, hold.c.what).limit(limit)
     return [HeldOperation(*row) for row in connection.execute(query)]
 
 

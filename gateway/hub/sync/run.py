@@ -308,12 +308,13 @@ def _fail(store: Store, source: Source, started_ms: int, error: Exception) -> No
 
 def _finish(store: Store, source: Source, run: int, report: Report) -> None:
     table = tables.sync_run
+    details = report.details()
     values = {
         "result": report.result,
         "step": None,
         "finished_ms": now_ms(),
-        "plan": report.verdict.plan,
-        "report": report.details(),
+        "plan": details["plan"],
+        "report": details,
     }
     with store.write() as connection:
         connection.execute(update(table).where(table.c.id == run).values(values))
