@@ -23,8 +23,8 @@ from gateway.config import SourceSettings, load_gateway
 from gateway.edge.options import reader_options
 from gateway.errors import BadCardNumber, ConfigError, RefusedError
 from gateway.hub.settings import read_settings
-from gateway.mis.base import Options
 from gateway.mis.csv_file import CsvFile, build
+from gateway.mis.options import Options
 from gateway.readers.base import (
     DRIVERS,
     CardGone,

@@ -1,26 +1,19 @@
-"""The contract of every MIS connector, and the table of kinds.
+"""The contract of every MIS connector.
 
 A connector reads; it never writes the store. `fetch` yields a Record for each person and says how it ended: after
 `Complete(list)` whoever is absent from that list has left, after `Ended(list)` only those that were named changed. A
 card number becomes its card key inside the connector and never leaves it.
-To add a kind: one file with a `build` function, one line in KINDS, a fake source in the simulator.
+To add a kind: one file with a `build` function, one line in KINDS of options.py, a fake source in the simulator.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-
-from gateway.cards.encodings import check_encoding, decode
-from gateway.cards.identity import TECHNOLOGIES, card_key
-from gateway.errors import BadCardNumber, BadRecord, FatalError
 
 ROLES = ("student", "staff", "contact", "visitor")
 # The lists that a source may have, and whose absence a complete read of each proves. `people` is one list of everybody.
@@ -63,6 +56,10 @@ class CardClaim:
     projection: str
 
 
+# The fields that are groups as well.
+GROUP_FIELDS = ("year", "form", "house", "department")
+
+
 class PersonFields(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a source says about a person; None where it says nothing, and what is known stays.
 
@@ -83,6 +80,16 @@ class PersonFields(msgspec.Struct, frozen=True, omit_defaults=True):
     email: str | None = None
     starts_on: date | None = None
     ends_on: date | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.given_name} {self.family_name}".strip()
+
+    @property
+    def all_groups(self) -> tuple[str, ...]:
+        """Return every name that a rule may use for this person, sorted."""
+        named = (getattr(self, name) for name in GROUP_FIELDS)
+        return tuple(sorted({*(self.groups or ()), *(value for value in named if value)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,138 +260,3 @@ class Connector(Protocol):
             SourceRefused: the source rejected the request.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class CardReader:
-    """Turns the text of a source's card column into a card key.
-
-    Attributes:
-        technology: of the cards, as for a reader (cards.identity.TECHNOLOGIES); empty leaves it to the encoding.
-        pattern: regular expression for the whole cell; its first group, when it has one, is the number.
-    """
-
-    site_key: bytes
-    encoding: str
-    technology: str = ""
-    pattern: str = ""
-
-    def claim(self, text: str) -> CardClaim:
-        """Read one printed card number.
-
-        Raises:
-            BadRecord: not a number in this encoding, or one that can never identify a card.
-        """
-        if self.pattern:
-            found = re.fullmatch(self.pattern, text.strip())
-            if not found:
-                raise BadRecord("This card number does not have the form of card_pattern.")
-            text = (found[1] or "") if found.re.groups else found[0]
-        try:
-            number = decode(text, self.encoding, self.technology)
-        except BadCardNumber as error:
-            raise BadRecord(str(error)) from None
-        if number.is_random:
-            raise BadRecord("A 4-byte UID that starts with 08 is random at each tap and cannot be stored.")
-        if not any(number.value) or number.value == b"\xff" * len(number.value):
-            raise BadRecord("A card number of only zeros or only ones is a placeholder, not a card.")
-        return CardClaim(card_key(self.site_key, number).hex(), number.tail, number.projection)
-
-
-@dataclass(slots=True)
-class Options:
-    """The settings of one source while they are read; what is left over is unknown.
-
-    Args:
-        problem: called with the key and what is wrong with it.
-        base: the folder that relative paths start from.
-    """
-
-    values: Mapping[str, Any]
-    base: Path
-    site_key: bytes
-    problem: Callable[[str, str], None]
-    known_keys: set[str] = field(default_factory=set)
-
-    def text(self, key: str, default: str | None = None, one_of: tuple[str, ...] = ()) -> str:
-        self.known_keys.add(key)
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            self.problem(key, "is missing; it has no default" if value is None else "must be a text in quotes")
-            return default or ""
-        if one_of and value not in one_of:
-            self.problem(key, f"must be one of {', '.join(one_of)}")
-        return value
-
-    def encoding(self, key: str = "card_encoding", default: str = "hex-msb") -> CardReader:
-        name = self.text(key, default)
-        try:
-            check_encoding(name)
-        except BadCardNumber as error:
-            self.problem(key, str(error))
-        technology = self.text("card_technology", "", ("", *TECHNOLOGIES))
-        pattern = self.text("card_pattern", "")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            self.problem("card_pattern", f"is not a regular expression ({error})")
-            pattern = ""
-        return CardReader(self.site_key, name, technology, pattern)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        self.known_keys.add(key)
-        value = self.values.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.problem(key, 'must be a list of texts such as ["a", "b"]')
-            return ()
-        return tuple(value)
-
-    def columns(self, known: Collection[str], key: str = "columns") -> dict[str, tuple[str, ...]]:
-        """Read a table of our fields and the source's names for them; a field may have several."""
-        self.known_keys.add(key)
-        value = self.values.get(key, {})
-        if not isinstance(value, dict):
-            self.problem(key, 'must be a table, such as { person_key = "Student ID" }')
-            return {}
-        columns = {}
-        for name, some in value.items():
-            headings = some if isinstance(some, list) else [some]
-            if name not in known:
-                self.problem(key, f"{name!r} is not a field; known are {', '.join(known)}")
-            elif not headings or not all(isinstance(item, str) and item for item in headings):
-                self.problem(key, f'{name} must be a heading in quotes, or a list of them such as ["Card", "Card 2"]')
-            else:
-                columns[name] = tuple(headings)
-        return columns
-
-    def skip(self, *keys: str) -> None:
-        """Leave these keys to another reader of the same settings."""
-        self.known_keys.update(keys)
-
-    def finish(self) -> None:
-        for key in self.values:
-            if key not in self.known_keys:
-                self.problem(
-                    key, f"is not known for this kind of source; known are {', '.join(sorted(self.known_keys))}"
-                )
-
-
-KINDS: dict[str, str] = {
-    "csv": "gateway.mis.csv_file",
-    "oneroster-csv": "gateway.mis.oneroster_csv",
-    "sql": "gateway.mis.sql_view",
-}
-
-
-def build_connector(kind: str, options: Options) -> Connector:
-    """Build the connector of a kind; problems with its settings go to `options.problem`.
-
-    Raises:
-        FatalError: this release has no connector of that kind.
-    """
-    module = KINDS.get(kind)
-    if module is None:
-        raise FatalError(f"There is no connector for {kind!r} yet; choose one of: {', '.join(KINDS)}.")
-    connector: Connector = importlib.import_module(module).build(options)
-    options.finish()
-    return connector

@@ -25,22 +25,11 @@ from datetime import date
 from pathlib import Path
 
 from gateway.errors import SourceRefused, SourceUnreachable, TapgateError
-from gateway.mis.base import (
-    ROLES,
-    Capabilities,
-    CardReader,
-    CheckResult,
-    Complete,
-    FeedItem,
-    FieldSeen,
-    Gone,
-    Notice,
-    Options,
-    Record,
-    Unreadable,
-)
+from gateway.mis.base import ROLES, Capabilities, CheckResult, Complete, FeedItem, FieldSeen, Notice, Unreadable
 from gateway.mis.cells import EMPTY_WORDS
 from gateway.mis.mapping import HEADINGS, Layout, lay_out, plain_heading, score_header
+from gateway.mis.options import CardReader, Options
+from gateway.mis.summary import failed, summarise
 from gateway.mis.table import Row, TableReader, see_fields
 from gateway.mis.text import decode_text
 
@@ -87,23 +76,12 @@ class CsvFile:
 
     def check(self) -> CheckResult:
         """Read the whole file and report what a sync would find."""
-        rows = cards = faults = left = 0
-        warnings = []
         try:
             read = self._read()
-            for item in self._people(read):
-                rows += isinstance(item, Record)
-                cards += isinstance(item, Record) and bool(item.cards)
-                left += isinstance(item, Gone)
-                faults += isinstance(item, Unreadable)
-                if isinstance(item, Notice):
-                    warnings.append(("notice", item.text))
+            detail, warnings = summarise(self._people(read))
             sample = self._reader(read).sample(read.rows)
-        except SourceRefused as error:
-            return CheckResult(error.failure, str(error))
         except TapgateError as error:
-            return CheckResult("unreachable", str(error))
-        detail = f"{rows} people can be read, {cards} with a card; {left} have left; {faults} faults."
+            return failed(error)
         headings = tuple(heading for heading in read.header if heading)
         return CheckResult(None, detail, tuple(warnings), headings, dict(read.layout.headings), sample)
 
@@ -223,7 +201,7 @@ class CsvFile:
         read = _Read(header, [], [], notices, layout)
         last = max(max(layout.places[name]) for name in (*_REQUIRED, *_NAMES) if name in layout.places)
         footer: list[tuple[str, list[str]]] = []
-        shortest = len(header)
+        last_width = len(header)
         for line, row, fault in found:
             if fault is None and not any(cell.strip() for cell in row):
                 continue
@@ -234,7 +212,7 @@ class CsvFile:
             for earlier, _ in footer:
                 read.faults.append(Unreadable(earlier, f"This row has 1 cell, the header has {len(header)} columns."))
             footer.clear()
-            shortest = len(row)
+            last_width = len(row)
             if fault is not None:
                 read.faults.append(Unreadable(place, fault))
             elif len(row) <= last or any(surplus.strip() for surplus in row[len(header) :]):
@@ -243,7 +221,7 @@ class CsvFile:
                 read.faults.append(Unreadable(place, why))
             else:
                 read.rows.append((place, row))
-        if is_cut and (shortest < len(header) or (footer and not _FOOTER.match(footer[-1][1][0]))):
+        if is_cut and (last_width < len(header) or (footer and not _FOOTER.match(footer[-1][1][0]))):
             raise SourceRefused("short", f"The file {self.path.name} ends inside its last line; it is not complete.")
         if footer:
             notices.append(f"{self.path.name} ends with a line that is no person; it is passed over.")
@@ -320,13 +298,12 @@ def build(options: Options) -> CsvFile:
     delimiter = options.text("delimiter", "")
     if len(delimiter) > 1:
         options.problem("delimiter", "must be one character")
-    leavers = options.text("staff_leavers", "keep", ("keep", "remove"))
     return CsvFile(
         path=options.base / path,
         columns=columns,
         delimiter=delimiter[:1],
         role=options.text("role", "student", ROLES),
         cards=options.encoding(),
-        capabilities=Capabilities(removes_staff=leavers == "remove"),
-        empty=frozenset(EMPTY_WORDS) | frozenset(word.casefold() for word in options.texts("empty_words")),
+        capabilities=options.capabilities(),
+        empty=options.empty_words(),
     )

@@ -17,6 +17,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -24,7 +25,6 @@ from gateway.errors import BadRecord, SourceRefused, SourceUnreachable, TapgateE
 from gateway.mis.base import (
     Capabilities,
     CardClaim,
-    CardReader,
     CheckResult,
     Complete,
     Ended,
@@ -32,7 +32,6 @@ from gateway.mis.base import (
     FieldSeen,
     Gone,
     Notice,
-    Options,
     PersonFields,
     Record,
     Shape,
@@ -40,13 +39,16 @@ from gateway.mis.base import (
 )
 from gateway.mis.cells import EMPTY_WORDS, clean_id, clean_text, plain_number, read_date
 from gateway.mis.mapping import is_gone, is_yes, read_role
+from gateway.mis.options import CardReader, Options
 from gateway.mis.paths import Path, find_values, parse_path
+from gateway.mis.summary import failed, summarise
 from gateway.mis.table import MAX_NAME, see_fields
 from gateway.mis.text import decode_text
 
 MAX_FILE_BYTES = 256 << 20
 MAX_PACKAGE_BYTES = 512 << 20
 MAX_FILES = 64
+_SHOWN = 5
 _USER_IDS = re.compile(r"\{\s*([^:{}]{1,60})\s*:\s*([^{}]{1,120})\s*\}")
 _DEFAULT_PATHS = ("userIds{type~rfid}.identifier", "userIds{type~card}.identifier", "userIds{type~mifare}.identifier")
 _FIELDS = ("given_name", "family_name", "year", "groups", "email", "birth_date")
@@ -67,29 +69,23 @@ class OneRosterCsv:
 
     def check(self) -> CheckResult:
         """Read the package and report what a sync would find."""
-        people = cards = left = faults = 0
-        warnings = []
-        sample: list[dict[str, str]] = []
         try:
-            for item in self.fetch((), {}):
-                people += isinstance(item, Record)
-                left += isinstance(item, Gone)
-                faults += isinstance(item, Unreadable)
-                if isinstance(item, Notice):
-                    warnings.append(("notice", item.text))
-                if isinstance(item, Record):
-                    cards += bool(item.cards)
-                    if len(sample) < 5:
-                        name = f"{item.fields.given_name} {item.fields.family_name}".strip()
-                        tails = ", ".join(f"...{claim.tail}" for claim in item.cards or ())
-                        sample.append({"id": item.person_key, "role": item.role, "name": name, "card": tails})
+            items = list(self.fetch((), {}))
             header = self._read("users")[0]
-        except SourceRefused as error:
-            return CheckResult(error.failure, str(error))
         except TapgateError as error:
-            return CheckResult("unreachable", str(error))
-        detail = f"{people} people can be read, {cards} with a card; {left} have left; {faults} faults."
-        return CheckResult(None, detail, tuple(warnings), tuple(header), {}, tuple(sample))
+            return failed(error)
+        detail, warnings = summarise(items)
+        people = (item for item in items if isinstance(item, Record))
+        sample = tuple(
+            {
+                "id": person.person_key,
+                "role": person.role,
+                "name": person.fields.name,
+                "card": ", ".join(f"...{claim.tail}" for claim in person.cards or ()),
+            }
+            for person in islice(people, _SHOWN)
+        )
+        return CheckResult(None, detail, tuple(warnings), tuple(header), {}, sample)
 
     def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the users with their classes, roles and birth dates."""
@@ -309,5 +305,4 @@ def build(options: Options) -> OneRosterCsv:
         except ValueError as error:
             options.problem("card_paths", f"{words!r} {error}")
     path = options.text("path")
-    leavers = options.text("staff_leavers", "keep", ("keep", "remove"))
-    return OneRosterCsv(options.base / path, paths, options.encoding(), Capabilities(removes_staff=leavers == "remove"))
+    return OneRosterCsv(options.base / path, paths, options.encoding(), options.capabilities())

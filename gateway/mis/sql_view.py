@@ -29,22 +29,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import SourceRefused, SourceUnreachable, TapgateError
-from gateway.mis.base import (
-    ROLES,
-    Capabilities,
-    CardReader,
-    CheckResult,
-    Complete,
-    FeedItem,
-    FieldSeen,
-    Gone,
-    Notice,
-    Options,
-    Record,
-    Unreadable,
-)
+from gateway.mis.base import ROLES, Capabilities, CheckResult, Complete, FeedItem, FieldSeen
 from gateway.mis.cells import EMPTY_WORDS
 from gateway.mis.mapping import HEADINGS, lay_out
+from gateway.mis.options import CardReader, Options
+from gateway.mis.summary import failed, summarise
 from gateway.mis.table import Row, TableReader, see_fields
 
 STATEMENT_SECONDS = 30
@@ -130,20 +119,13 @@ class SqlView:
             with self._connection() as connection:
                 rows = list(self._rows(connection, _SAMPLE))
                 warnings = self._warnings(connection)
-        except SourceRefused as error:
-            return CheckResult(error.failure, str(error))
         except TapgateError as error:
-            return CheckResult("unreachable", str(error))
-        items = list(self._reader().read(rows))
-        people = sum(isinstance(item, Record) for item in items)
-        cards = sum(isinstance(item, Record) and bool(item.cards) for item in items)
-        left = sum(isinstance(item, Gone) for item in items)
-        faults = sum(isinstance(item, Unreadable) for item in items)
-        warnings += [("notice", item.text) for item in items if isinstance(item, Notice)]
-        detail = f"Of the first {len(rows)} rows {people} people can be read, {cards} with a card; {left} have left; "
+            return failed(error)
+        counted, notices = summarise(self._reader().read(rows))
+        detail = f"Of the first {len(rows)} rows {counted}"
         mapping = {name: " + ".join(some) for name, some in self.columns.items()}
         sample = self._reader().sample(rows)
-        return CheckResult(None, f"{detail}{faults} faults.", tuple(warnings), self._names(), mapping, sample)
+        return CheckResult(None, detail, (*warnings, *notices), self._names(), mapping, sample)
 
     def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
         """Read the whole view."""
@@ -311,15 +293,14 @@ def build(options: Options) -> SqlView:
         if not _NAME.fullmatch(name):
             options.problem("columns", f"{name!r} cannot be the name of a column")
     password_file, ca_file = options.text("password_file", ""), options.text("ca_file", "")
-    leavers = options.text("staff_leavers", "keep", ("keep", "remove"))
     return SqlView(
         url=url,
         view=view,
         columns=columns,
         role=options.text("role", "student", ROLES),
         cards=options.encoding(),
-        capabilities=Capabilities(removes_staff=leavers == "remove"),
+        capabilities=options.capabilities(),
         password_file=options.base / password_file if password_file else None,
         ca_file=options.base / ca_file if ca_file else None,
-        empty=frozenset(EMPTY_WORDS) | frozenset(word.casefold() for word in options.texts("empty_words")),
+        empty=options.empty_words(),
     )

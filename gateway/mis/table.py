@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from gateway.errors import BadRecord
-from gateway.mis.base import CardClaim, CardReader, FieldSeen, Gone, Notice, PersonFields, Record, Shape, Unreadable
+from gateway.mis.base import CardClaim, FieldSeen, Gone, Notice, PersonFields, Record, Shape, Unreadable
 from gateway.mis.cells import (
     EMPTY_WORDS,
     clean_id,
@@ -20,6 +20,7 @@ from gateway.mis.cells import (
     split_cards,
 )
 from gateway.mis.mapping import Layout, is_gone, is_yes, read_role
+from gateway.mis.options import CardReader
 from gateway.mis.text import count_damaged
 
 MAX_NAME = 100

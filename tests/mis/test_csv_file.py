@@ -9,7 +9,8 @@ from gateway.cards.identity import CardNumber, card_key
 from gateway.cards.uid import Uid
 from gateway.cards.wiegand import FORMATS, number_of
 from gateway.errors import FatalError, SourceRefused
-from gateway.mis.base import Complete, Connector, FeedItem, Notice, Options, Record, Unreadable, build_connector
+from gateway.mis.base import Complete, Connector, FeedItem, Notice, Record, Unreadable
+from gateway.mis.options import Options, build_connector
 
 SITE_KEY = bytes(range(32))
 HEADER = "Student ID,First,Last,Form,Card\n"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SourceRefused
-from gateway.mis.base import Complete, Ended, FeedItem, Gone, Options, Record, Unreadable, build_connector
+from gateway.mis.base import Complete, Ended, FeedItem, Gone, Record, Unreadable
 from gateway.mis.oneroster_csv import OneRosterCsv
+from gateway.mis.options import Options, build_connector
 from gateway.mis.paths import find_values, parse_path
 
 SITE_KEY = bytes(range(32))

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy.dialects import mssql
 
 from gateway.errors import SourceRefused, SourceUnreachable
-from gateway.mis.base import Complete, FeedItem, Options, Record, build_connector
+from gateway.mis.base import Complete, FeedItem, Record
+from gateway.mis.options import Options, build_connector
 from gateway.mis.sql_view import SqlView
 from tests.hub.conftest import Postgres, postgres  # noqa: F401  # a fixture
 from tests.hub.samples import free_port, wait_until

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SourceRefused
-from gateway.mis.base import Complete, FeedItem, Gone, Notice, Options, Record, Shape, Unreadable, build_connector
+from gateway.mis.base import Complete, FeedItem, Gone, Notice, Record, Shape, Unreadable
 from gateway.mis.cells import is_day_first, read_date
 from gateway.mis.csv_file import CsvFile
+from gateway.mis.options import Options, build_connector
 
 SITE_KEY = bytes(range(32))
 HEADER = "Admission No,Forename,Surname,Form,Card\n"

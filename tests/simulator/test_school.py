@@ -4,7 +4,8 @@ import unicodedata
 from pathlib import Path
 
 from gateway.cards.uid import UidKind
-from gateway.mis.base import Complete, Options, Record, build_connector
+from gateway.mis.base import Complete, Record
+from gateway.mis.options import Options, build_connector
 from gateway.simulator.school import sample_school
 
 COLUMNS = {"person_key": "Student ID", "card": "Card", "role": "Type", "groups": "Form"}

@@ -22,11 +22,9 @@ from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 from gateway.mis.base import PersonFields
 
-OVERRIDABLE = ("given_name", "family_name", "birth_date", "email", "year", "form", "department")
 _decode = msgspec.json.Decoder(PersonFields).decode
 _STATES = {"present": 0, "missing": 1, "out": 2, "gone": 3}
 _PERSON_STATES = {"present": "active", "missing": "missing", "out": "out_of_scope", "gone": "inactive"}
-_GROUP_FIELDS = ("year", "form", "house", "department")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,6 @@ class Claim:
     fields: PersonFields
 
 
-def all_groups(fields: PersonFields) -> list[str]:
-    """Return every name that a rule may use for these fields."""
-    return sorted({*(fields.groups or ()), *(value for name in _GROUP_FIELDS if (value := getattr(fields, name)))})
-
-
 def row_of(fields: PersonFields) -> dict[str, Any]:
     """Return the columns of a person that follow from their fields."""
     return {
@@ -51,7 +44,7 @@ def row_of(fields: PersonFields) -> dict[str, Any]:
         "given_name": fields.given_name,
         "family_name": fields.family_name,
         "sort_name": sort_name(fields.given_name, fields.family_name),
-        "groups": all_groups(fields),
+        "groups": list(fields.all_groups),
         "year": fields.year,
         "form": fields.form,
         "department": fields.department,

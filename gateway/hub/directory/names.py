@@ -15,10 +15,11 @@ _JOINTS = dict.fromkeys(map(ord, "'`-.\u00b4\u2018\u2019\u02bc\u2010\u2011\u2013
 
 def fold(text: str) -> str:
     """Return a text for comparison and search: lower case, no accents, single spaces."""
+    text = text.casefold()
     if not text.isascii():
-        letters = unicodedata.normalize("NFKD", text.casefold())
-        text = "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(_PLAIN)
-    return " ".join(text.casefold().split())
+        letters = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(_PLAIN).casefold()
+    return " ".join(text.split())
 
 
 def fold_group(text: str) -> str:

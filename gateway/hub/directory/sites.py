@@ -24,7 +24,8 @@ from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
-from gateway.mis.base import LISTS, Connector, Options, build_connector
+from gateway.mis.base import LISTS, Connector
+from gateway.mis.options import Options, build_connector
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from gateway.hub.directory.names import name_key, parts
-from gateway.hub.sync.known import Known
+from gateway.hub.sync.known import KEY, Known
 from gateway.hub.sync.match import Key, Same, conflict_of, is_same
 from gateway.hub.sync.operations import Plan
 from gateway.mis.base import (
+    GROUP_FIELDS,
     LISTS,
     Checkpoint,
     Complete,
@@ -42,7 +43,7 @@ class Feed:
     """One read of a source, gathered.
 
     Attributes:
-        ended: every list was read to its end, and the source's own counts agree.
+        complete: every list was read to its end, and the source's own counts agree.
         complete_roles: whose absence from this read means that they have left.
         read: how many people or faulty rows were read.
         shape: our fields and where the source has them; a field in it that a record leaves empty is empty there too.
@@ -56,12 +57,8 @@ class Feed:
     shape: Mapping[str, str] = field(default_factory=dict)
     lists: dict[str, ListRead] = field(default_factory=dict)
     complete_roles: frozenset[str] = frozenset()
-    ended: bool = False
+    complete: bool = False
     read: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return self.ended
 
 
 def gather(items: Iterable[FeedItem], progress: Callable[[int], None] = lambda _count: None) -> Feed:
@@ -107,7 +104,7 @@ def gather(items: Iterable[FeedItem], progress: Callable[[int], None] = lambda _
                 feed.lists[item.list] = ListRead(len(since))
                 since = set()
     feed.read = len(places)
-    feed.ended = ends > 0 and not since and not short
+    feed.complete = ends > 0 and not since and not short
     feed.complete_roles = frozenset(roles)
     return feed
 
@@ -139,7 +136,7 @@ def by_person(feed: Feed, known: Known, plan: Plan) -> dict[Key, Record]:
     for key, record in twice.items():
         first = merged.pop(key)
         why = f"Two different people have this id ({first.place} and {record.place}); correct one in the source."
-        own = known.ids.get((key[0], "key", key[1]))
+        own = known.ids.get((key[0], KEY, key[1]))
         ref = own.person if own and not own.retired else None
         plan.conflicts.append(conflict_of("duplicate_key", record, why, known, ref))
     return merged
@@ -191,7 +188,7 @@ def _merged(first: Record, other: Record) -> Record:
     groups = {*(fields.groups or ()), *(other.fields.groups or ())}
     if groups:
         changes["groups"] = tuple(sorted(groups))
-    for name in ("form", "year", "house", "department"):
+    for name in GROUP_FIELDS:
         # A second class is a group like any other.
         one, two = getattr(fields, name), getattr(other.fields, name)
         if one and two and one != two:

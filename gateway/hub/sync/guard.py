@@ -31,6 +31,7 @@ from gateway.hub.sync.operations import (
     Update,
     plan_hash,
 )
+from gateway.mis.base import GROUP_FIELDS
 
 _TAKING = (Move, Replace, Revoke)
 _GROUP_LEAST = 10
@@ -39,7 +40,7 @@ _CHANGES = (
     ("names_percent", ("given_name", "family_name"), "would change their names"),
     ("birth_dates_percent", ("birth_date",), "would change their birth dates"),
     ("emails_percent", ("email",), "would change their e-mail addresses"),
-    ("groups_percent", ("groups", "year", "form", "house", "department"), "would change their groups"),
+    ("groups_percent", ("groups", *GROUP_FIELDS), "would change their groups"),
     ("dates_percent", ("starts_on", "ends_on"), "would change the dates between which they belong to the school"),
 )
 
@@ -94,16 +95,11 @@ def judge(plan: Plan, feed: Feed, known: Known, limits: Limits, *, is_first: boo
         why = "This is the first read of this source; look at what it found before its people are let in."
         return Verdict(held=plan.operations, why=[why] * len(plan.operations), reasons=[why] if plan.operations else [])
     held: dict[int, str] = {}
-
-    def hold(operations: Iterable[Operation], why: str) -> None:
+    verdict = Verdict()
+    for why, operations in _findings(plan, feed, known, limits):
+        verdict.reasons.append(why)
         for operation in operations:
             held.setdefault(id(operation), why)
-
-    reasons: list[str] = []
-    for why, operations in _findings(plan, feed, known, limits):
-        reasons.append(why)
-        hold(operations, why)
-    verdict = Verdict(reasons=reasons)
     _hold_with_their_people(plan, held)
     for operation in plan.operations:
         if id(operation) in held:
@@ -168,9 +164,7 @@ def _removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[
         return
     sizes: Counter[str] = Counter()
     for claim in present:
-        fields = claim.fields
-        named = {fields.year, fields.form, fields.house, fields.department, *(fields.groups or ())}
-        sizes.update(name for name in named if name)
+        sizes.update(claim.fields.all_groups)
     for group, lost in sorted(losses.items()):
         if sizes[group] >= _GROUP_LEAST and not limits.allows(lost, sizes[group], limits.group_percent):
             out: list[Operation] = [item for item in removals if group in item.groups]
@@ -183,7 +177,7 @@ def _growth(plan: Plan, known: Known, limits: Limits) -> Iterable[tuple[str, lis
     added: list[Operation] = [
         item
         for item in plan.operations
-        if (isinstance(item, Create | Join) and item.fields.role == "staff")
+        if (isinstance(item, Create | Join) and item.entity == "staff")
         or (isinstance(item, Return) and item.was == GONE and known.claims[item.person].entity == "staff")
     ]
     if added and known.present and not limits.allows(len(added), staff, limits.staff_percent):
@@ -200,14 +194,9 @@ def _growth(plan: Plan, known: Known, limits: Limits) -> Iterable[tuple[str, lis
 def _hold_with_their_people(plan: Plan, held: dict[int, str]) -> None:
     """Hold the cards of people who are held themselves: there is nobody to give them to yet."""
     waiting = {
-        (item.fields.role, item.person_key): held[id(item)]
-        for item in plan.operations
-        if isinstance(item, Create | Join) and id(item) in held
-    }
-    waiting |= {
         (item.entity, item.person_key): held[id(item)]
         for item in plan.operations
-        if isinstance(item, Rekey) and id(item) in held
+        if isinstance(item, Create | Join | Rekey) and id(item) in held
     }
     for item in plan.operations:
         if isinstance(item, Link | Replace | Revoke | Move) and (why := waiting.get((item.entity, item.person_key))):

@@ -44,7 +44,6 @@ class Matches:
         people: reference -> its record, for people whom this source knows already.
         joined: reference -> its record, for people of other sources or other ids.
         new: records of newcomers.
-        back: references whose retired id is in use again by themselves.
     """
 
     people: dict[str, Record] = field(default_factory=dict)
@@ -76,7 +75,7 @@ def digest(record: Record) -> str:
 def describe(record: Record) -> str:
     """Return what a source says about a person, in words for whoever decides."""
     fields = record.fields
-    words = [f"{fields.given_name} {fields.family_name}".strip()]
+    words = [fields.name]
     if fields.birth_date:
         words.append(f"born {fields.birth_date}")
     words += [text for text in (fields.year, fields.form) if text]

@@ -35,8 +35,12 @@ class Create(_Operation, frozen=True, tag="create"):
     stable_id: str | None
 
     @property
+    def entity(self) -> str:
+        return self.fields.role
+
+    @property
     def what(self) -> str:
-        return f"Add {_name(self.fields)} ({self.fields.role} {self.person_key})"
+        return f"Add {self.fields.name} ({self.entity} {self.person_key})"
 
 
 class Join(_Operation, frozen=True, tag="join"):
@@ -49,8 +53,12 @@ class Join(_Operation, frozen=True, tag="join"):
     was: str
 
     @property
+    def entity(self) -> str:
+        return self.fields.role
+
+    @property
     def what(self) -> str:
-        return f"Recognise {_name(self.fields)} ({self.fields.role} {self.person_key}) as {self.was}"
+        return f"Recognise {self.fields.name} ({self.entity} {self.person_key}) as {self.was}"
 
 
 class Update(_Operation, frozen=True, tag="update"):
@@ -228,10 +236,6 @@ class Await(_Operation, frozen=True, tag="await"):
 
 
 Operation = Create | Join | Update | Rekey | Remove | Exclude | Leave | Return | Link | Replace | Revoke | Move | Await
-
-
-def _name(fields: PersonFields) -> str:
-    return f"{fields.given_name} {fields.family_name}".strip()
 
 
 def _shown(value: object) -> str:

@@ -28,7 +28,7 @@ from gateway.hub.sync.operations import (
     Update,
 )
 from gateway.hub.sync.plan_cards import CardWish, plan_cards
-from gateway.mis.base import ROLES, Capabilities, Gone, PersonFields, Record
+from gateway.mis.base import GROUP_FIELDS, ROLES, Capabilities, Gone, PersonFields, Record
 
 MISSING_MS = 24 * 3600 * 1000
 _FEW = 10
@@ -38,7 +38,7 @@ UPDATE_GROUPS = (
     ("given_name", "family_name"),
     ("birth_date",),
     ("email",),
-    ("year", "form", "house", "department", "groups"),
+    (*GROUP_FIELDS, "groups"),
     ("starts_on", "ends_on"),
 )
 
@@ -76,15 +76,14 @@ class _Planner:
         self._feed, self._known, self._can, self._now_ms, self._rules = feed, known, capabilities, now_ms, rules
         self._plan = Plan(notices=list(feed.notices))
         self._stable_given: set[tuple[str, str]] = set()
-        self._outside: Collection[str] = ()
 
     def plan(self) -> Plan:
         plan = self._plan
         records = by_person(self._feed, self._known, plan)
         matches = match_all(records, self._known, by_id_only=self._rules.cards_only)
         plan.conflicts += matches.conflicts
-        excluded = self._leave_out(matches)
-        removals = list(self._removals(matches))
+        outside = self._leave_out(matches)
+        removals = list(self._removals(matches, outside))
         if self._rules.cards_only:
             self._await(matches.new)
             matches.new = []
@@ -97,7 +96,11 @@ class _Planner:
             for ref, record in sorted(matches.people.items()):
                 plan.operations.extend(self._update(self._known.claims[ref], record))
         plan.operations += removals
-        plan.operations += excluded
+        plan.operations += [
+            Exclude(ref, record.person_key, self._known.people[ref].name, record.fields.all_groups)
+            for ref, record in sorted(outside.items())
+            if self._known.claims[ref].state not in {OUT, GONE}
+        ]
         wishes = [CardWish(None, record) for record in matches.new]
         wishes += [CardWish(ref, record) for ref, record in (matches.people | matches.joined).items()]
         gone = {item.person for item in removals if isinstance(item, Leave) or item.at_once}
@@ -105,24 +108,19 @@ class _Planner:
         plan.conflicts.sort(key=lambda item: (not item.is_urgent, item.kind, item.entity, item.person_key, item.place))
         return plan
 
-    def _leave_out(self, matches: Matches) -> list[Exclude]:
-        """Take those whom the school does not take from this source out of the matches."""
+    def _leave_out(self, matches: Matches) -> dict[str, Record]:
+        """Take those whom the school does not take from this source out of the matches; return known ones."""
         takes = self._rules.takes
         if self._rules.cards_only:
-            return []
+            return {}
         outside = {ref: record for ref, record in matches.people.items() if not takes(record.fields)}
-        self._outside = outside.keys()
         matches.people = {ref: record for ref, record in matches.people.items() if ref not in outside}
         matches.joined = {ref: record for ref, record in matches.joined.items() if takes(record.fields)}
         left = len(outside) + sum(not takes(record.fields) for record in matches.new)
         matches.new = [record for record in matches.new if takes(record.fields)]
         if left:
             self._plan.notices.append(f"{left} people are not among the lists and years that are taken.")
-        return [
-            Exclude(ref, record.person_key, self._known.people[ref].name, _groups(record.fields))
-            for ref, record in sorted(outside.items())
-            if self._known.claims[ref].state not in {OUT, GONE}
-        ]
+        return outside
 
     def _join(self, ref: str, record: Record) -> Join:
         person = self._known.people[ref]
@@ -174,7 +172,7 @@ class _Planner:
                 changes[name] = (was, now)
         return changes
 
-    def _removals(self, matches: Matches) -> Iterator[Remove | Leave]:
+    def _removals(self, matches: Matches, outside: Collection[str]) -> Iterator[Remove | Leave]:
         """Yield who left: by the source's own word, by absence from a complete read, or after a day of absence."""
         feed, known = self._feed, self._known
         departures = self._departures(matches)
@@ -183,11 +181,11 @@ class _Planner:
         kept = {item.person for item in self._plan.conflicts if item.person}
         staff_absent = 0
         for ref, claim in sorted(known.claims.items()):
-            if claim.state == GONE or ref in matches.people or ref in self._outside:
+            if claim.state == GONE or ref in matches.people or ref in outside:
                 continue
             person = known.people[ref]
             if ref in departures:
-                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, departures[ref].why)
+                yield Remove(ref, claim.person_key, person.name, claim.fields.all_groups, True, departures[ref].why)
                 continue
             is_long_missing = claim.state == MISSING and self._now_ms - (claim.missing_since_ms or 0) >= MISSING_MS
             if claim.person_key in named or ref in kept:
@@ -199,11 +197,11 @@ class _Planner:
             if claim.entity == "staff" and not self._can.removes_staff:
                 staff_absent += 1
             elif self._rules.retires:
-                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields), True, "the source is retired")
+                yield Remove(ref, claim.person_key, person.name, claim.fields.all_groups, True, "the source is retired")
             elif claim.state in {MISSING, OUT}:
                 yield Leave(ref, claim.person_key, person.name)
             else:
-                yield Remove(ref, claim.person_key, person.name, _groups(claim.fields))
+                yield Remove(ref, claim.person_key, person.name, claim.fields.all_groups)
         if staff_absent:
             self._plan.notices.append(
                 f"{staff_absent} members of staff are no longer in the source; they are not removed."
@@ -213,7 +211,7 @@ class _Planner:
         departures: dict[str, Gone] = {}
         for item in self._feed.gone:
             ids = ((STABLE, item.stable_id), (KEY, item.person_key))
-            entities = (item.entity,) if item.entity else ("student", "staff", "contact", "visitor")
+            entities = (item.entity,) if item.entity else ROLES
             refs = {
                 found.person
                 for entity in entities
@@ -289,11 +287,6 @@ class _Planner:
             if len(some) == 1:
                 pairs[some[0]] = record
         return pairs
-
-
-def _groups(fields: PersonFields) -> tuple[str, ...]:
-    named = [fields.year, fields.form, fields.house, fields.department]
-    return tuple(sorted({*(fields.groups or ()), *(name for name in named if name)}))
 
 
 def _names(fields: PersonFields) -> str:

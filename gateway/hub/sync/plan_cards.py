@@ -30,10 +30,6 @@ class CardWish:
     def key(self) -> Key:
         return self.record.role, self.record.person_key
 
-    @property
-    def name(self) -> str:
-        return f"{self.record.fields.given_name} {self.record.fields.family_name}".strip()
-
 
 def plan_cards(wishes: list[CardWish], known: Known, plan: Plan, leaving: set[str]) -> None:
     """Add the card operations and card conflicts to a plan.
@@ -60,7 +56,16 @@ def plan_cards(wishes: list[CardWish], known: Known, plan: Plan, leaving: set[st
         elif card.person != winner.ref:
             owner = known.people[card.person]
             moves[winner.key].append(
-                Move(winner.ref, *winner.key, winner.name, owner.ref, owner.name, key, claim.tail, claim.projection)
+                Move(
+                    winner.ref,
+                    *winner.key,
+                    winner.record.fields.name,
+                    owner.ref,
+                    owner.name,
+                    key,
+                    claim.tail,
+                    claim.projection,
+                )
             )
     moved = {move.card for some in moves.values() for move in some}
     for wish in wishes:
@@ -76,7 +81,9 @@ def _hand_over(wish: CardWish, granted: list[CardClaim], known: Known, plan: Pla
     given = {claim.key for claim in granted}
     for card in sorted(known.waiting.get(waits_for(*wish.key), ()), key=lambda item: item.key):
         if card.key not in given:
-            plan.operations.append(Link(wish.ref, *wish.key, wish.name, card.key, card.tail, card.projection))
+            plan.operations.append(
+                Link(wish.ref, *wish.key, wish.record.fields.name, card.key, card.tail, card.projection)
+            )
 
 
 def _winner(
@@ -128,10 +135,21 @@ def _settle(wish: CardWish, granted: list[CardClaim], moved: set[str], known: Kn
         if gone:
             old = gone.pop(0)
             plan.operations.append(
-                Replace(wish.ref, *wish.key, wish.name, old.key, old.tail, claim.key, claim.tail, claim.projection)
+                Replace(
+                    wish.ref,
+                    *wish.key,
+                    wish.record.fields.name,
+                    old.key,
+                    old.tail,
+                    claim.key,
+                    claim.tail,
+                    claim.projection,
+                )
             )
         else:
             plan.operations.append(
-                Link(wish.ref, *wish.key, wish.name, claim.key, claim.tail, claim.projection, second=keeps)
+                Link(
+                    wish.ref, *wish.key, wish.record.fields.name, claim.key, claim.tail, claim.projection, second=keeps
+                )
             )
-    plan.operations.extend(Revoke(wish.ref, *wish.key, wish.name, card.key, card.tail) for card in gone)
+    plan.operations.extend(Revoke(wish.ref, *wish.key, wish.record.fields.name, card.key, card.tail) for card in gone)
