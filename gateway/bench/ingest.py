@@ -1,8 +1,8 @@
 """Events that one ingest worker commits per second over a real broker, against a worker that commits each message.
 
-Every event is committed before its message is acknowledged, on SQLite with synchronous FULL. The events wait in the
-worker's session at the broker, so that the worker is measured and not the publisher; a last part sends live taps while
-a backlog drains and times them to their watermark.
+Every event is committed before its message is acknowledged, on SQLite with synchronous FULL. The events wait at the
+broker while the worker's first commit is held back, so that the worker is measured and not the publisher; a last part
+sends live taps while a backlog drains and times them to their watermark.
 """
 
 from __future__ import annotations
@@ -56,6 +56,18 @@ class OneByOne(Committer):
         for incoming in batch:
             done.add(super().commit([incoming]))
         return done
+
+
+class Held(Committer):
+    """Commits nothing before it is released; the broker keeps what the worker's receive maximum does not let out."""
+
+    def __init__(self, store: Store, inner: Committer) -> None:
+        super().__init__(store)
+        self._inner, self.released = inner, threading.Event()
+
+    def commit(self, batch: Any) -> Committed:
+        self.released.wait(_WAIT_SECONDS)
+        return self._inner.commit(batch)
 
 
 def run_bench() -> dict[str, Any]:
@@ -143,8 +155,7 @@ def _drain(
     broker: BrokerSettings, folder: Path, gateway: str, count: int, per_message: int, committer: type[Committer]
 ) -> float:
     store = _store(folder)
-    _leave_session(broker, store)
-    _publish(broker, gateway, count, per_message, "backlog" if per_message > 1 else "taps")
+    held = Held(store, committer(store))
     done = threading.Event()
     committed: list[tuple[float, int]] = []
 
@@ -153,8 +164,11 @@ def _drain(
         if sum(fresh for _, fresh in committed) >= count:
             done.set()
 
-    worker = MqttShare(broker, "bench", committer(store), on_commit=note)
+    worker = MqttShare(broker, "bench", held, on_commit=note)
     worker.start()
+    _until(lambda: worker.connected and worker.takes_share, "the worker to connect")
+    _publish(broker, gateway, count, per_message, "backlog" if per_message > 1 else "taps")
+    held.released.set()
     if not done.wait(_WAIT_SECONDS):
         raise FatalError(f"Only {sum(fresh for _, fresh in committed)} of {count} events were committed.")
     worker.stop()
@@ -162,15 +176,6 @@ def _drain(
     # The first batch only starts the clock: connecting is not the worker's rate.
     first_at, first = committed[0]
     return (count - first) / max(committed[-1][0] - first_at, 1e-9)
-
-
-def _leave_session(broker: BrokerSettings, store: Store) -> None:
-    # The worker's session must exist before anything is sent; its first subscription makes it.
-    worker = MqttShare(broker, "bench", Committer(store))
-    worker.start()
-    _until(lambda: worker.connected, "the worker to connect")
-    time.sleep(0.5)
-    worker.stop()
 
 
 def _publish(broker: BrokerSettings, gateway: str, count: int, per_message: int, last: str) -> None:
@@ -257,8 +262,6 @@ def sample_events(gateway: str, count: int) -> list[bytes]:
 
 def _live_beside_backlog(broker: BrokerSettings, folder: Path) -> list[float]:
     store = _store(folder)
-    _leave_session(broker, store)
-    _publish(broker, "gw-drain", _DRAIN, _PER_MESSAGE, "backlog")
     topics = GatewayTopics(_SITE, "gw-live")
     link = Link(broker, "gw-live", session_expiry_seconds=0)
     link.start()
@@ -271,8 +274,12 @@ def _live_beside_backlog(broker: BrokerSettings, folder: Path) -> list[float]:
         nonlocal drained
         drained += result.fresh
 
-    worker = MqttShare(broker, "bench", Committer(store), on_commit=note)
+    held = Held(store, Committer(store))
+    worker = MqttShare(broker, "bench", held, on_commit=note)
     worker.start()
+    _until(lambda: worker.connected and worker.takes_share, "the worker to connect")
+    _publish(broker, "gw-drain", _DRAIN, _PER_MESSAGE, "backlog")
+    held.released.set()
     _until(lambda: drained > 0, "the backlog to drain")
     latencies: list[float] = []
     for raw in sample_events("gw-live", _LIVE_TAPS):
