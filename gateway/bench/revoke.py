@@ -19,8 +19,8 @@ from gateway.bench.ingest import mosquitto_or_embedded
 from gateway.cards.identity import CardNumber, card_key
 from gateway.errors import FatalError
 from gateway.hub.directory.cards import by_hand, set_card_state
-from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms, open_store
 from gateway.simulator.demo_site import GATEWAYS, SITE, GatewayProcess, HubProcess, free_port, write_site
 from gateway.simulator.school import School, sample_school

@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from gateway.errors import RefusedError
 from gateway.hub.directory.cards import claim_prelinked, link_card, set_card_state
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import Wish, sync
 from gateway.hub.web.app import Daemon, build_office

@@ -17,7 +17,6 @@ from gateway.cards.identity import CardNumber, card_key
 from gateway.cards.uid import Uid
 from gateway.config import BrokerSettings
 from gateway.hub.directory.cards import link_card, set_card_state
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import raise_revision
 from gateway.hub.fleet import service as service_module
 from gateway.hub.fleet.chain import ChainFault, list_faults, verify_all
@@ -26,6 +25,7 @@ from gateway.hub.fleet.rosters import refresh
 from gateway.hub.fleet.service import FleetService
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.link.client import Arrived, Connected, Link, Will
 from gateway.link.messages import (

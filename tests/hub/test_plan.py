@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
-from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, open_store
 from gateway.hub.sync.apply import Applier
 from gateway.hub.sync.feed import Feed, gather

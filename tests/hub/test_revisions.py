@@ -12,13 +12,13 @@ from hypothesis.strategies import DataObject, data, integers, sampled_from
 from sqlalchemy import delete, func, insert, select
 
 from gateway.hub.directory.cards import link_card, set_card_state
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.fleet import publishing, rosters
 from gateway.hub.fleet.publishing import RosterPublisher
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store
 from gateway.hub.sync import run
 from gateway.link.client import Link

@@ -11,9 +11,9 @@ from typing import Literal
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.errors import RefusedError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import in_turn, raise_revision
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 
 CardState = Literal["prelinked", "active", "blocked", "lost", "replaced"]
 CARD_STATES: tuple[CardState, ...] = ("prelinked", "active", "blocked", "lost", "replaced")

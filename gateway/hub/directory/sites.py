@@ -20,9 +20,9 @@ from gateway.access.people import EVERY_POINT
 from gateway.access.schedule import parse_window
 from gateway.config import HubSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.mis.base import LISTS, Connector
 from gateway.mis.options import Options, build_connector

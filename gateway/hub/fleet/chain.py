@@ -15,9 +15,9 @@ from sqlalchemy import Connection, select, update
 
 from gateway.access.event import FIRST_PREV
 from gateway.errors import RefusedError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.ingest.links import link_of
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import insert_if_new
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, select, update
 
 from gateway.errors import RefusedError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import now_ms
 from gateway.hub.store.rows import insert_if_new
 

@@ -14,10 +14,10 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.hub.directory.effective import row_of, settle
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.people import new_ref
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.rows import in_slices, insert_if_new
 from gateway.hub.sync.apply_cards import apply_cards
 from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, claim_data, origin_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.rows import in_slices
 from gateway.hub.sync.known import waits_for
 from gateway.hub.sync.operations import Await, Link, Move, Operation, Replace, Revoke

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.errors import RefusedError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import in_slices
 from gateway.hub.sync.operations import Conflict

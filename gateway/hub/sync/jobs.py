@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, update
 
 from gateway.errors import RefusedError, SourceRefused, SourceUnreachable, TapgateError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.sites import NIGHTLY, Source, list_sources
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.run import Overlap, Wish, sync
 from gateway.hub.work.jobs import Job, JobSpec, Outcome, follow, list_jobs, postpone

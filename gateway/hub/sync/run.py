@@ -18,12 +18,12 @@ import msgspec
 from sqlalchemy import Connection, insert, update
 
 from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import Source
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
 from gateway.hub.sync import conflicts, holds

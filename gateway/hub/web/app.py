@@ -20,13 +20,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from gateway import __version__
 from gateway.errors import RefusedError, StoreUnavailable
 from gateway.hub.directory.cards import CARD_STATES, CardState, by_hand, claim_prelinked, set_card_state
-from gateway.hub.directory.journal import Audit
 from gateway.hub.directory.people import PersonView, find_people
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.fleet.chain import accept_journal, list_faults, list_new_journals
 from gateway.hub.fleet.claim import hub_alarm
 from gateway.hub.fleet.gateways import ALARM_SHOWN_MS, list_gateways
 from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync import conflicts, holds
 from gateway.hub.sync.jobs import request_run

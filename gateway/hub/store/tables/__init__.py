@@ -6,7 +6,17 @@ exist here, only card keys (32 hex digits) and the tail that people may see.
 
 from __future__ import annotations
 
-from gateway.hub.store.tables.audit import audit
+from gateway.hub.store.tables.accounts import (
+    account,
+    account_grant,
+    api_token,
+    attempt,
+    email_domain,
+    one_time_token,
+    sign_in_way,
+    web_session,
+)
+from gateway.hub.store.tables.audit import audit, audit_head
 from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
@@ -17,11 +27,17 @@ from gateway.hub.store.tables.work import alarm, job, mail
 
 __all__ = [
     "access_rule",
+    "account",
+    "account_grant",
     "alarm",
+    "api_token",
+    "attempt",
     "audit",
+    "audit_head",
     "card",
     "chain_fault",
     "conflict",
+    "email_domain",
     "event",
     "event_copy",
     "field_override",
@@ -36,17 +52,20 @@ __all__ = [
     "mark",
     "metadata",
     "moved_event",
+    "one_time_token",
     "person",
     "person_claim",
     "point_policy",
     "quarantine",
     "quarantine_use",
     "roster_generation",
+    "sign_in_way",
     "site",
     "site_change",
     "site_change_card",
     "source",
     "source_cursor",
     "sync_run",
+    "web_session",
     "witness",
 ]
