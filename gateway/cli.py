@@ -31,6 +31,8 @@ VERBS: dict[str, Verb] = {
     "web": Verb("gateway.commands.web", "serve the gateway's pages from a separate process"),
     "install": Verb("gateway.commands.install", "install units and system files, as root"),
     "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),
+    "accounts": Verb("gateway.commands.accounts", "create, list or end accounts of the hub's pages, and tokens"),
+    "audit": Verb("gateway.commands.audit", "verify the hub's audit log"),
     "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source; list and retire sources"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and list every error"),
     "demo": Verb("gateway.commands.demo", "run a whole school on this machine, with emulated readers"),
@@ -47,10 +49,14 @@ VERBS: dict[str, Verb] = {
 # Packages that only some installations have, by the extra that brings them.
 _EXTRAS = {
     "alembic": "hub",
+    "argon2": "hub",
     "charset_normalizer": "hub",
+    "httpx2": "hub",
     "iotcore": "demo",
+    "joserfc": "hub",
     "pika": "amqp",
     "psycopg": "postgres",
+    "pyotp": "hub",
     "sqlalchemy": "hub",
 }
 

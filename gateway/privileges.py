@@ -7,6 +7,7 @@ as the owner also shows what the service itself will see, such as an export that
 from __future__ import annotations
 
 import contextlib
+import getpass
 import grp
 import os
 import pwd
@@ -108,3 +109,12 @@ def _make(folder: Path, user: str) -> None:
         os.chown(folder, account.pw_uid, account.pw_gid)
     except OSError as error:
         raise FatalError(f"The state folder {folder} cannot be created ({error.strerror}).") from None
+
+
+def user_name() -> str:
+    """Return the user who runs this, as the audit names them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A user without a name, as containers have them.
+        return f"uid {os.getuid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from gateway.errors import ConfigError
@@ -54,5 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     hub.start()
     if hub.web is not None:
         print(f"The hub's pages are at {hub.web.address}", flush=True)
+    elif hub.web_fault is not None:
+        print(f"{hub.web_fault} Everything else runs; the pages come back at the next start.", file=sys.stderr)
     run_service(hub.beats, hub.stop, hub.status)
     return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import getpass
 import io
 import os
 import secrets
@@ -26,7 +25,7 @@ from gateway.hub.fleet.broker_rights import access_list
 from gateway.hub.fleet.enrolment import enrol, enrolled, revoke
 from gateway.hub.settings import SERVICE_USER, prepare_store, read_settings
 from gateway.hub.store.engine import Store
-from gateway.privileges import act_as_owner, as_owner, put_file
+from gateway.privileges import act_as_owner, as_owner, put_file, user_name
 from gateway.roster.signing import load_or_create_signer
 from gateway.share import shipped
 
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "issue":
         return _issue(arguments, settings, site, gateway)
     with as_owner(settings.state_dir), _opened(settings) as store, store.write() as connection:
-        revoke(connection, site, gateway, actor=by_hand(getpass.getuser()))
+        revoke(connection, site, gateway, actor=by_hand(user_name()))
     _write_rights(settings, arguments.broker_dir)
     print(f"{site}/{gateway} is revoked; broker and hub refuse what it sends.")
     return 0
@@ -239,7 +238,7 @@ def _issue(arguments: argparse.Namespace, settings: HubSettings, site_id: str, g
     with as_owner(settings.state_dir):
         signer = load_or_create_signer(settings.signing_key_file).public_key.hex()
         with _opened(settings) as store, store.write() as connection:
-            actor = by_hand(getpass.getuser())
+            actor = by_hand(user_name())
             is_new = enrol(connection, site_id, gateway, actor=actor, certificate_until_ms=until_ms)
     files = {
         "ca.crt": authority.certificate,

@@ -7,9 +7,7 @@ hub's state folder.
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from gateway.hub.store.engine import Store
 from gateway.hub.sync import holds
 from gateway.hub.sync.run import Report, Wish, preview, sync
 from gateway.hub.work.jobs import list_jobs
+from gateway.privileges import user_name
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
 _SHOWN = 20
@@ -103,7 +102,7 @@ def _apply(store: Store, settings: HubSettings, arguments: argparse.Namespace) -
         raise _unknown(arguments, known)
     if arguments.action == "approve":
         return _approve(store, found[0], arguments)
-    wish = Wish("hand", by_hand(_who()), arguments.first, arguments.approve, arguments.delta)
+    wish = Wish("hand", by_hand(user_name()), arguments.first, arguments.approve, arguments.delta)
     try:
         report = sync(store, found[0], settings.file.path.parent, wish)
     except (SourceRefused, SourceUnreachable) as error:
@@ -115,7 +114,7 @@ def _approve(store: Store, source: Source, arguments: argparse.Namespace) -> int
     if not arguments.operation and not arguments.all:
         raise ConfigError(["mis:0: --operation: name the hashes to approve, or --all."])
     chosen = None if arguments.all else arguments.operation
-    count = holds.decide(store, source.id, by_hand(_who()), "approved", chosen)
+    count = holds.decide(store, source.id, by_hand(user_name()), "approved", chosen)
     print(f"{count} operations of {source.label} are approved; the next sync applies them.")
     if arguments.json:
         _print_json({"approved": count})
@@ -150,14 +149,6 @@ def _jobs(settings: HubSettings, *, as_json: bool) -> int:
     if as_json:
         _print_json({"jobs": rows})
     return FINDINGS if any(row["failing_since"] or row["stopped_why"] for row in rows) else GOOD
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A user without a name, as containers have them.
-        return f"uid {os.getuid()}"
 
 
 def _unknown(arguments: argparse.Namespace, known: list[str]) -> ConfigError:

@@ -39,6 +39,7 @@ from gateway.config.hub import (
     SourceSettings,
     load_hub,
 )
+from gateway.config.sign_in import IssuerSettings, SignInSettings
 
 __all__ = [
     "EGRESS_WAYS",
@@ -52,11 +53,13 @@ __all__ = [
     "BrokerSettings",
     "GatewaySettings",
     "HubSettings",
+    "IssuerSettings",
     "MailSettings",
     "PointPolicySettings",
     "PointSettings",
     "ReaderSettings",
     "RuleSettings",
+    "SignInSettings",
     "SiteSettings",
     "SourceSettings",
     "WebSettings",

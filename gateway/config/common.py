@@ -56,12 +56,20 @@ class WebSettings:
 
     Attributes:
         names: host names that the pages answer to, besides addresses and localhost.
+        certificate_file: with its key in `key_file`, the pages are served by TLS; None for plain HTTP.
     """
 
     host: str
     port: int
     till_token_file: Path | None = None
     names: tuple[str, ...] = ()
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    @property
+    def certificate(self) -> tuple[Path, Path] | None:
+        """Return the files of the certificate and its key, None for plain HTTP."""
+        return (self.certificate_file, self.key_file) if self.certificate_file and self.key_file else None
 
 
 def is_loopback(host: str) -> bool:
@@ -151,7 +159,11 @@ def take_web(file: SettingsFile, port: int) -> WebSettings | None:
         port=table.take("port", int, port, between(0, 65535)),
         till_token_file=take_path(table, "till_token_file", None),
         names=tuple(table.take("names", list, [], check_texts)),
+        certificate_file=take_path(table, "certificate_file", None),
+        key_file=take_path(table, "key_file", None),
     )
+    if (settings.certificate_file is None) != (settings.key_file is None):
+        table.problem("certificate_file", "needs key_file beside it, and key_file needs certificate_file")
     table.finish()
     return settings
 

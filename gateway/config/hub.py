@@ -25,6 +25,7 @@ from gateway.config.common import (
     take_web,
     take_zone,
 )
+from gateway.config.sign_in import SignInSettings, take_sign_in
 from gateway.settings_file import SettingsFile, Table
 
 # The values of access.people, which this package may not import; a test compares the two.
@@ -127,6 +128,7 @@ class HubSettings:
     web: WebSettings | None
     sites: tuple[SiteSettings, ...]
     mail: MailSettings | None = None
+    sign_in: SignInSettings | None = None
 
     def mail_to(self, site: str) -> tuple[str, ...]:
         """Return who is told about a site, or with an empty name about the hub."""
@@ -143,7 +145,7 @@ def load_hub(path: Path) -> HubSettings:
         ConfigError: the file cannot be read or is not TOML.
     """
     file = SettingsFile(path)
-    check_sections(file, ("hub", "web", "site", "mail"))
+    check_sections(file, ("hub", "web", "site", "mail", "sign_in"))
     table = file.table("hub") or Table(file, "hub", {})
     sites = [_site(file, item) for item in file.tables("site")]
     state_dir = need_path(table, "state_dir", "/var/lib/tapgate-hub")
@@ -163,6 +165,7 @@ def load_hub(path: Path) -> HubSettings:
         web=take_web(file, 8081),
         sites=tuple(sites),
         mail=_mail(file),
+        sign_in=take_sign_in(file),
     )
     table.finish()
     return settings

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.config import HubSettings
-from gateway.errors import StoreUnavailable
+from gateway.errors import FatalError, StoreUnavailable
 from gateway.hub.fleet.service import FleetService
 from gateway.hub.fleet.watch import Watch
 from gateway.hub.ingest.amqp_quorum import AmqpQuorum
@@ -28,8 +28,10 @@ from gateway.hub.mail.sender import MailSender
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.jobs import source_work
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
+from gateway.hub.web.gate import Access
 from gateway.hub.web.live import LogFeed
+from gateway.hub.web.office import Daemon
 from gateway.hub.work.runner import Runner
 from gateway.roster.signing import load_or_create_signer
 from gateway.service import Beats
@@ -57,12 +59,14 @@ class Hub:
 
     Attributes:
         web: None when this process shows no pages.
+        web_fault: why it shows none although it should.
     """
 
     store: Store
     beats: Beats
     parts: list[Part] = field(default_factory=list)
     web: WebServer | None = None
+    web_fault: str | None = None
     ingest: Ingest | None = None
     fleet: FleetService | None = None
     counts: Counter[str] = field(default_factory=Counter)
@@ -72,7 +76,14 @@ class Hub:
         started: list[Part] = []
         try:
             for part in self.parts:
-                part.start()
+                try:
+                    part.start()
+                except FatalError as error:
+                    if part is not self.web or self.fleet is None:
+                        raise
+                    # Taps and rosters do not wait for somebody to renew the certificate of the pages.
+                    self.web, self.web_fault = None, str(error)
+                    continue
                 started.append(part)
         except BaseException:
             for part in reversed(started):
@@ -92,7 +103,8 @@ class Hub:
     def status(self) -> str:
         """Return one line for the service manager about what this process does."""
         link = {True: "broker connected", False: "broker away", None: "no broker needed"}[self.connected()]
-        return f"{link}, {self.counts['fresh']} events committed"
+        pages = f"; no pages: {self.web_fault}" if self.web_fault else ""
+        return f"{link}, {self.counts['fresh']} events committed{pages}"
 
 
 def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Committed], None] | None = None) -> Hub:
@@ -118,9 +130,11 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
     live = Broadcaster()
     feed: LogFeed | None = None
     if settings.web is not None and role in {"all", "web"}:
-        site = build_office(store, Daemon(hub.beats.overdue, hub.connected, lambda: dict(hub.counts)), live)
+        daemon = Daemon(hub.beats.overdue, hub.connected, lambda: dict(hub.counts))
+        access = Access(settings.sign_in, settings.web.names, settings.state_dir)
+        site = build_office(store, daemon, live, access)
         feed = LogFeed(store, site, live)
-        hub.web = WebServer(site.app, settings.web.host, settings.web.port, live)
+        hub.web = WebServer(site.app, settings.web.host, settings.web.port, live, certificate=settings.web.certificate)
 
     def committed(done: Committed) -> None:
         hub.counts.update(fresh=done.fresh, again=done.again, quarantined=done.quarantined)

@@ -63,11 +63,14 @@ class Role(StrEnum):
 
 
 class Reach(IntEnum):
-    """How far a right goes at a site; TAILS shows cards and times without names, OWN own groups or children only."""
+    """How far a right goes at a site: OWN for own groups or children only, TAILS for cards and times without names.
+
+    Pages that cannot tell somebody's own groups yet ask for TAILS or ALL, so that OWN opens nothing there.
+    """
 
     NONE = 0
-    TAILS = 1
-    OWN = 2
+    OWN = 1
+    TAILS = 2
     ALL = 3
 
 

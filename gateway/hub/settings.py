@@ -15,9 +15,10 @@ from gateway.privileges import act_as_owner
 from gateway.settings_file import SettingsFile
 
 SERVICE_USER = "tapgate-hub"
-NO_SIGN_IN = (
-    "the hub's pages have no sign-in yet and serve this machine only; write 127.0.0.1 and put a proxy with sign-in "
-    "before it"
+NO_SIGN_IN = "the pages leave this machine only with [sign_in]; add that section, or write 127.0.0.1"
+NO_TLS = (
+    "the pages leave this machine only by TLS; name certificate_file and key_file, or write 127.0.0.1 and put a proxy "
+    "with TLS before it"
 )
 
 
@@ -33,7 +34,13 @@ def read_settings(path: Path) -> HubSettings:
     if settings.ingest == "amqp-quorum" and settings.amqp_url is None:
         settings.file.problem("hub.amqp_url", "is missing; the ingest amqp-quorum needs it")
     if settings.web is not None and not is_loopback(settings.web.host):
-        settings.file.problem("web.host", NO_SIGN_IN)
+        if settings.sign_in is None:
+            settings.file.problem("web.host", NO_SIGN_IN)
+        elif settings.web.certificate_file is None:
+            settings.file.problem("web.host", NO_TLS)
+    for number, issuer in enumerate(settings.sign_in.issuers if settings.sign_in else ()):
+        if not issuer.secret_file.is_file():
+            settings.file.warn(f"sign_in.oidc.{number}.secret_file", f"there is no file {issuer.secret_file}")
     if not settings.broker.tls and not all(is_loopback(host) for host, _ in settings.broker.places):
         settings.file.warn("hub.broker", PLAIN_MQTT)
     settings.file.finish()

@@ -20,11 +20,16 @@ _QUEUE_LENGTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One event: `name` as live.js knows it, `data` already rendered, `id` for Last-Event-ID or None."""
+    """One event: `name` as live.js knows it, `data` already rendered, `id` for Last-Event-ID or None.
+
+    Attributes:
+        site: whom it concerns, for streams that not everybody may read whole.
+    """
 
     name: str
     data: str
     id: str | None = None
+    site: str = ""
 
 
 # EventSource drops events without data, so these two carry a dash.

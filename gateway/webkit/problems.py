@@ -35,7 +35,9 @@ class Problem(Exception):
 
 
 def problem_response(request: Request, problem: Problem) -> JSONResponse:
-    headers = {"Retry-After": str(problem.extra["retry_after"])} if "retry_after" in problem.extra else None
+    headers = {"Retry-After": str(problem.extra["retry_after"])} if "retry_after" in problem.extra else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.body(request.url.path), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
 

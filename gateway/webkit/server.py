@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +22,11 @@ _STOP_SECONDS = 5.0
 
 
 class WebServer:
-    """One listening web server; `port` 0 takes a free port, see `address`."""
+    """One listening web server; `port` 0 takes a free port, see `address`.
+
+    Args:
+        certificate: files of the certificate with its chain and of its key; None for plain HTTP.
+    """
 
     def __init__(
         self,
@@ -29,9 +35,10 @@ class WebServer:
         port: int,
         broadcaster: Broadcaster | None = None,
         limits: Limits = Limits(),  # noqa: B008  # a frozen value
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self._app, self._host, self._port, self._limits = app, host, port, limits
-        self._broadcaster = broadcaster
+        self._broadcaster, self._certificate = broadcaster, certificate
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -41,14 +48,16 @@ class WebServer:
         """Return the address people can open, such as http://127.0.0.1:8080."""
         port = self._socket.getsockname()[1] if self._socket else self._port
         host = "127.0.0.1" if self._host in {"0.0.0.0", "::"} else self._host  # noqa: S104  # compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "http" if self._certificate is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def start(self) -> None:
         """Bind, then serve in the background.
 
         Raises:
-            FatalError: the port cannot be bound.
+            FatalError: the port cannot be bound, or the certificate cannot be used.
         """
+        tls = None if self._certificate is None else _load(*self._certificate)
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,6 +79,8 @@ class WebServer:
             timeout_graceful_shutdown=2,
             ws="none",
         )
+        config.load()
+        config.ssl = tls
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="web", daemon=True)
         self._thread.start()
@@ -89,3 +100,18 @@ class WebServer:
                 log.warning("the web thread did not end within %.0f s", _STOP_SECONDS)
         if self._socket:
             self._socket.close()
+
+
+def _load(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        # The library's own errors are a kind of OSError whose text is for its developers.
+        why = type(error).__name__ if isinstance(error, ssl.SSLError) else error.strerror
+        raise FatalError(
+            f"The web pages cannot use the certificate {certificate} with the key {key} ({why}); name files in PEM "
+            "form that belong together and that the service may read."
+        ) from None
+    return context

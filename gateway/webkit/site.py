@@ -64,7 +64,12 @@ class Site:
         name: the text next to the brand, such as the gateway's id.
         templates: folder with the face's own templates.
         hosts: host names that the pages answer to, besides addresses and localhost; from the settings only.
+
+    Attributes:
+        personal: returns what a page shows of whoever asks for it, such as their own navigation.
     """
+
+    personal: Callable[[Request], Mapping[str, Any]] = staticmethod(lambda _request: {})
 
     def __init__(
         self,
@@ -97,9 +102,12 @@ class Site:
         self.app.exception_handler(RequestValidationError)(self._on_invalid)
         self.app.exception_handler(Exception)(self._on_fault)
 
-    def page(self, request: Request, template: str, page_title: str, context: Mapping[str, Any]) -> Response:
+    def page(
+        self, request: Request, template: str, page_title: str, context: Mapping[str, Any], status: int = 200
+    ) -> Response:
         """Render a whole page."""
-        return self.templates.TemplateResponse(request, template, self._context(request, page_title, context))
+        full = self._context(request, page_title, context)
+        return self.templates.TemplateResponse(request, template, full, status_code=status)
 
     def fragment(self, template: str, block: str, context: Mapping[str, Any]) -> str:
         """Render one block of a page's template, for a live event."""
@@ -107,10 +115,18 @@ class Site:
         return str(render_block(self.templates.env, template, block, **full))
 
     def _shared(self) -> dict[str, Any]:
-        return {"site_name": self.name, "navigation": self.navigation, "software": __version__, "live_url": None}
+        return {
+            "site_name": self.name,
+            "navigation": self.navigation,
+            "software": __version__,
+            "live_url": None,
+            "signed_in": None,
+            "banner": None,
+        }
 
     def _context(self, request: Request, page_title: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._shared(), "current_path": request.url.path, "page_title": page_title, **context}
+        shared = {**self._shared(), **self.personal(request)}
+        return {**shared, "current_path": request.url.path, "page_title": page_title, **context}
 
     async def _guard(self, request: Request, call_next: _CacheOrNot) -> Response:
         refusal = self._refusal(request)

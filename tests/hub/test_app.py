@@ -108,7 +108,7 @@ def test_each_role_runs_its_own_parts_only(
 
 
 def test_pages_on_another_address_than_this_machine_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"web.host: .* sign-in"):
+    with pytest.raises(ConfigError, match=r"web.host: .*sign_in"):
         read_settings(write(tmp_path, 1, host="0.0.0.0"))
 
 
@@ -127,3 +127,17 @@ def test_a_port_that_is_taken_stops_what_was_started(tmp_path: Path) -> None:
         with pytest.raises(FatalError, match="another port"):
             hub.start()
         hub.store.close()
+
+
+@pytest.mark.mosquitto
+def test_a_certificate_that_is_missing_costs_the_pages_and_nothing_else(tmp_path: Path, broker: BrokerSettings) -> None:
+    config = write(tmp_path, broker.port)
+    config.write_text(config.read_text().replace("port = 0", 'port = 0\ncertificate_file = "c"\nkey_file = "k"'))
+    hub = build(read_settings(config))
+    hub.start()
+    try:
+        assert hub.web is None
+        wait_until(lambda: hub.connected() is True, "the broker is not reached")
+        assert "no pages: The web pages cannot use the certificate" in hub.status()
+    finally:
+        hub.stop()

@@ -14,6 +14,8 @@ from gateway.hub.store.audit import Audit, verify
 from gateway.hub.store.engine import MIGRATIONS, Store, open_store
 from tests.hub.samples import SITE
 
+BOTH_DATABASES = True
+
 
 def note(store: Store, count: int, site: str = SITE) -> None:
     with store.write() as connection:

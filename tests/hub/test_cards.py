@@ -17,7 +17,8 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.run import Wish, sync
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
+from gateway.hub.web.office import Daemon
 from gateway.webkit.events import Broadcaster
 
 BOTH_DATABASES = True

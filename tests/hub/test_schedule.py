@@ -18,7 +18,8 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
 from gateway.hub.sync.jobs import source_work
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
+from gateway.hub.web.office import Daemon
 from gateway.hub.work.runner import Runner
 from gateway.simulator.school import sample_school
 from gateway.webkit.events import Broadcaster

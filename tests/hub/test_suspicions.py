@@ -13,11 +13,13 @@ from gateway.access.suspicion import Suspicion, read_suspicion
 from gateway.config import load_gateway
 from gateway.edge.app import Gateway
 from gateway.hub.ingest.commit import Committer
+from gateway.hub.scope import ALL_SITES
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.web import suspicions
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
 from gateway.hub.web.live import LogFeed
+from gateway.hub.web.office import Daemon
 from gateway.readers.base import DRIVERS
 from gateway.simulator.chips import SimulatedTransports
 from gateway.simulator.clone_cards import StaticNonceCard
@@ -115,8 +117,8 @@ def test_what_is_sent_again_counts_once_and_old_suspicions_leave_the_page_but_no
     with store.read() as connection:
         at_ms = connection.scalar(select(tables.event.c.at_ms).where(tables.event.c.reason == "static_nonce"))
         assert at_ms is not None
-        assert len(suspicions.list_suspicions(connection, at_ms)) == 1
-        assert suspicions.list_suspicions(connection, at_ms + 31 * 86_400_000) == []
+        assert len(suspicions.list_suspicions(ALL_SITES, connection, at_ms)) == 1
+        assert suspicions.list_suspicions(ALL_SITES, connection, at_ms + 31 * 86_400_000) == []
         assert [count for *_, count in suspicions.count_suspicions(connection)] == [1]
 
 

@@ -13,16 +13,20 @@ from sqlalchemy import select
 from gateway.commands import mis
 from gateway.errors import ConfigError, RefusedError, SourceRefused
 from gateway.hub.directory.sites import list_sources
+from gateway.hub.scope import everything
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.locks import exclusive
 from gateway.hub.sync.holds import decide, list_held
 from gateway.hub.sync.run import Overlap, Wish, sync
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
+from gateway.hub.web.office import Daemon
 from gateway.hub.web.queries import list_holds, list_runs
 from gateway.simulator.school import sample_school
 from gateway.webkit.events import Broadcaster
+
+EVERYTHING = everything("person:head")
 
 TOML = """
 [hub]
@@ -112,7 +116,7 @@ def test_a_truncated_export_is_held_while_its_changes_go_through_and_the_approve
     assert (done["applied"], done["held"]) == (101, 0)
     store = office.store()
     with store.read() as connection:
-        assert list_holds(connection) == []
+        assert list_holds(EVERYTHING, connection) == []
     store.close()
 
 
@@ -160,7 +164,7 @@ def test_an_approval_is_for_one_operation_and_one_use_and_a_refusal_stays(office
     _, held, _ = office.verb("sync")
     store = office.store()
     with store.read() as connection:
-        (hold,) = list_holds(connection)
+        (hold,) = list_holds(EVERYTHING, connection)
     assert (hold.total, hold.waiting) == (held["held"], 101)
     with pytest.raises(RefusedError, match="no longer held"):
         decide(store, hold.source_id, "person:head", "approved", ["f" * 16])
@@ -198,7 +202,7 @@ def test_a_failing_source_keeps_the_last_good_data_and_its_failure_is_in_the_his
     assert (code, checked["ok"], checked["failure"]) == (3, False, "column_missing")
     store = office.store()
     with store.read() as connection:
-        newest = list_runs(connection)[0]
+        newest = list_runs(EVERYTHING, connection)[0]
         active = connection.scalars(select(tables.person.c.ref).where(tables.person.c.state == "active")).all()
     assert newest.result == "failed"
     assert (newest.error or "").startswith("column_missing: ")

@@ -14,8 +14,9 @@ from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.times import to_ms
-from gateway.hub.web.app import Daemon, build_office
+from gateway.hub.web.app import build_office
 from gateway.hub.web.live import LogFeed
+from gateway.hub.web.office import Daemon
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.site import POLICY
 from tests.hub.samples import SITE, message, tap
@@ -139,7 +140,7 @@ def test_the_state_of_a_card_is_changed_with_its_audit(client: TestClient, store
     assert line.detail == {"tail": "E5F6", "old": "active", "new": "lost"}
     assert client.post("/v1/cards/1/state", json={"state": "eaten"}).status_code == 422
     refused = client.post("/v1/cards/99/state", json={"state": "lost"})
-    assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
+    assert (refused.status_code, refused.headers["content-type"]) == (404, "application/problem+json")
 
 
 def test_another_sites_page_cannot_change_a_card(client: TestClient, store: Store) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.webkit.events import Broadcaster, Live
 from gateway.webkit.problems import Problem
 from gateway.webkit.server import WebServer
 from gateway.webkit.site import STATIC, Site, asset
+from tests.certificates import Authority
 
 
 @pytest.fixture
@@ -151,3 +153,24 @@ def test_the_server_serves_on_a_free_port_and_stops(site: Site) -> None:
             WebServer(site.app, "127.0.0.1", port).start()
     finally:
         server.stop()
+
+
+def test_pages_are_served_by_tls_with_the_schools_certificate(site: Site, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = WebServer(site.app, "127.0.0.1", 0, certificate=authority.issue("hub"))
+    server.start()
+    try:
+        assert server.address.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=authority.ca_file)
+        with urllib.request.urlopen(server.address, context=trust, timeout=10) as answer:
+            assert answer.status == 200
+    finally:
+        server.stop()
+
+
+def test_a_certificate_that_cannot_be_used_is_one_sentence(site: Site, tmp_path: Path) -> None:
+    certificate, _ = Authority(tmp_path).issue("hub")
+    _, foreign = Authority(tmp_path, "other-ca").issue("other")
+    for files in ((certificate, foreign), (certificate, tmp_path / "none"), (tmp_path / "none", foreign)):
+        with pytest.raises(FatalError, match=r"cannot use the certificate .* belong together"):
+            WebServer(site.app, "127.0.0.1", 0, certificate=files).start()

@@ -94,7 +94,7 @@ class Desk:
         self.server.push(fact)
 
     def _welcome(self) -> messages.Welcome:
-        settings = self._settings
+        settings, certificate = self._settings, self._web.certificate
         return messages.Welcome(
             version=messages.VERSION,
             gateway=settings.id,
@@ -105,6 +105,7 @@ class Desk:
             points=tuple((item.id, item.kind) for item in settings.points),
             readers=tuple(self._readers),
             names=self._web.names,
+            certificate=None if certificate is None else (str(certificate[0]), str(certificate[1])),
         )
 
     def _look(self, number: int) -> messages.Snapshot:

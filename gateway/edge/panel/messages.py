@@ -79,6 +79,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     Attributes:
         points: id and kind of each.
         names: further host names that the pages answer to.
+        certificate: files of the pages' certificate and its key, None for plain HTTP.
     """
 
     version: int
@@ -90,6 +91,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     points: tuple[tuple[str, str], ...]
     readers: tuple[str, ...]
     names: tuple[str, ...] = ()
+    certificate: tuple[str, str] | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="seen"):

@@ -7,6 +7,7 @@ panel.
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from fastapi import Request, Response
 
@@ -59,7 +60,8 @@ class WebFace:
         self.site.templates.env.globals["teaches"] = not self.screens
         if not self.screens:
             mount_teach(self.site, TeachPage(welcome.readers, _RemoteTeaching(panel), self._teach_pages))
-        self.server = WebServer(self.site.app, welcome.host, welcome.port, self.pages)
+        files = None if welcome.certificate is None else (Path(welcome.certificate[0]), Path(welcome.certificate[1]))
+        self.server = WebServer(self.site.app, welcome.host, welcome.port, self.pages, certificate=files)
         self._thread = threading.Thread(target=self._keep_live, name="pages", daemon=True)
         panel.on_fact = self._on_fact
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from gateway.hub.directory.names import fold
+from gateway.hub.scope import Sites
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 
@@ -45,6 +46,7 @@ class PersonView:
 
 
 def find_people(
+    sites: Sites,
     connection: Connection,
     *,
     site: str | None = None,
@@ -53,9 +55,9 @@ def find_people(
     offset: int = 0,
     limit: int = 50,
 ) -> tuple[list[PersonView], int]:
-    """Find people in name order, with the total number found; accents and case of `text` do not matter."""
+    """Find people of some sites in name order, with the total found; accents and case of `text` do not matter."""
     person = tables.person
-    query = select(person)
+    query = select(person).where(sites.hold(person.c.site))
     if site:
         query = query.where(person.c.site == site)
     if refs is not None:

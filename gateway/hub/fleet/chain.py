@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select, update
 from gateway.access.event import FIRST_PREV
 from gateway.errors import RefusedError
 from gateway.hub.ingest.links import link_of
+from gateway.hub.scope import ALL_SITES, Sites
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -139,12 +140,12 @@ class NewJournal:
     first_ms: int
 
 
-def list_new_journals(connection: Connection) -> list[NewJournal]:
+def list_new_journals(connection: Connection, sites: Sites = ALL_SITES) -> list[NewJournal]:
     mark, owner = tables.mark, tables.gateway
     query = (
         select(owner.c.id, owner.c.site, owner.c.name, mark.c.epoch, mark.c.first_ms)
         .join_from(mark, owner)
-        .where(mark.c.accepted_ms.is_(None))
+        .where(mark.c.accepted_ms.is_(None), sites.hold(owner.c.site))
         .order_by(mark.c.first_ms)
     )
     return [
@@ -171,11 +172,15 @@ def accept_journal(store: Store, gateway: int, epoch: str, actor: str) -> None:
         audit.write(connection)
 
 
-def list_faults(connection: Connection) -> list[tuple[str, str, ChainFault]]:
+def list_faults(connection: Connection, sites: Sites = ALL_SITES) -> list[tuple[str, str, ChainFault]]:
     """Return every known fault as gateway, epoch and place."""
     fault, owner = tables.chain_fault, tables.gateway
     query = (
-        select(owner.c.site, owner.c.name, fault).join_from(fault, owner).order_by(fault.c.found_ms.desc()).limit(200)
+        select(owner.c.site, owner.c.name, fault)
+        .join_from(fault, owner)
+        .where(sites.hold(owner.c.site))
+        .order_by(fault.c.found_ms.desc())
+        .limit(200)
     )
     return [
         (f"{row.site} / {row.name}", row.epoch, ChainFault(row.what, row.first, row.last))

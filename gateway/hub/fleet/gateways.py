@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select, update
 
 from gateway.hub.ingest.commit import enrolled_gateway
 from gateway.hub.ingest.marks import stored_watermarks
+from gateway.hub.scope import ALL_SITES, Sites
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
 from gateway.link.messages import GatewayState
@@ -67,8 +68,8 @@ def find_gateway(connection: Connection, site: str, name: str) -> int | None:
     return connection.scalar(select(table.c.id).where(table.c.site == site, table.c.name == name))
 
 
-def list_gateways(connection: Connection) -> list[GatewayView]:
-    """Return every gateway with its backlog and its roster."""
+def list_gateways(connection: Connection, sites: Sites = ALL_SITES) -> list[GatewayView]:
+    """Return the gateways of some sites, each with its backlog and its roster."""
     table, roster = tables.gateway, tables.roster_generation
     since_ms = now_ms() - ALARM_SHOWN_MS
     marks = {(topics.site, topics.gateway): mark.upto for topics, mark in stored_watermarks(connection)}
@@ -76,6 +77,7 @@ def list_gateways(connection: Connection) -> list[GatewayView]:
     query = (
         select(table, newest.c.version)
         .outerjoin(newest, newest.c.site == table.c.site)
+        .where(sites.hold(table.c.site))
         .order_by(table.c.site, table.c.name)
     )
     return [

@@ -93,16 +93,21 @@ class Chain:
     fault: str | None = None
 
 
-def verify(connection: Connection) -> list[Chain]:
-    """Compare every line of the audit log with its hash, chain by chain."""
+def verify(connection: Connection, noted: Mapping[str, tuple[int, str]] | None = None) -> list[Chain]:
+    """Compare every line of the audit log with its hash, chain by chain.
+
+    Args:
+        noted: for each site a line and its hash as somebody noted them earlier, where the database cannot reach.
+    """
+    noted = noted or {}
     table, head = tables.audit, tables.audit_head
     heads = {row.site: row for row in connection.execute(select(head))}
-    # Also those whose head was taken away; the index makes this a look-up a site.
-    sites = {*heads, *connection.scalars(select(table.c.site).distinct())}
-    return [_verify(connection, site, heads.get(site)) for site in sorted(sites)]
+    # Also those whose head was taken away.
+    sites = {*heads, *noted, *connection.scalars(select(table.c.site).distinct())}
+    return [_verify(connection, site, heads.get(site), noted.get(site)) for site in sorted(sites)]
 
 
-def _verify(connection: Connection, site: str, head: Any) -> Chain:
+def _verify(connection: Connection, site: str, head: Any, noted: tuple[int, str] | None) -> Chain:
     table = tables.audit
     number, digest = 0, ""
     while True:
@@ -114,8 +119,12 @@ def _verify(connection: Connection, site: str, head: Any) -> Chain:
             if _digest(digest, number + 1, dict(row)) != row["hash"]:
                 return Chain(site, number, digest, f"Line {number + 1} is not as it was written.")
             number, digest = number + 1, row["hash"]
+            if noted is not None and noted[0] == number and noted[1] != digest:
+                return Chain(site, number - 1, digest, f"Line {number} is not the one that was noted.")
         if len(rows) < _LINES:
             break
+    if noted is not None and number < noted[0]:
+        return Chain(site, number, digest, f"Line {noted[0]} was noted, and there are only {number}.")
     if head is None or head.number != number or head.hash != digest:
         return Chain(site, number, digest, f"Lines after {number} are missing.")
     return Chain(site, number, digest)

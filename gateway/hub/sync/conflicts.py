@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.errors import RefusedError
+from gateway.hub.scope import ALL_SITES, Sites
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -82,8 +83,10 @@ def keep(connection: Connection, source: int, run: int, conflicts: list[Conflict
     return len(fresh)
 
 
-def list_open(connection: Connection, source: int | None = None, *, limit: int | None = None) -> list[ConflictView]:
-    """Return the open conflicts, of one source or of all; those that leave a card in use first."""
+def list_open(
+    connection: Connection, source: int | None = None, *, sites: Sites = ALL_SITES, limit: int | None = None
+) -> list[ConflictView]:
+    """Return the open conflicts, of one source or of all of some sites; those that leave a card in use first."""
     table = tables.conflict
     columns = (table.c.id, table.c.source, table.c.kind, table.c.entity, table.c.person_key, table.c.place)
     query = select(*columns, table.c.why, table.c.person, table.c.summary, table.c.first_run).where(
@@ -91,6 +94,7 @@ def list_open(connection: Connection, source: int | None = None, *, limit: int |
     )
     if source is not None:
         query = query.where(table.c.source == source)
+    query = query.join_from(table, tables.source).where(sites.hold(tables.source.c.site))
     urgent = table.c.why.contains("Decide this first")
     rows = connection.execute(query.order_by(~urgent, table.c.kind, table.c.person_key).limit(limit))
     return [

@@ -8,6 +8,7 @@ import threading
 from sqlalchemy import func, select
 
 from gateway.errors import StoreUnavailable
+from gateway.hub.scope import everything
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.web.queries import LogFilter, read_log
@@ -17,6 +18,8 @@ from gateway.webkit.site import Site
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
+# Each stream hands on what its reader may see (see logbook.stream).
+_ALL = everything("hub")
 _ROWS = 20
 
 
@@ -53,12 +56,12 @@ class LogFeed:
             moved = connection.scalar(select(func.sum(tables.mark.c.upto) + func.max(tables.mark.c.changed_ms))) or 0
             if moved == self._moved:
                 return
-            rows, _ = read_log(connection, LogFilter())
+            rows, _ = read_log(_ALL, connection, LogFilter())
         first, self._moved = self._moved < 0, moved
         keys = {(row.site, row.gateway, row.epoch, row.seq) for row in rows}
         if not first:
             fresh = [row for row in rows if (row.site, row.gateway, row.epoch, row.seq) not in self._shown]
             for row in reversed(fresh[:_ROWS]):
                 html = self._site.fragment("logbook.html", "logrow", {"row": row})
-                self._live.publish(Live("row-log", html))
+                self._live.publish(Live("row-log", html, site=row.site))
         self._shown = keys

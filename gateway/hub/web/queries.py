@@ -1,4 +1,7 @@
-"""Queries behind the pages, one transaction each; a card appears as its tail, never as its key."""
+"""Queries behind the pages, one transaction each; a card appears as its tail, never as its key.
+
+Each takes the scope of whoever asks first, and returns nothing of another site.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, false, func, or_, select, true
 
 from gateway.access.timeline import TrueTime, near_boundaries
 from gateway.hub.directory.people import find_people
 from gateway.hub.directory.sites import list_sources
+from gateway.hub.scope import Reach, Right, Scope, Sites
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.sync.holds import HeldOperation, list_held
@@ -82,8 +86,11 @@ class LogRow:
     what: str
 
 
-def read_log(connection: Connection, filters: LogFilter) -> tuple[list[LogRow], bool]:
-    """Return a page of the logbook, newest first, and whether more follows."""
+def read_log(scope: Scope, connection: Connection, filters: LogFilter) -> tuple[list[LogRow], bool]:
+    """Return a page of the logbook, newest first, and whether more follows.
+
+    Where the scope reaches no names, rows carry the card's tail only, and a search for a person finds nothing.
+    """
     event, gateway, person = tables.event, tables.gateway, tables.person
     query = (
         select(event, gateway.c.name.label("gateway_name"), person.c.given_name, person.c.family_name)
@@ -91,7 +98,9 @@ def read_log(connection: Connection, filters: LogFilter) -> tuple[list[LogRow], 
         .outerjoin(person, person.c.ref == event.c.person)
     )
     days = site_days(connection)
-    query = _narrowed(connection, query, filters, days)
+    named = scope.sites(Right.LOGBOOK)
+    query = query.where((named if filters.person else scope.sites(Right.LOGBOOK, Reach.TAILS)).hold(event.c.site))
+    query = _narrowed(connection, query, filters, days, named)
     query = query.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
     start = filters.page * PAGE_ROWS
     if filters.time == "register":
@@ -101,10 +110,10 @@ def read_log(connection: Connection, filters: LogFilter) -> tuple[list[LogRow], 
         rows = list(itertools.islice(near, start, start + PAGE_ROWS + 1))
     else:
         rows = list(connection.execute(query.offset(start).limit(PAGE_ROWS + 1)))
-    return [_log_row(row, days) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
+    return [_log_row(row, days, has_names=row.site in named) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
 
 
-def count_near_registers(connection: Connection, since: datetime) -> tuple[int, bool]:
+def count_near_registers(scope: Scope, connection: Connection, since: datetime) -> tuple[int, bool]:
     """Count the taps since a moment that may lie on either side of a register time; True when there may be more."""
     event = tables.event
     days = site_days(connection)
@@ -112,18 +121,21 @@ def count_near_registers(connection: Connection, since: datetime) -> tuple[int, 
         return 0, False
     query = select(event.c.site, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
     query = query.where(event.c.at_how != "set", event.c.at_ms >= to_ms(since), event.c.kind == "tap")
+    query = query.where(scope.sites(Right.LOGBOOK, Reach.TAILS).hold(event.c.site))
     rows = connection.execute(query.limit(_MOST_COUNTED + 1)).all()
     return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
 
 
-def _narrowed(connection: Connection, query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
+def _narrowed(
+    connection: Connection, query: Select[Any], filters: LogFilter, days: dict[str, SiteDay], named: Sites
+) -> Select[Any]:
     event = tables.event
     for name in ("site", "point", "decision", "kind"):
         value = getattr(filters, name)
         if value:
             query = query.where(event.c[name] == value)
     if filters.person:
-        people, _ = find_people(connection, site=filters.site, text=filters.person, limit=_MANY)
+        people, _ = find_people(named, connection, site=filters.site, text=filters.person, limit=_MANY)
         query = query.where(event.c.person.in_([item.ref for item in people]))
     if filters.time:
         query = query.where(event.c.at_how != "set")
@@ -142,8 +154,8 @@ def _near(row: Any, days: dict[str, SiteDay]) -> list[str]:
     return [f"{clock:%H:%M}" for clock in near_boundaries(found, day.register_times, day.zone)]
 
 
-def _log_row(row: Any, days: dict[str, SiteDay]) -> LogRow:
-    name = None if row.family_name is None else f"{row.given_name} {row.family_name}".strip()
+def _log_row(row: Any, days: dict[str, SiteDay], *, has_names: bool) -> LogRow:
+    name = f"{row.given_name} {row.family_name}".strip() if has_names and row.family_name is not None else None
     return LogRow(
         site=row.site,
         gateway=row.gateway_name,
@@ -154,7 +166,7 @@ def _log_row(row: Any, days: dict[str, SiteDay]) -> LogRow:
         point=row.point,
         reader=row.reader,
         tail=row.tail,
-        person=row.person,
+        person=row.person if has_names else None,
         name=name,
         decision=row.decision,
         reason=row.reason,
@@ -187,10 +199,11 @@ def site_days(connection: Connection) -> dict[str, SiteDay]:
     }
 
 
-def known_points(connection: Connection) -> list[str]:
+def known_points(scope: Scope, connection: Connection) -> list[str]:
     """Return the points that have logged events, for the logbook filter."""
     event = tables.event
-    return sorted(connection.scalars(select(event.c.point).where(event.c.point.is_not(None)).distinct()))
+    query = select(event.c.point).where(event.c.point.is_not(None)).distinct()
+    return sorted(connection.scalars(query.where(scope.sites(Right.LOGBOOK, Reach.TAILS).hold(event.c.site))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +218,15 @@ class RunView:
     report: dict[str, Any]
 
 
-def list_runs(connection: Connection, limit: int = 50) -> list[RunView]:
+def list_runs(scope: Scope, connection: Connection, limit: int = 50) -> list[RunView]:
     """Return the newest sync runs."""
     run, source = tables.sync_run, tables.source
     query = (
-        select(run, source.c.site, source.c.name).join_from(run, source).order_by(run.c.started_ms.desc()).limit(limit)
+        select(run, source.c.site, source.c.name)
+        .join_from(run, source)
+        .where(scope.sites(Right.SEE_SOURCES).hold(source.c.site))
+        .order_by(run.c.started_ms.desc())
+        .limit(limit)
     )
     days = site_days(connection)
     return [
@@ -240,14 +257,17 @@ class SourceView:
     why: str | None
 
 
-def list_source_states(connection: Connection) -> list[SourceView]:
+def list_source_states(scope: Scope, connection: Connection) -> list[SourceView]:
     """Return every source that is read, in the order of their names."""
     jobs: dict[int, list[Job]] = {}
     for job in list_jobs(connection):
         if job.source is not None:
             jobs.setdefault(job.source, []).append(job)
     views = []
+    sites = scope.sites(Right.SEE_SOURCES)
     for source in list_sources(connection):
+        if source.site not in sites:
+            continue
         of_source = jobs.get(source.id, [])
         ran = max(of_source, key=lambda job: job.last_ms or 0, default=None)
         times = [job.next_ms for job in of_source if job.next_ms is not None and job.stopped_why is None]
@@ -280,13 +300,13 @@ class HoldView:
     since: datetime
 
 
-def list_holds(connection: Connection, limit: int = 500) -> list[HoldView]:
+def list_holds(scope: Scope, connection: Connection, limit: int = 500) -> list[HoldView]:
     """Return what is held now, source by source."""
     hold, source = tables.hold_op, tables.source
     query = (
         select(source.c.id, source.c.site, source.c.name, func.min(hold.c.first_ms).label("since"))
         .join_from(hold, source)
-        .where(hold.c.state.in_(("held", "approved")))
+        .where(hold.c.state.in_(("held", "approved")), scope.sites(Right.APPROVE).hold(source.c.site))
         .group_by(source.c.id, source.c.site, source.c.name)
         .order_by(source.c.site, source.c.name)
     )
@@ -329,10 +349,15 @@ class QuarantineView:
     start: str
 
 
-def list_quarantine(connection: Connection, page: int = 0) -> tuple[list[QuarantineView], bool]:
+def list_quarantine(scope: Scope, connection: Connection, page: int = 0) -> tuple[list[QuarantineView], bool]:
     """Return a page of the quarantine, newest first, and whether more follows."""
     table = tables.quarantine
-    query = select(table, table.c.count.label("times")).order_by(table.c.last_ms.desc(), table.c.id.desc())
+    sites = scope.sites(Right.SEE_GATEWAYS)
+    # A topic names its site as it arrived; one that names none is the hub's.
+    mine = [table.c.topic.startswith(f"tapgate/v1/{name}/", autoescape=True) for name in sorted(sites.names)]
+    condition = true() if sites.everywhere else or_(false(), *mine)
+    query = select(table, table.c.count.label("times")).where(condition)
+    query = query.order_by(table.c.last_ms.desc(), table.c.id.desc())
     rows = connection.execute(query.offset(page * PAGE_ROWS).limit(PAGE_ROWS + 1)).all()
     views = [
         QuarantineView(

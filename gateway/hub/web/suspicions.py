@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text
 
+from gateway.hub.scope import Sites
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms
 from gateway.hub.web.queries import site_days
@@ -38,13 +39,13 @@ class SuspicionView:
 _SUSPICIONS = text("event.kind = 'reader' AND event.reason IS NOT NULL")
 
 
-def list_suspicions(connection: Connection, now_ms: int) -> list[SuspicionView]:
-    """Return the newest suspicions of the last SUSPICION_DAYS."""
+def list_suspicions(sites: Sites, connection: Connection, now_ms: int) -> list[SuspicionView]:
+    """Return the newest suspicions of some sites in the last SUSPICION_DAYS."""
     event, gateway = tables.event, tables.gateway
     query = (
         select(event, gateway.c.name.label("gateway_name"))
         .join_from(event, gateway)
-        .where(_SUSPICIONS, event.c.at_ms >= now_ms - SUSPICION_DAYS * 86_400_000)
+        .where(_SUSPICIONS, event.c.at_ms >= now_ms - SUSPICION_DAYS * 86_400_000, sites.hold(event.c.site))
         .order_by(event.c.at_ms.desc())
         .limit(_MOST)
     )

@@ -18,6 +18,8 @@ from gateway.hub.store.audit import Audit, verify
 from gateway.hub.store.engine import Store, now_ms
 from tests.hub.samples import SITE
 
+BOTH_DATABASES = True
+
 PASSWORD = "four words in a row"
 EMAIL = "Zoe.Mueller@School.example"
 NOW_MS = 1_790_000_000_000

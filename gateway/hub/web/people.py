@@ -1,0 +1,110 @@
+"""People and their cards: found, blocked, replaced, and cards that were linked in advance claimed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Body, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy import select
+
+from gateway.hub.directory.cards import CARD_STATES, CardState, claim_prelinked, set_card_state
+from gateway.hub.directory.people import PersonView, find_people
+from gateway.hub.scope import Right, Scope
+from gateway.hub.store import tables
+from gateway.hub.store.audit import Audit
+from gateway.hub.store.engine import Store, now_ms
+from gateway.hub.web import queries
+from gateway.hub.web.gate import need, require_site
+from gateway.hub.web.office import Office
+
+_Reader = Annotated[Scope, need(Right.PEOPLE)]
+_Keeper = Annotated[Scope, need(Right.CARDS)]
+_Page = Annotated[int, Query(ge=0, le=10_000)]
+
+
+def add_pages(office: Office) -> None:
+    """Add the addresses of this part."""
+    store = office.store
+
+    @office.app.get("/people", include_in_schema=False)
+    def people(
+        request: Request, scope: _Reader, text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0
+    ) -> Response:
+        found, total = _find(scope, store, text, page)
+        rows = queries.PAGE_ROWS
+        query = {"text": text} if text else {}
+        context = {
+            "people": found,
+            "total": total,
+            "text": text,
+            "states": CARD_STATES,
+            "changeable": scope.sites(Right.CARDS),
+            "older": f"/people?{urlencode({**query, 'page': page + 1})}" if (page + 1) * rows < total else None,
+            "newer": f"/people?{urlencode({**query, 'page': page - 1})}" if page else None,
+        }
+        return office.site.page(request, "people.html", "People and cards", context)
+
+    @office.app.get("/v1/people")
+    def people_json(
+        scope: _Reader, text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0
+    ) -> dict[str, Any]:
+        """Find people by name, id or reference; cards by their tail only."""
+        found, total = _find(scope, store, text, page)
+        return {"people": [asdict(person) for person in found], "total": total}
+
+    @office.app.post("/cards/{card_id}/state", include_in_schema=False)
+    def card_state_form(
+        scope: _Keeper, card_id: int, state: Annotated[CardState, Form()], back: Annotated[str, Form()] = ""
+    ) -> Response:
+        _set_state(scope, store, card_id, state)
+        return RedirectResponse(f"/people?{urlencode({'text': back})}" if back else "/people", 303)
+
+    @office.app.post("/v1/cards/{card_id}/state")
+    def card_state(scope: _Keeper, card_id: int, state: Annotated[CardState, Body(embed=True)]) -> dict[str, Any]:
+        """Set the state of a card; gateways get a new roster at once."""
+        _set_state(scope, store, card_id, state)
+        return {"card": card_id, "state": state}
+
+    @office.app.post("/people/claim", include_in_schema=False)
+    def claim_form(
+        scope: _Keeper,
+        site: Annotated[str, Form(max_length=63)],
+        person_key: Annotated[str, Form(max_length=100)],
+    ) -> Response:
+        _claim(scope, store, site, person_key)
+        return RedirectResponse(f"/people?{urlencode({'text': person_key})}", 303)
+
+    @office.app.post("/v1/claims")
+    def claim(
+        scope: _Keeper,
+        site: Annotated[str, Body(max_length=63)],
+        person_key: Annotated[str, Body(max_length=100)],
+    ) -> dict[str, Any]:
+        """Activate the cards that wait for a student id; an unknown id and one without such a card answer alike."""
+        return {"claimed": _claim(scope, store, site, person_key)}
+
+
+def _claim(scope: Scope, store: Store, site: str, person_key: str) -> bool:
+    require_site(scope, Right.CARDS, site, "site")
+    with store.write() as connection:
+        audit = Audit(scope.actor, site, now_ms())
+        claimed = claim_prelinked(connection, site, person_key.strip(), audit)
+        audit.write(connection)
+    return claimed
+
+
+def _find(scope: Scope, store: Store, text: str, page: int) -> tuple[list[PersonView], int]:
+    rows = queries.PAGE_ROWS
+    with store.read() as connection:
+        return find_people(scope.sites(Right.PEOPLE), connection, text=text, offset=page * rows, limit=rows)
+
+
+def _set_state(scope: Scope, store: Store, card_id: int, state: CardState) -> None:
+    with store.write() as connection:
+        site = connection.scalar(select(tables.card.c.site).where(tables.card.c.id == card_id))
+        audit = Audit(scope.actor, require_site(scope, Right.CARDS, site, "card"), now_ms())
+        set_card_state(connection, card_id, state, audit)
+        audit.write(connection)
