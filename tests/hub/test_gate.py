@@ -45,6 +45,8 @@ FIELDS = {
     "new": "five words in a row now",
     "code": "123456",
     "secret": "A" * 32,
+    "reason": "the source is wrong",
+    "value": "Other",
 }
 # A stream never ends by itself; it has a test of its own.
 STREAMS = {"/events"}

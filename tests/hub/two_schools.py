@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class School:
 
     site: str
     word: str
-    numbers: dict[str, int]
+    numbers: dict[str, int | str]
 
 
 def add_school(store: Store, folder: Path, number: int) -> School:
@@ -70,7 +71,20 @@ def add_school(store: Store, folder: Path, number: int) -> School:
             changed_ms=0,
         )
         put(tables.holding, card=card, person=ref)
+        claimed = {"given_name": word, "family_name": "Pupil", "role": "student"}
         source = put(tables.source, site=site, name=f"mis-{word}", kind="csv", options={}, edited=False)
+        put(
+            tables.person_claim,
+            source=source,
+            epoch=1,
+            person=ref,
+            entity="student",
+            person_key=f"{word}-1",
+            state="present",
+            data=json.dumps(claimed),
+            created_ms=0,
+            changed_ms=0,
+        )
         run = put(tables.sync_run, source=source, started_ms=at_ms, result="failed", error=f"{word} cannot be read")
         op = {"kind": "leave", "operation": {"person": ref}, "what": f"{word} leaves", "why": f"{word} too many"}
         put(tables.hold_op, source=source, op_hash=f"{number}" * 32, state="held", first_ms=at_ms, run=run, **op)
@@ -116,7 +130,8 @@ def add_school(store: Store, folder: Path, number: int) -> School:
     suspicious = tap(
         2, gateway=gateway, kind="reader", point=f"door-{word.lower()}", reader=word, decision=None, reason="magic"
     )
-    Committer(store).commit([message(suspicious, b'{"v":1}', site=site, gateway=gateway)])
+    unknown = tap(3, gateway=gateway, key=f"{number}c" * 16, point=f"door-{word.lower()}", reader=word)
+    Committer(store).commit([message(suspicious, b'{"v":1}', unknown, site=site, gateway=gateway)])
     with store.write() as connection:
         owner = connection.scalar(select(tables.gateway.c.id).where(tables.gateway.c.name == gateway))
         assert owner is not None
@@ -128,8 +143,15 @@ def add_school(store: Store, folder: Path, number: int) -> School:
         connection.execute(tables.mark.update().where(tables.mark.c.gateway == owner).values(accepted_ms=None))
         grant = connection.scalar(select(tables.account_grant.c.id).where(tables.account_grant.c.account == account.id))
         token = connection.scalar(select(tables.api_token.c.id).where(tables.api_token.c.site == site))
-    numbers = {"card_id": card, "source": source, "conflict": conflict, "gateway": owner, "account_id": account.id}
-    return School(site, word, {**numbers, "grant_id": grant or 0, "number": token or 0})
+    names: dict[str, int | str] = {"ref": ref, "person": ref, "field": "given_name", "tap": f"{owner}/5f1c9a02/3"}
+    numbers: dict[str, int | str] = {
+        "card_id": card,
+        "source": source,
+        "conflict": conflict,
+        "gateway": owner,
+        "account_id": account.id,
+    }
+    return School(site, word, {**names, **numbers, "grant_id": grant or 0, "number": token or 0})
 
 
 def sign_in_as(store: Store, role: Role, site: str) -> str:

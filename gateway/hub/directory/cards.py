@@ -82,6 +82,24 @@ def link_card(connection: Connection, person_ref: str, key: str, tail: str, proj
     return int(card_id)
 
 
+def block_card(connection: Connection, key: str, tail: str, audit: Audit) -> None:
+    """Block a card that belongs to nobody, so that it is no longer listed as unknown.
+
+    Raises:
+        RefusedError: somebody has it by now.
+    """
+    in_turn(connection, audit.site)
+    card = tables.card
+    known = connection.scalar(select(card.c.id).where(card.c.site == audit.site, card.c.key == key))
+    if known is not None:
+        raise RefusedError(f"The card ending {tail} is known by now; reload the page.")
+    row = {"site": audit.site, "key": key, "tail": tail, "projection": "uid", "state": "blocked"}
+    by = {"state_by": audit.actor, "origin": audit.actor, "created_ms": audit.at_ms, "changed_ms": audit.at_ms}
+    connection.execute(insert(card).values(**row, **by))
+    raise_revision(connection, audit.site, [key])
+    audit.note("card_state", f"card {tail}", tail=tail, old=None, new="blocked")
+
+
 def claim_prelinked(connection: Connection, site: str, person_key: str, audit: Audit) -> bool:
     """Activate the cards linked in advance to a student id; return whether there were any.
 

@@ -68,7 +68,7 @@ def combine(claims: list[Claim], overrides: Mapping[str, Any]) -> PersonFields:
 def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
     """Bring the rows of some people in line with the claims on them; in the transaction that changed the claims."""
     for some in in_slices(sorted(set(refs))):
-        claims = _claims(connection, some)
+        claims = claims_of(connection, some)
         overrides = _overrides(connection, some, claims, at_ms)
         rows = []
         for ref, of_person in claims.items():
@@ -95,7 +95,8 @@ def _write(connection: Connection, rows: list[dict[str, Any]]) -> None:
     connection.execute(stay.where(~gone, person.c.left_ms.is_not(None)).values(left_ms=None))
 
 
-def _claims(connection: Connection, refs: list[str]) -> dict[str, list[Claim]]:
+def claims_of(connection: Connection, refs: list[str]) -> dict[str, list[Claim]]:
+    """Return the claims on some people, for each in the order of rank."""
     claim, source = tables.person_claim, tables.source
     query = (
         select(claim.c.person, claim.c.source, claim.c.person_key, claim.c.state, claim.c.data, source.c.options)

@@ -16,7 +16,20 @@ from fastapi.responses import JSONResponse
 from gateway.errors import RefusedError, StoreUnavailable
 from gateway.hub.scope import Reach, Right, Scope
 from gateway.hub.store.engine import Store
-from gateway.hub.web import accounts, audit, gateways, health, issuers, logbook, mine, people, sign_in, syncs
+from gateway.hub.web import (
+    accounts,
+    audit,
+    gateways,
+    health,
+    issuers,
+    logbook,
+    mine,
+    people,
+    person,
+    sign_in,
+    syncs,
+    unknown_cards,
+)
 from gateway.hub.web.gate import Access, Elsewhere, Gate, check_declared, go_elsewhere
 from gateway.hub.web.office import Daemon, Office
 from gateway.webkit.events import Broadcaster
@@ -28,12 +41,13 @@ _NAVIGATION = (
     (NavigationLink("/", "Logbook"), Right.LOGBOOK, Reach.TAILS),
     (NavigationLink("/gateways", "Gateways"), Right.SEE_GATEWAYS, Reach.ALL),
     (NavigationLink("/people", "People and cards"), Right.PEOPLE, Reach.ALL),
+    (NavigationLink("/cards/unknown", "Unknown cards"), Right.CARDS, Reach.ALL),
     (NavigationLink("/syncs", "MIS syncs"), Right.SEE_SOURCES, Reach.ALL),
     (NavigationLink("/quarantine", "Quarantine"), Right.SEE_GATEWAYS, Reach.ALL),
     (NavigationLink("/accounts", "Accounts"), Right.GRANT, Reach.ALL),
     (NavigationLink("/audit", "Audit"), Right.AUDIT, Reach.ALL),
 )
-_PARTS = (health, logbook, people, syncs, gateways, sign_in, issuers, mine, accounts, audit)
+_PARTS = (health, logbook, people, person, unknown_cards, syncs, gateways, sign_in, issuers, mine, accounts, audit)
 
 
 def build_office(store: Store, daemon: Daemon, live: Broadcaster, access: Access = Access()) -> Site:  # noqa: B008  # a frozen value
