@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from gateway.access.timeline import TrueTime, near_boundaries
-from gateway.hub.directory.people import find_people
+from gateway.hub.directory.people import answers
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
@@ -33,7 +33,7 @@ class LogFilter:
         day: a day of the site's local time.
         time: `unsure` for events whose gateway's clock was not set, `register` for those that may fall on either
             side of a register time.
-        person: part of a name, an id, or a reference.
+        person: what a search for people takes (see directory.people.answers).
     """
 
     site: str | None = None
@@ -91,7 +91,7 @@ def read_log(connection: Connection, filters: LogFilter) -> tuple[list[LogRow], 
         .outerjoin(person, person.c.ref == event.c.person)
     )
     days = site_days(connection)
-    query = _narrowed(connection, query, filters, days)
+    query = _narrowed(query, filters, days)
     query = query.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
     start = filters.page * PAGE_ROWS
     if filters.time == "register":
@@ -116,15 +116,14 @@ def count_near_registers(connection: Connection, since: datetime) -> tuple[int, 
     return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
 
 
-def _narrowed(connection: Connection, query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
-    event = tables.event
+def _narrowed(query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
+    event, person = tables.event, tables.person
     for name in ("site", "point", "decision", "kind"):
         value = getattr(filters, name)
         if value:
             query = query.where(event.c[name] == value)
     if filters.person:
-        people, _ = find_people(connection, site=filters.site, text=filters.person, limit=_MANY)
-        query = query.where(event.c.person.in_([item.ref for item in people]))
+        query = query.where(event.c.person.in_(select(person.c.ref).where(answers(filters.person))))
     if filters.time:
         query = query.where(event.c.at_how != "set")
     if filters.day:
