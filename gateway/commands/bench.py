@@ -22,6 +22,7 @@ BENCHES = {
     "ingest": "gateway.bench.ingest",
     "revoke": "gateway.bench.revoke",
     "siege": "gateway.bench.siege",
+    "search": "gateway.bench.search",
 }
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, timedelta
+
+from gateway.errors import BadRecord
+from gateway.mis.base import CardClaim
 
 EMPTY_WORDS = ("null", "n/a", "#n/a", "na", "nil", "none", "-", "--", "(null)", "(blank)", "undefined")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -71,21 +74,37 @@ def plain_number(text: str) -> str:
     return text
 
 
-def split_cards(cell: str, empty: Collection[str], is_card: Callable[[str], bool]) -> list[str]:
-    """Return the card numbers of a cell: one, or a list where every part is a card number."""
+def split_cards(cell: str, empty: Collection[str], claim: Callable[[str], CardClaim], most: int) -> Sequence[CardClaim]:
+    """Return the cards of a cell: one, or those of a list where every part is a card number.
+
+    Args:
+        claim: reads one number; BadRecord when it is none.
+        most: of a longer list only the first ones are taken.
+
+    Raises:
+        BadRecord: the cell holds something else than card numbers; the text is `claim`'s for the first such part.
+    """
     text = clean_text(cell.replace("\n", ";").replace("\r", ";"), empty)
     if not text:
         return []
     if found := _RFID.findall(text):
-        return [plain_number(number) for _, number in found]
+        return [claim(plain_number(number)) for _, number in found[:most]]
     whole = plain_number(text)
-    if is_card(whole):
-        return [whole]
+    if claims := _claims(claim, [whole]):
+        return claims
     for parts in (_LIST_MARKS.split(text), text.split()):
         some = [plain_number(part) for part in parts if part.strip() and part.strip().casefold() not in empty]
-        if len(some) > 1 and all(map(is_card, some)):
-            return some
-    return [plain_number(part) for part in text.split(";") if part.strip()] or [whole]
+        if len(some) > 1 and (claims := _claims(claim, some)):
+            return claims[:most]
+    rest = [plain_number(part) for part in text.split(";") if part.strip()] or [whole]
+    return [claim(number) for number in rest[:most]]
+
+
+def _claims(claim: Callable[[str], CardClaim], numbers: Sequence[str]) -> Sequence[CardClaim]:
+    try:
+        return [claim(number) for number in numbers]
+    except BadRecord:
+        return []
 
 
 def read_date(text: str, *, day_first: bool = True) -> date | None:

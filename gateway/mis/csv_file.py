@@ -71,6 +71,7 @@ class CsvFile:
     cards: CardReader
     capabilities: Capabilities
     empty: Collection[str] = EMPTY_WORDS
+    has_names: bool = True
     today: Callable[[], date] = date.today
     pause: Callable[[float], None] = time.sleep
 
@@ -99,7 +100,7 @@ class CsvFile:
         yield from self._reader(read).read(read.rows)
 
     def _reader(self, read: _Read) -> TableReader:
-        return TableReader(read.layout, self.cards, self.role, self.today(), self.empty)
+        return TableReader(read.layout, self.cards, self.role, self.today(), self.empty, self.has_names)
 
     def discover(self) -> Iterator[FieldSeen]:
         """Return the columns of the file."""
@@ -190,7 +191,7 @@ class CsvFile:
                 raise SourceRefused(
                     "column_missing", f"The file {name} has no column for {field}; name one under `columns`."
                 )
-        if not any(field in layout.places for field in _NAMES):
+        if self.has_names and not any(field in layout.places for field in _NAMES):
             raise SourceRefused("column_missing", f"The file {name} has no column for names; name one under `columns`.")
         return layout
 
@@ -206,7 +207,8 @@ class CsvFile:
             if fault is None and not any(cell.strip() for cell in row):
                 continue
             place = f"line {line + start}"
-            if fault is None and len(header) > 1 and sum(bool(cell.strip()) for cell in row) == 1:
+            # A list of cards has such rows too: an id without a card.
+            if fault is None and self.has_names and len(header) > 1 and sum(bool(cell.strip()) for cell in row) == 1:
                 footer.append((place, row))
                 continue
             for earlier, _ in footer:
@@ -306,4 +308,5 @@ def build(options: Options) -> CsvFile:
         cards=options.encoding(),
         capabilities=options.capabilities(),
         empty=options.empty_words(),
+        has_names=options.has_names,
     )

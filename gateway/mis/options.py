@@ -58,6 +58,7 @@ class Options:
 
     Args:
         problem: called with the key and what is wrong with it.
+        has_names: whether people come from this source; one that brings only cards needs no names.
         base: the folder that relative paths start from.
     """
 
@@ -65,6 +66,7 @@ class Options:
     base: Path
     site_key: bytes
     problem: Callable[[str, str], None]
+    has_names: bool = True
     known_keys: set[str] = field(default_factory=set)
 
     def text(self, key: str, default: str | None = None, one_of: tuple[str, ...] = ()) -> str:

@@ -108,6 +108,7 @@ class SqlView:
     password_file: Path | None = None
     ca_file: Path | None = None
     empty: Collection[str] = EMPTY_WORDS
+    has_names: bool = True
     today: Callable[[], date] = date.today
     connect: Callable[[URL, Mapping[str, Any]], Engine] = field(
         default=lambda url, arguments: create_engine(url, poolclass=NullPool, connect_args=dict(arguments))
@@ -147,7 +148,9 @@ class SqlView:
         return tuple(dict.fromkeys(name for some in self.columns.values() for name in some))
 
     def _reader(self) -> TableReader:
-        return TableReader(lay_out(self._names(), self.columns), self.cards, self.role, self.today(), self.empty)
+        return TableReader(
+            lay_out(self._names(), self.columns), self.cards, self.role, self.today(), self.empty, self.has_names
+        )
 
     def _table(self) -> Any:
         schema, _, name = self.view.rpartition(".")
@@ -287,7 +290,8 @@ def build(options: Options) -> SqlView:
     if not all(_NAME.fullmatch(part) for part in view.split(".")) or view.count(".") > 1:
         options.problem("view", "must be the name of a view, or schema.view")
     columns = options.columns(tuple(HEADINGS))
-    if "person_key" not in columns or not {"given_name", "family_name", "full_name"} & columns.keys():
+    names = {"given_name", "family_name", "full_name"} if options.has_names else {"person_key"}
+    if "person_key" not in columns or not names & columns.keys():
         options.problem("columns", 'must name at least person_key and a name, such as { person_key = "id", ... }')
     for name in (item for some in columns.values() for item in some):
         if not _NAME.fullmatch(name):
@@ -303,4 +307,5 @@ def build(options: Options) -> SqlView:
         password_file=options.base / password_file if password_file else None,
         ca_file=options.base / ca_file if ca_file else None,
         empty=options.empty_words(),
+        has_names=options.has_names,
     )

@@ -43,6 +43,7 @@ class TableReader:
         role: of whoever has no cell for it.
         today: on which a leaving date is in the past.
         empty: words that mean an empty cell, folded.
+        has_names: False where a row without a name is a card for somebody whom another source brings.
     """
 
     layout: Layout
@@ -50,6 +51,7 @@ class TableReader:
     role: str
     today: date
     empty: Collection[str] = EMPTY_WORDS
+    has_names: bool = True
     _counts: Counter[str] = field(default_factory=Counter)
     _names: list[str] = field(default_factory=list)
     _day_first: dict[str, bool | None] = field(default_factory=dict)
@@ -76,15 +78,14 @@ class TableReader:
             shape.setdefault("given_name", self.layout.headings["full_name"])
         return shape
 
-    def _cell(self, row: Sequence[str], name: str) -> str:
+    def _cell(self, row: Sequence[str], name: str, empty: Collection[str] | None = None) -> str:
         places = self.layout.places.get(name)
         if not places or places[0] >= len(row):
             return ""
-        return clean_text(row[places[0]], self.empty)
+        return clean_text(row[places[0]], self.empty if empty is None else empty)
 
     def _name(self, row: Sequence[str], name: str) -> str:
-        places = self.layout.places.get(name)
-        text = clean_text(row[places[0]], ()) if places and places[0] < len(row) else ""
+        text = self._cell(row, name, empty=())
         return "" if text in _NO_NAMES else text
 
     def _person(self, place: str, row: Sequence[str]) -> Iterator[Record | Gone | Unreadable]:
@@ -106,11 +107,15 @@ class TableReader:
             yield Unreadable(place, "The role in this row is not a word that is known here.", person_key)
             return
         stable_id = clean_id(self._cell(row, "stable_id"), self.empty) or None
-        if why := self._gone(row):
+        why = self._gone(row)
+        ends_on = None if why else self._date(row, "ends_on")
+        if why is None and ends_on is not None and ends_on < self.today:
+            why = "leaving date"
+        if why:
             yield Gone(role, person_key, place, why, stable_id)
             return
         given_name, family_name = self._names_of(row)
-        if not given_name and not family_name:
+        if self.has_names and not given_name and not family_name:
             yield Unreadable(place, "This row has no name.", person_key)
             return
         if len(given_name) > MAX_NAME or len(family_name) > MAX_NAME:
@@ -123,7 +128,8 @@ class TableReader:
         except BadRecord as error:
             # Only the card is unusable; None leaves the person's existing cards alone.
             yield Unreadable(place, f"The card in this row cannot be used: {error}", person_key)
-        yield Record(person_key, self._fields(row, role, given_name, family_name), cards, place, stable_id)
+        fields = self._fields(row, role, given_name, family_name, ends_on)
+        yield Record(person_key, fields, cards, place, stable_id)
 
     @staticmethod
     def _problem(person_key: str, row: Sequence[str]) -> str | None:
@@ -144,7 +150,7 @@ class TableReader:
         return given_name, family_name.strip()
 
     def _gone(self, row: Sequence[str]) -> str | None:
-        """Return why the source itself says that this person has left, None when it does not."""
+        """Return why the source says in words that this person has left, None when it does not."""
         status = is_gone(self._cell(row, "status"))
         self._counts["status"] += status is None
         if status:
@@ -154,8 +160,7 @@ class TableReader:
             answer = is_yes(text) if text else None
             if answer is not None and answer is not means_here:
                 return "disabled"
-        left = self._date(row, "ends_on")
-        return "leaving date" if left is not None and left < self.today else None
+        return None
 
     def _date(self, row: Sequence[str], name: str) -> date | None:
         text = self._cell(row, name)
@@ -171,7 +176,9 @@ class TableReader:
             self._counts[f"order {name}"] += 1
         return found
 
-    def _fields(self, row: Sequence[str], role: str, given_name: str, family_name: str) -> PersonFields:
+    def _fields(
+        self, row: Sequence[str], role: str, given_name: str, family_name: str, ends_on: date | None
+    ) -> PersonFields:
         texts = {name: self._cell(row, name) or None for name in _TEXTS}
         email = self._cell(row, "email").casefold() or None
         if email is not None and (email.count("@") != 1 or " " in email or "." not in email.partition("@")[2]):
@@ -186,7 +193,7 @@ class TableReader:
             birth_date=self._date(row, "birth_date"),
             email=email,
             starts_on=self._date(row, "starts_on"),
-            ends_on=self._date(row, "ends_on"),
+            ends_on=ends_on,
         )
 
     def _groups(self, row: Sequence[str]) -> tuple[str, ...] | None:
@@ -201,17 +208,8 @@ class TableReader:
         claims: dict[str, CardClaim] = {}
         for place in self.layout.places["card"]:
             cell = row[place] if place < len(row) else ""
-            for text in split_cards(cell, self.empty, self._is_card)[:MAX_CARDS]:
-                claim = self.cards.claim(text)
-                claims[claim.key] = claim
+            claims |= {claim.key: claim for claim in split_cards(cell, self.empty, self.cards.claim, MAX_CARDS)}
         return tuple(claims[key] for key in sorted(claims))
-
-    def _is_card(self, text: str) -> bool:
-        try:
-            self.cards.claim(text)
-        except BadRecord:
-            return False
-        return True
 
     def _notices(self) -> Iterator[Notice]:
         for text in self.layout.notices:

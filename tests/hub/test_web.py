@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
-from gateway.hub.directory.names import sort_name
+from gateway.hub.directory.names import search_text, sort_name
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
@@ -33,6 +33,7 @@ def client(store: Store) -> TestClient:
         rest = {
             "family_name": "O'Brien",
             "sort_name": sort_name("Zoë <b>", "O'Brien"),
+            "search_text": search_text("O'Brien", "Zoë <b>", "00017"),
             "groups": ["7B"],
             "state": "active",
             "created_ms": 0,

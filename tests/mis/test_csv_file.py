@@ -177,3 +177,15 @@ def test_settings_of_the_card_column_that_cannot_be_are_named(tmp_path: Path) ->
     values = {"path": "x", "card_encoding": "w37|hex-msb", "card_technology": "nfc", "card_pattern": "("}
     build_connector("csv", Options(values, tmp_path, SITE_KEY, lambda key, _why: problems.append(key)))
     assert problems == ["card_encoding", "card_technology", "card_pattern"]
+
+
+def test_a_list_of_cards_needs_no_names(tmp_path: Path) -> None:
+    (tmp_path / "cards.csv").write_text("Student ID,Card\n009,04A1B2C3D4E5F6\n010,\n")
+    problems: list[str] = []
+    options = Options(
+        {"path": "cards.csv"}, tmp_path, bytes(32), lambda key, text: problems.append(f"{key}: {text}"), has_names=False
+    )
+    items = list(build_connector("csv", options).fetch((), {}))
+    records = [item for item in items if isinstance(item, Record)]
+    assert [(record.person_key, len(record.cards or ())) for record in records] == [("009", 1), ("010", 0)]
+    assert not [item for item in items if isinstance(item, Unreadable)]

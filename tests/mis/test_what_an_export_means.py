@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import SourceRefused
+from gateway.errors import BadRecord, SourceRefused
 from gateway.mis.base import Complete, FeedItem, Gone, Notice, Record, Shape, Unreadable
 from gateway.mis.cells import is_day_first, read_date
 from gateway.mis.csv_file import CsvFile
-from gateway.mis.options import Options, build_connector
+from gateway.mis.options import CardReader, Options, build_connector
+from gateway.mis.table import MAX_CARDS
 
 SITE_KEY = bytes(range(32))
 HEADER = "Admission No,Forename,Surname,Form,Card\n"
@@ -152,6 +153,36 @@ def test_whoever_a_status_or_a_leaving_date_says_has_left_is_gone(tmp_path: Path
     ]
     assert people(items)[1].fields.ends_on == date(2099, 8, 31)
     assert any("status that is not known" in text for text in notices(items))
+
+
+def test_a_leaving_date_that_cannot_be_read_is_counted_once(tmp_path: Path) -> None:
+    text = (
+        "Admission No,Forename,Surname,Date of leaving\n1,Ann,Smith,soon\n2,Bo,Chen,2099-02-31\n3,Cy,Jones,04/03/2099\n"
+    )
+    items = read(tmp_path, text)
+    assert notices(items) == [
+        "2 cells of ends on are no dates and were left out.",
+        "1 cells of ends on could be day and month or month and day; they were read with the day first.",
+    ]
+    assert [record.fields.ends_on for record in people(items)] == [None, None, date(2099, 3, 4)]
+
+
+def test_a_cell_of_many_cards_gives_the_first_of_them_and_names_the_first_that_is_none(tmp_path: Path) -> None:
+    many = [f"04A1B2{number:02X}" for number in range(MAX_CARDS + 5)]
+    for row, count in ((many, MAX_CARDS), ([*many, "lost"], MAX_CARDS), ([many[0], many[0].lower()], 1)):
+        (record,) = people(read(tmp_path, HEADER + f"1,Ann,Smith,7B,{';'.join(row)}\n"))
+        assert len(record.cards or ()) == count
+    items = read(tmp_path, HEADER + f"1,Ann,Smith,7B,{many[0]};lost;stolen\n")
+    assert [record.cards for record in people(items)] == [None]
+    assert [item.why for item in items if isinstance(item, Unreadable)] == [
+        f"The card in this row cannot be used: {refusal('lost')}"
+    ]
+
+
+def refusal(number: str) -> str:
+    with pytest.raises(BadRecord) as caught:
+        CardReader(SITE_KEY, "hex-msb").claim(number)
+    return str(caught.value)
 
 
 def test_oneroster_users_read_as_csv(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from gateway.access.people import EVERY_POINT
 from gateway.config import HubSettings, SiteSettings
-from gateway.hub.directory.sites import removed_owners
+from gateway.hub.directory.sites import removed_owners, rules_of
 from gateway.hub.store import tables
 
 
@@ -72,12 +73,11 @@ def _rules(connection: Connection, item: SiteSettings) -> Iterator[str]:
     rule, holiday = tables.access_rule, tables.holiday
     rows = connection.execute(select(rule).where(rule.c.site == item.id))
     held = {(row.point, row.name, tuple(row.groups), tuple(row.windows), row.on_holidays) for row in rows}
-    new = {(one.point, one.name, one.groups, one.windows, one.on_holidays) for one in item.rules}
-    if not item.rules:
-        new = {("*", "everyone", (), (), True)}
+    new = {(one.point, one.name, one.groups, one.windows, one.on_holidays) for one in rules_of(item)}
     for mark, some in (("added", new - held), ("taken away", held - new)):
         for point, name, *_ in sorted(some):
-            yield f"site {item.id}: the rule {name!r} at {'every point' if point == '*' else point} would be {mark}"
+            where = "every point" if point == EVERY_POINT else point
+            yield f"site {item.id}: the rule {name!r} at {where} would be {mark}"
     days = connection.execute(select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == item.id))
     current = {tuple(row) for row in days}
     for mark, spans in (("added", set(item.holidays) - current), ("taken away", current - set(item.holidays))):

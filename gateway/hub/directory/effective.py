@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
-from gateway.hub.directory.names import sort_name
+from gateway.hub.directory.names import search_text, sort_name
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 from gateway.mis.base import PersonFields
@@ -37,13 +37,16 @@ class Claim:
     fields: PersonFields
 
 
-def row_of(fields: PersonFields) -> dict[str, Any]:
-    """Return the columns of a person that follow from their fields."""
+def row_of(person_key: str, fields: PersonFields) -> dict[str, Any]:
+    """Return the columns of a person that follow from their id and fields."""
+    names = (fields.family_name, fields.given_name)
     return {
+        "person_key": person_key,
         "role": fields.role,
         "given_name": fields.given_name,
         "family_name": fields.family_name,
         "sort_name": sort_name(fields.given_name, fields.family_name),
+        "search_text": search_text(*names, person_key, fields.form, fields.year),
         "groups": list(fields.all_groups),
         "year": fields.year,
         "form": fields.form,
@@ -73,10 +76,9 @@ def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
         rows = []
         for ref, of_person in claims.items():
             state = min((claim.state for claim in of_person), key=_STATES.__getitem__)
-            values = row_of(combine(of_person, overrides.get(ref, {})))
             named = next((claim for claim in of_person if claim.state == state), of_person[0])
-            values |= {"person_key": named.person_key, "source": named.source}
-            values["state"] = _PERSON_STATES[state]
+            values = row_of(named.person_key, combine(of_person, overrides.get(ref, {})))
+            values |= {"source": named.source, "state": _PERSON_STATES[state]}
             rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
         if rows:
             _write(connection, rows)

@@ -37,6 +37,25 @@ def parts(name: str) -> str:
     return fold(_repaired(name).translate(_JOINTS))
 
 
+def search_words(text: str) -> list[str]:
+    """Return the folded words of a text in its order, without its marks: of `O'Brien (7B)` o, brien and 7b."""
+    letters = (" " if unicodedata.category(letter)[0] in "PS" else letter for letter in parts(text))
+    return "".join(letters).split()
+
+
+def search_text(*texts: str | None) -> str:
+    """Return the words by which somebody is found, a space before each.
+
+    What marks join counts as its parts and as one word, so O'Brien is found as `brien` and as `obrien`.
+    """
+    words: dict[str, None] = {}
+    for piece in (piece for text in texts if text for piece in text.split()):
+        found = search_words(piece)
+        words |= dict.fromkeys((*found, "".join(found)))
+    words.pop("", None)
+    return "".join(f" {word}" for word in words)
+
+
 def name_key(given_name: str, family_name: str) -> str:
     """Return what two spellings of one name have in common."""
     return " ".join(sorted(f"{parts(given_name)} {parts(family_name)}".split()))

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table, delete, false, func, insert, or_, sele
 
 from gateway.access.people import EVERY_POINT
 from gateway.access.schedule import parse_window
-from gateway.config import HubSettings, SiteSettings, read_site_key
+from gateway.config import HubSettings, RuleSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
 from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
@@ -144,7 +144,8 @@ def _connect(
     kind: str, options: Mapping[str, Any], base: Path, site_key: bytes, problem: Callable[[str, str], None]
 ) -> Connector:
     own = {key: value for key, value in options.items() if key not in SYNC_OPTIONS}
-    return build_connector(kind, Options(own, base, site_key, problem))
+    has_names = options.get("purpose") != "cards_only"
+    return build_connector(kind, Options(own, base, site_key, problem, has_names))
 
 
 def connect(source: Source, base: Path) -> Connector:
@@ -205,19 +206,24 @@ def _register_site(connection: Connection, site: SiteSettings) -> bool:
     return found is None
 
 
+def rules_of(site: SiteSettings) -> tuple[RuleSettings, ...]:
+    """Return the rules of a site in hub.toml; one without any lets everybody pass everywhere at any time."""
+    if site.rules:
+        return tuple(site.rules)
+    return (RuleSettings(EVERY_POINT, "everyone", (), (), on_holidays=True, place=""),)
+
+
 def _register_rules(connection: Connection, site: SiteSettings) -> None:
     """Replace the rules and holidays of a site by those of hub.toml; no page edits them yet."""
     rule, holiday = tables.access_rule, tables.holiday
     rows: list[dict[str, Any]] = []
     places: Counter[str] = Counter()
-    for item in site.rules:
+    for item in rules_of(site):
         row: dict[str, Any] = {"site": site.id, "point": item.point, "place": places[item.point], "name": item.name}
         row |= {"groups": list(item.groups), "windows": list(item.windows), "on_holidays": item.on_holidays}
         rows.append(row | {"schedule": item.name if item.windows else "always"})
         places[item.point] += 1
-    if not rows:
-        everyone = {"site": site.id, "point": EVERY_POINT, "place": 0, "name": "everyone", "groups": []}
-        rows = [everyone | {"schedule": "always", "windows": [], "on_holidays": True}]
+    if not site.rules:
         log.warning("site %s has no rules: every active card may pass at every point at any time", site.id)
     _replace(connection, rule, rows, site.id, ("point", "place"))
     days = [{"site": site.id, "first_day": first, "last_day": last} for first, last in site.holidays]

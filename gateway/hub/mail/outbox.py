@@ -11,10 +11,10 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from gateway.hub.store import tables
 from gateway.hub.store.rows import insert_if_new
+from gateway.hub.work.times import back_off_ms
 
 log = logging.getLogger(__name__)
 
-BACK_OFF_MINUTES = (1, 5, 15, 60)
 GIVE_UP_MS = 3 * 24 * 3600 * 1000
 KEPT_MS = 90 * 24 * 3600 * 1000
 MOST_WAITING = 1_000
@@ -72,9 +72,13 @@ def note_refused(connection: Connection, mail: int, error: str) -> None:
 
 def note_failed(connection: Connection, mail: Mail, at_ms: int, error: str) -> None:
     """Note that a mail could not be sent now; after three days it is given up."""
-    wait_ms = BACK_OFF_MINUTES[min(mail.tries, len(BACK_OFF_MINUTES) - 1)] * 60_000
     state = "given_up" if at_ms - mail.created_ms >= GIVE_UP_MS else "waiting"
-    values = {"state": state, "tries": mail.tries + 1, "next_ms": at_ms + wait_ms, "error": error[:_ERROR_CHARS]}
+    values = {
+        "state": state,
+        "tries": mail.tries + 1,
+        "next_ms": at_ms + back_off_ms(mail.tries),
+        "error": error[:_ERROR_CHARS],
+    }
     _set(connection, mail.id, values)
 
 

@@ -83,8 +83,9 @@ class Applier:
         at_ms = self.audit.at_ms
         for item in items:
             ref = new_ref()
-            own = {"ref": ref, "site": self.site, "source": self.source, "person_key": item.person_key}
-            people.append({**own, **row_of(item.fields), "state": "active", "created_ms": at_ms, "changed_ms": at_ms})
+            own = {"ref": ref, "site": self.site, "source": self.source, "state": "active"}
+            of_fields = row_of(item.person_key, item.fields)
+            people.append({**own, **of_fields, "created_ms": at_ms, "changed_ms": at_ms})
             claims.append(self._claim(ref, item))
             ids += self._ids(ref, item.fields.role, item.person_key, item.stable_id)
             self.audit.note("person_create", ref, person_key=item.person_key)

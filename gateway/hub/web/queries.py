@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, false, func, or_, select, true
 
 from gateway.access.timeline import TrueTime, near_boundaries
-from gateway.hub.directory.people import find_people
+from gateway.hub.directory.people import answers
 from gateway.hub.directory.sites import list_sources
-from gateway.hub.scope import Reach, Right, Scope, Sites
+from gateway.hub.scope import Reach, Right, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.sync.holds import HeldOperation, list_held
@@ -37,7 +37,7 @@ class LogFilter:
         day: a day of the site's local time.
         time: `unsure` for events whose gateway's clock was not set, `register` for those that may fall on either
             side of a register time.
-        person: part of a name, an id, or a reference.
+        person: what a search for people takes (see directory.people.answers).
     """
 
     site: str | None = None
@@ -100,7 +100,7 @@ def read_log(scope: Scope, connection: Connection, filters: LogFilter) -> tuple[
     days = site_days(connection)
     named = scope.sites(Right.LOGBOOK)
     query = query.where((named if filters.person else scope.sites(Right.LOGBOOK, Reach.TAILS)).hold(event.c.site))
-    query = _narrowed(connection, query, filters, days, named)
+    query = _narrowed(query, filters, days)
     query = query.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
     start = filters.page * PAGE_ROWS
     if filters.time == "register":
@@ -126,17 +126,14 @@ def count_near_registers(scope: Scope, connection: Connection, since: datetime) 
     return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
 
 
-def _narrowed(
-    connection: Connection, query: Select[Any], filters: LogFilter, days: dict[str, SiteDay], named: Sites
-) -> Select[Any]:
-    event = tables.event
+def _narrowed(query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) -> Select[Any]:
+    event, person = tables.event, tables.person
     for name in ("site", "point", "decision", "kind"):
         value = getattr(filters, name)
         if value:
             query = query.where(event.c[name] == value)
     if filters.person:
-        people, _ = find_people(named, connection, site=filters.site, text=filters.person, limit=_MANY)
-        query = query.where(event.c.person.in_([item.ref for item in people]))
+        query = query.where(event.c.person.in_(select(person.c.ref).where(answers(filters.person))))
     if filters.time:
         query = query.where(event.c.at_how != "set")
     if filters.day:

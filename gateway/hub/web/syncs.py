@@ -9,6 +9,7 @@ from fastapi import Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection, select
 
+from gateway.errors import RefusedError
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.scope import Right, Scope
 from gateway.hub.store import tables
@@ -19,6 +20,8 @@ from gateway.hub.web import queries
 from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
 
+# More than this many people are let in or taken out only by somebody who types how many.
+TYPED_FROM = 20
 _CONFLICTS = 200
 _Reader = Annotated[Scope, need(Right.SEE_SOURCES)]
 _Approver = Annotated[Scope, need(Right.APPROVE)]
@@ -37,6 +40,7 @@ def add_pages(office: Office) -> None:
                 "runs": queries.list_runs(scope, connection),
                 "holds": queries.list_holds(scope, connection),
                 "conflicts": _conflicts(scope, connection),
+                "typed_from": TYPED_FROM,
             }
         return office.site.page(request, "syncs.html", "MIS syncs", context)
 
@@ -61,10 +65,14 @@ def add_pages(office: Office) -> None:
         source: Annotated[int, Form()],
         decision: Annotated[Literal["approved", "refused", "approve-all"], Form()],
         operation: Annotated[list[str], Form(max_length=2000)] = [],  # noqa: B006  # FastAPI copies it
+        typed: Annotated[str, Form(max_length=7)] = "",
     ) -> Response:
         with store.read() as connection:
             require_site(scope, Right.APPROVE, _site_of_source(connection, source), "source")
+            held = next((item for item in queries.list_holds(scope, connection) if item.source_id == source), None)
         if decision == "approve-all":
+            if held is not None and held.total > TYPED_FROM and typed.strip() != str(held.total):
+                raise RefusedError(f"These are {held.total} changes; type that number to approve them.")
             holds.decide(store, source, scope.actor, "approved", None)
         else:
             holds.decide(store, source, scope.actor, decision, operation)

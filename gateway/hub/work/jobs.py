@@ -12,16 +12,14 @@ from datetime import time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 
 from gateway.hub.store import tables
 from gateway.hub.store.times import from_ms, to_ms
-from gateway.hub.work.times import Timing, next_run
+from gateway.hub.work.times import MINUTE_MS, Timing, back_off_ms, next_run
 
 LEASE_MS = 60_000
-BACK_OFF_MINUTES = (1, 5, 15, 60)
 _ERROR_CHARS = 500
-_MINUTE_MS = 60_000
 _ALL_DAYS = frozenset(range(7))
 
 
@@ -151,11 +149,10 @@ def _changes(found: Job, item: JobSpec, timing: Timing, at_ms: int) -> dict[str,
 def due_jobs(connection: Connection, at_ms: int) -> list[Job]:
     """Return the jobs that may begin now, those that wait longest first."""
     table, site = tables.job, tables.site
-    is_free = or_(table.c.lease_until_ms.is_(None), table.c.lease_until_ms < at_ms)
     query = (
         select(table, site.c.timezone)
         .join_from(table, site)
-        .where(table.c.enabled, table.c.next_ms <= at_ms, is_free)
+        .where(table.c.enabled, *_may_begin(at_ms))
         .order_by(table.c.next_ms, table.c.id)
     )
     return [_read(row) for row in connection.execute(query).mappings()]
@@ -164,13 +161,17 @@ def due_jobs(connection: Connection, at_ms: int) -> list[Job]:
 def take_lease(connection: Connection, job: int, holder: str, at_ms: int) -> bool:
     """Take a job for this process; False when another one was quicker or it is not due any more."""
     table = tables.job
-    is_free = or_(table.c.lease_until_ms.is_(None), table.c.lease_until_ms < at_ms)
     taken = (
         update(table)
-        .where(table.c.id == job, table.c.next_ms <= at_ms, is_free)
+        .where(table.c.id == job, *_may_begin(at_ms))
         .values(lease_until_ms=at_ms + LEASE_MS, lease_holder=holder)
     )
     return connection.execute(taken).rowcount == 1
+
+
+def _may_begin(at_ms: int) -> tuple[ColumnElement[bool], ...]:
+    job = tables.job.c
+    return job.next_ms <= at_ms, or_(job.lease_until_ms.is_(None), job.lease_until_ms < at_ms)
 
 
 def renew_leases(connection: Connection, jobs: Collection[int], holder: str, at_ms: int) -> None:
@@ -196,7 +197,7 @@ def finish(connection: Connection, job: Job, holder: str, started_ms: int, at_ms
     table = tables.job
     values: dict[str, Any] = {"lease_until_ms": None, "lease_holder": None}
     if outcome.busy:
-        values["next_ms"] = at_ms + _MINUTE_MS
+        values["next_ms"] = at_ms + MINUTE_MS
     elif outcome.failure is None:
         next_ms = _next_ms(job.timing, job.zone, started_ms)
         values |= {"last_ms": started_ms, "last_result": outcome.result}
@@ -204,11 +205,10 @@ def finish(connection: Connection, job: Job, holder: str, started_ms: int, at_ms
         values["next_ms"] = None if next_ms is None else max(next_ms, at_ms)
         values |= {"tries": 0, "failing_since_ms": None, "failure": None, "last_error": None, "stopped_why": None}
     else:
-        wait = BACK_OFF_MINUTES[min(job.tries, len(BACK_OFF_MINUTES) - 1)]
         values |= {"last_ms": started_ms, "last_result": outcome.result, "tries": job.tries + 1}
         values |= {"failure": outcome.failure, "last_error": (outcome.error or "")[:_ERROR_CHARS]}
         values["failing_since_ms"] = job.failing_since_ms or started_ms
-        values["next_ms"] = at_ms + wait * _MINUTE_MS
+        values["next_ms"] = at_ms + back_off_ms(job.tries)
     connection.execute(update(table).where(table.c.id == job.id, table.c.lease_holder == holder).values(values))
     if outcome.stops:
         of_source = table.c.source == job.source if job.source is not None else table.c.id == job.id

@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
+MINUTE_MS = 60_000
+BACK_OFF_MINUTES = (1, 5, 15, 60)
 _ALL_DAYS = frozenset(range(7))
 # A time on one weekday only, skipped in its first week by a clock change of a whole day.
 _MOST_DAYS = 16
@@ -36,6 +38,11 @@ class Timing:
     window: tuple[time, time] | None = None
     every_minutes: int | None = None
     days: frozenset[int] = _ALL_DAYS
+
+
+def back_off_ms(tries: int) -> int:
+    """Return how long to wait after a failure, by how many there were before it; it stays at the longest."""
+    return BACK_OFF_MINUTES[min(tries, len(BACK_OFF_MINUTES) - 1)] * MINUTE_MS
 
 
 def next_run(timing: Timing, after: datetime, zone: ZoneInfo) -> datetime | None:

@@ -1,12 +1,15 @@
-"""A year of school life through an export: whatever happens, the directory ends as the last file says."""
+"""A year of school life through a file and through a database: the directory ends as the last export says."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.pool import NullPool
 
 from gateway.hub.directory.sites import PERCENT_OPTIONS, list_sources
 from gateway.hub.settings import prepare_store, read_settings
@@ -14,9 +17,11 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.holds import decide, list_held
 from gateway.hub.sync.run import Report, Wish, sync
+from gateway.mis.sql_view import SqlView
+from gateway.mis.table import Row
+from tests.hub.conftest import Postgres
 
 NIGHTS = 60
-HEADER = "Student ID,Forename,Surname,Form,Email,Card,UPN\n"
 OPEN = "".join(f"{name} = 100\n" for name in sorted(PERCENT_OPTIONS))
 TOML = """
 [hub]
@@ -27,18 +32,72 @@ id = "school"
 site_key_file = "site.key"
 [[site.source]]
 name = "mis"
-kind = "csv"
-path = "people.csv"
 """
+
+
+class Export(Protocol):
+    """Where the school's system puts its rows: an id, then given name, family name, form, e-mail, card and UPN."""
+
+    settings: str
+
+    def write(self, rows: list[list[str]]) -> None: ...
+
+
+class CsvExport:
+    settings = 'kind = "csv"\npath = "people.csv"\n'
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "people.csv"
+
+    def write(self, rows: list[list[str]]) -> None:
+        header = "Student ID,Forename,Surname,Form,Email,Card,UPN"
+        self._path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+
+
+class SqlExport:
+    """A view in the school's database; what is not known is NULL there."""
+
+    _COLUMNS = ("student_id", "forename", "surname", "form", "email", "card", "upn")
+    _FIELDS = ("person_key", "given_name", "family_name", "form", "email", "card", "stable_id")
+
+    def __init__(self, url: str, settings_url: str) -> None:
+        self._engine = create_engine(url, poolclass=NullPool)
+        columns = ", ".join(f'{name} = "{column}"' for name, column in zip(self._FIELDS, self._COLUMNS, strict=True))
+        self.settings = f'kind = "sql"\nurl = "{settings_url}"\nview = "pupils"\ncolumns = {{ {columns} }}\n'
+        with self._engine.begin() as connection:
+            columns = ", ".join(f"{name} varchar(60)" for name in self._COLUMNS)
+            connection.execute(text(f"CREATE TABLE people ({columns}, medical varchar(9))"))
+            connection.execute(text("CREATE VIEW pupils AS SELECT * FROM people"))
+
+    def write(self, rows: list[list[str]]) -> None:
+        insert = f"INSERT INTO people ({', '.join(self._COLUMNS)}) VALUES (:{', :'.join(self._COLUMNS)})"
+        values = [dict(zip(self._COLUMNS, (cell or None for cell in row), strict=True)) for row in rows]
+        with self._engine.begin() as connection:
+            connection.execute(text("DELETE FROM people"))
+            connection.execute(text(insert), values)
+
+
+@pytest.fixture(params=["csv", "sqlite", "postgres"])
+def export(request: pytest.FixtureRequest, tmp_path: Path) -> Export:
+    match request.param:
+        case "csv":
+            return CsvExport(tmp_path)
+        case "sqlite":
+            return SqlExport(f"sqlite:///{tmp_path}/mis.db", "sqlite:///mis.db")
+        case _:
+            server: Postgres = request.getfixturevalue("postgres")
+            url = server.new_database()
+            return SqlExport(url, url)
 
 
 class School:
     """The school's own records, and their export."""
 
-    def __init__(self, folder: Path, seed: int, options: str = OPEN) -> None:
+    def __init__(self, folder: Path, seed: int, options: str = OPEN, export: Export | None = None) -> None:
         self.folder, self.draw = folder, random.Random(seed)
+        self.export = export or CsvExport(folder)
         (folder / "site.key").write_text("5a" * 32)
-        (folder / "hub.toml").write_text(TOML + options)
+        (folder / "hub.toml").write_text(TOML + self.export.settings + options)
         self.people: dict[str, list[str]] = {}
         self.left: dict[str, list[str]] = {}
         self._next = 100
@@ -88,9 +147,9 @@ class School:
             act()
 
     def sync(self, *, first: bool = False) -> Report:
-        rows = [",".join([key, *values]) for key, values in self.people.items()]
+        rows = [[key, *values] for key, values in self.people.items()]
         self.draw.shuffle(rows)
-        (self.folder / "people.csv").write_text(HEADER + "\n".join(rows) + "\n")
+        self.export.write(rows)
         with self.store.read() as connection:
             (source,) = list_sources(connection)
         return sync(self.store, source, self.folder, Wish(first=first))
@@ -111,19 +170,50 @@ class School:
     def as_exported(self) -> dict[str, tuple[str, ...]]:
         return {key: (*values[:4], values[4][-4:]) for key, values in self.people.items()}
 
+    def live_a_year(self) -> None:
+        self.sync(first=True)
+        for _ in range(NIGHTS):
+            self.night()
+            self.sync()
+
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_after_a_year_of_nights_the_directory_is_what_the_export_says(tmp_path: Path, seed: int) -> None:
-    school = School(tmp_path, seed)
-    school.sync(first=True)
-    for _ in range(NIGHTS):
-        school.night()
-        school.sync()
+def test_after_a_year_of_nights_the_directory_is_what_the_export_says(
+    tmp_path: Path, export: Export, seed: int
+) -> None:
+    school = School(tmp_path, seed, export=export)
+    school.live_a_year()
     for _ in range(2):
         report = school.sync()
     assert report.plan.operations == []
     assert report.plan.conflicts == []
     assert school.in_directory() == school.as_exported()
+    school.store.close()
+
+
+def loses_the_last_row(rows: Callable[..., Iterator[Row]]) -> Callable[..., Iterator[Row]]:
+    def all_but_one(*words: Any) -> Iterator[Row]:
+        yield from list(rows(*words))[:-1]
+
+    return all_but_one
+
+
+def loses_leading_zeros(cell: object) -> str:
+    return "" if cell is None else str(cell).lstrip("0")
+
+
+@pytest.mark.parametrize("export", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("fault", ["last row", "zeros"])
+def test_a_year_shows_a_view_that_is_not_read_as_it_stands(
+    tmp_path: Path, export: Export, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "last row":
+        monkeypatch.setattr(SqlView, "_rows", loses_the_last_row(SqlView._rows))
+    else:
+        monkeypatch.setattr("gateway.mis.sql_view._text", loses_leading_zeros)
+    school = School(tmp_path, 1, export=export)
+    school.live_a_year()
+    assert school.in_directory() != school.as_exported()
     school.store.close()
 
 

@@ -22,7 +22,7 @@ from gateway.hub.store.tables.base import RowId, metadata, where
 # claims (see directory.effective). `source` is the one whose word counts first, None for people entered by hand.
 # `person_key` is the MIS id as people know it, kept to the letter. `state`: active, missing (absent from the last
 # complete read, still let in), inactive, out_of_scope. `groups` is every name that a rule may use, `sort_name` the
-# folded name for search and order.
+# folded name for order, `search_text` every word by which somebody is found (see directory.names).
 person = Table(
     "person",
     metadata,
@@ -34,6 +34,7 @@ person = Table(
     Column("given_name", Text, nullable=False),
     Column("family_name", Text, nullable=False),
     Column("sort_name", Text, nullable=False, server_default=""),
+    Column("search_text", Text, nullable=False, server_default=""),
     Column("groups", JSON, nullable=False),
     Column("year", Text),
     Column("form", Text),
@@ -125,6 +126,7 @@ card = Table(
     Column("changed_ms", BigInteger, nullable=False),
     UniqueConstraint("site", "key"),
     Index(None, "person"),
+    Index(None, "tail"),
 )
 
 # Who held a card when; `since_ms` None: from the beginning, so that taps from before the MIS knew the card count too.
