@@ -147,6 +147,7 @@ def add_school(store: Store, folder: Path, number: int) -> School:
     numbers: dict[str, int | str] = {
         "card_id": card,
         "source": source,
+        "run": run,
         "conflict": conflict,
         "gateway": owner,
         "account_id": account.id,

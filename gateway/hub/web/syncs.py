@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection, select
 
 from gateway.errors import RefusedError
+from gateway.hub.directory.people import find_people
 from gateway.hub.directory.sites import list_sources
 from gateway.hub.scope import Right, Scope
 from gateway.hub.store import tables
@@ -35,11 +36,15 @@ def add_pages(office: Office) -> None:
     @office.app.get("/syncs", include_in_schema=False)
     def syncs(request: Request, scope: _Reader) -> Response:
         with store.read() as connection:
+            open_conflicts = _conflicts(scope, connection)
+            refs = [item.person for item in open_conflicts if item.person is not None]
+            known, _ = find_people(scope.sites(Right.PEOPLE), connection, refs=refs, limit=_CONFLICTS)
             context = {
+                "known": {person.ref: person for person in known},
                 "sources": queries.list_source_states(scope, connection),
                 "runs": queries.list_runs(scope, connection),
                 "holds": queries.list_holds(scope, connection),
-                "conflicts": _conflicts(scope, connection),
+                "conflicts": open_conflicts,
                 "typed_from": TYPED_FROM,
             }
         return office.site.page(request, "syncs.html", "MIS syncs", context)

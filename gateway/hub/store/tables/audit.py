@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text
 
-from gateway.hub.store.tables.base import RowId, metadata
+from gateway.hub.store.tables.base import RowId, metadata, where
 
 # Who changed what; only ever appended. Each site has a chain of its own, and so have the changes that concern none
 # (`site` empty): `number` counts its lines from 1, `hash` covers the line and the hash of the one before.
@@ -24,6 +24,7 @@ audit = Table(
     Column("hash", String(64), nullable=False, server_default=""),
     Index(None, "subject", "at_ms"),
     Index("uq_audit_site_number", "site", "number", unique=True),
+    Index("ix_audit_run", "run", **where("run IS NOT NULL")),
 )
 
 # The newest line of each chain, so that a cut tail is noticed.

@@ -43,6 +43,8 @@ def upgrade() -> None:
     op.drop_index("ix_audit_subject", "audit")
     op.create_index("ix_audit_subject_at_ms", "audit", ["subject", "at_ms"])
     op.create_index("uq_audit_site_number", "audit", ["site", "number"], unique=True)
+    of_run = sa.text("run IS NOT NULL")
+    op.create_index("ix_audit_run", "audit", ["run"], sqlite_where=of_run, postgresql_where=of_run)
 
 
 def _chain() -> None:
