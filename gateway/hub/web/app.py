@@ -27,6 +27,7 @@ from gateway.hub.web import (
     people,
     person,
     run,
+    setup,
     sign_in,
     syncs,
     unknown_cards,
@@ -48,7 +49,22 @@ _NAVIGATION = (
     (NavigationLink("/accounts", "Accounts"), Right.GRANT, Reach.ALL),
     (NavigationLink("/audit", "Audit"), Right.AUDIT, Reach.ALL),
 )
-_PARTS = (health, logbook, people, person, unknown_cards, syncs, run, gateways, sign_in, issuers, mine, accounts, audit)
+_PARTS = (
+    health,
+    logbook,
+    people,
+    person,
+    unknown_cards,
+    syncs,
+    run,
+    setup,
+    gateways,
+    sign_in,
+    issuers,
+    mine,
+    accounts,
+    audit,
+)
 
 
 def build_office(store: Store, daemon: Daemon, live: Broadcaster, access: Access = Access()) -> Site:  # noqa: B008  # a frozen value
