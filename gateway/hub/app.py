@@ -131,7 +131,7 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
     feed: LogFeed | None = None
     if settings.web is not None and role in {"all", "web"}:
         daemon = Daemon(hub.beats.overdue, hub.connected, lambda: dict(hub.counts))
-        access = Access(settings.sign_in, settings.web.names, settings.state_dir)
+        access = Access(settings.sign_in, settings.web.names, settings.state_dir, settings.file.path.parent)
         site = build_office(store, daemon, live, access)
         feed = LogFeed(store, site, live)
         hub.web = WebServer(site.app, settings.web.host, settings.web.port, live, certificate=settings.web.certificate)

@@ -19,6 +19,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.sync.run import Wish, sync
 from gateway.hub.web.app import build_office
+from gateway.hub.web.gate import Access
 from gateway.hub.web.office import Daemon
 from gateway.webkit.events import Broadcaster
 from tests.hub.samples import SITE, message, tap
@@ -47,7 +48,8 @@ class School:
         (folder / "hub.toml").write_text(TOML)
         (folder / "site.key").write_text(SITE_KEY.hex())
         self.store: Store = prepare_store(read_settings(folder / "hub.toml"))
-        app = build_office(self.store, Daemon(list, lambda: None, dict), Broadcaster()).app
+        access = Access(state_dir=folder, base=folder)
+        app = build_office(self.store, Daemon(list, lambda: None, dict), Broadcaster(), access).app
         self.pages = TestClient(app, base_url="http://127.0.0.1", headers={"Accept": "text/html"})
 
     def read(self, *rows: str) -> None:
@@ -185,3 +187,28 @@ def test_a_person_who_is_not_here_is_not_found(school: School) -> None:
     assert school.pages.get("/people/p_nobody").status_code == 404
     assert school.pages.get("/v1/people/p_nobody").status_code == 404
     assert school.pages.get(f"/v1/people/{school.person().ref}").json()["person"]["person_key"] == "007"
+
+
+def test_a_source_is_tested_live_on_the_page_and_its_fields_are_looked_through(school: School) -> None:
+    def press(what: str) -> str:
+        return school.pages.post(f"/syncs/{what}", data={"source": 1}).text
+
+    shown = press("test")
+    assert "It answers" in shown
+    assert "Smith" in shown
+    assert "04A1B2C3D4E5F6" not in shown
+    fields = press("discover")
+    assert "looks like card numbers" in fields
+    assert "Smith" not in fields
+    (school._folder / "people.csv").unlink()
+    for what in ("test", "discover"):
+        assert "object missing" in press(what)
+    assert school.pages.post("/v1/sources/1/test").json()["ok"] is False
+    assert school.pages.post("/v1/sources/9/test").status_code == 404
+    (school._folder / "site.key").unlink()
+    assert "settings" in press("test")
+    with school.store.read() as connection:
+        tests = connection.scalars(
+            select(tables.audit.c.detail).where(tables.audit.c.operation == "source_test").order_by(tables.audit.c.id)
+        ).all()
+    assert [item["result"] for item in tests] == ["ok", "object_missing", "object_missing", "settings"]

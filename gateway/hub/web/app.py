@@ -29,6 +29,7 @@ from gateway.hub.web import (
     run,
     setup,
     sign_in,
+    source,
     syncs,
     unknown_cards,
 )
@@ -56,6 +57,7 @@ _PARTS = (
     person,
     unknown_cards,
     syncs,
+    source,
     run,
     setup,
     gateways,

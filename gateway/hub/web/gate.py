@@ -43,11 +43,13 @@ class Access:
         sign_in: None without that section.
         names: host names that the pages answer to, besides the one of `sign_in`.
         state_dir: where the key lies that seals second steps.
+        base: the folder of hub.toml, from which relative paths of sources start.
     """
 
     sign_in: SignInSettings | None = None
     names: tuple[str, ...] = ()
     state_dir: Path = Path()
+    base: Path = Path()
 
     @property
     def hosts(self) -> tuple[str, ...]:
