@@ -42,7 +42,7 @@ from gateway.mis.mapping import is_gone, is_yes, read_role
 from gateway.mis.options import CardReader, Options
 from gateway.mis.paths import Path, find_values, parse_path
 from gateway.mis.summary import failed, summarise
-from gateway.mis.table import MAX_NAME, see_fields
+from gateway.mis.table import MAX_EMAIL, MAX_NAME, see_fields
 from gateway.mis.text import decode_text
 
 MAX_FILE_BYTES = 256 << 20
@@ -159,7 +159,7 @@ class OneRosterCsv:
             tuple(sorted(classes.get(sourced_id, ()))),
             year=cell("grades").partition(",")[0] or None,
             birth_date=read_date(births.get(sourced_id, "")),
-            email=cell("email").casefold() or None,
+            email=cell("email").casefold()[:MAX_EMAIL] or None,
         )
         return [*items, Record(person_key, fields, cards, place, sourced_id)], False
 

@@ -79,7 +79,7 @@ class Postgres:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(2)
-            self.process.wait(30)
+            self.process.wait(120)
 
     def _dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=tapgate dbname={database}"

@@ -52,7 +52,7 @@ def row_of(person_key: str, fields: PersonFields) -> dict[str, Any]:
         "form": fields.form,
         "department": fields.department,
         "birth_date": fields.birth_date,
-        "email": fields.email,
+        "email": fields.email or None,
         "valid_from": fields.starts_on,
         "valid_until": fields.ends_on,
     }

@@ -63,7 +63,7 @@ def _labels(connection: Connection) -> Mapping[int, str]:
 
 
 def _text(value: object) -> str | None:
-    return value.isoformat() if isinstance(value, date) else None if value is None else str(value)
+    return value.isoformat() if isinstance(value, date) else str(value) if value else None
 
 
 def correct(connection: Connection, ref: str, field: str, text: str, audit: Audit) -> None:

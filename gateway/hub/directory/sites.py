@@ -36,7 +36,17 @@ PERCENT_OPTIONS = {
     f"hold_{what}_percent"
     for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff")
 }
-SYNC_OPTIONS = PERCENT_OPTIONS | {"new_cards", "every_minutes", "lists", "nightly", "purpose", "rank", "was", "years"}
+SYNC_OPTIONS = PERCENT_OPTIONS | {
+    "new_cards",
+    "every_minutes",
+    "lists",
+    "nightly",
+    "pupil_emails",
+    "purpose",
+    "rank",
+    "was",
+    "years",
+}
 _CHOICES = {"purpose": ("people", "cards_only"), "new_cards": ("active", "prelinked")}
 EVERY_MINUTES = 15
 NIGHTLY = "01:00-03:00"
@@ -123,6 +133,7 @@ def _is_within(least: float, most: float) -> Callable[[Any], bool]:
 _PERCENTAGE = (_is_within(0, 100), "must be a percentage from 0 to 100")
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "was": (lambda value: isinstance(value, str), "must be a string in quotes: the name that this source had before"),
+    "pupil_emails": (lambda value: isinstance(value, bool), "must be true or false"),
     "rank": (_is_number, "must be a number; the source with the lowest one is believed first"),
     "every_minutes": (_is_within(1, 10_080), "must be a number of minutes from 1 to 10080"),
     "nightly": (

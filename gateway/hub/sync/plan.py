@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.hub.directory.names import fold, fold_group, name_key
+from gateway.hub.sync.emails import settle_emails
 from gateway.hub.sync.feed import Feed, by_person
 from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for
 from gateway.hub.sync.match import Key, Matches, match_all
@@ -52,12 +53,14 @@ class Rules:
         cards_only: records have an id and cards; people come from other sources.
         roles: whom the school takes from this source.
         years: of which years pupils are taken, folded (names.fold_group); empty for all.
+        pupil_emails: whether the e-mail addresses of pupils come in; None: only what is here already stays.
     """
 
     retires: bool = False
     cards_only: bool = False
     roles: frozenset[str] = frozenset(ROLES)
     years: frozenset[str] = frozenset()
+    pupil_emails: bool | None = None
 
     def takes(self, fields: PersonFields) -> bool:
         """Return whether the school takes such a person from this source."""
@@ -80,6 +83,9 @@ class _Planner:
     def plan(self) -> Plan:
         plan = self._plan
         records = by_person(self._feed, self._known, plan)
+        if not self._rules.cards_only:
+            records, doubtful = settle_emails(records, pupils=self._rules.pupil_emails)
+            plan.conflicts += doubtful
         matches = match_all(records, self._known, by_id_only=self._rules.cards_only)
         plan.conflicts += matches.conflicts
         outside = self._leave_out(matches)

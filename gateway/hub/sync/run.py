@@ -256,7 +256,7 @@ def _rules(source: Source) -> Rules:
     roles = {role for name in lists for role in LISTS.get(name, ())} if lists else set(ROLES)
     years = frozenset(fold_group(str(year)) for year in source.options.get("years", ()))
     cards_only = source.options.get("purpose") == "cards_only"
-    return Rules(source.is_removed, cards_only, frozenset(roles), years)
+    return Rules(source.is_removed, cards_only, frozenset(roles), years, source.options.get("pupil_emails"))
 
 
 def _apply(connection: Connection, source: Source, run: int, operations: list[Operation]) -> int:

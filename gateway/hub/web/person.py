@@ -20,6 +20,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import now_ms
 from gateway.hub.store.times import from_ms
+from gateway.hub.sync.emails import dummy_address
 from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
 from gateway.hub.web.queries import LogFilter, read_log, site_days
@@ -63,6 +64,7 @@ def _add_views(office: Office) -> None:
                 "person": found,
                 "fields": overrides.list_fields(connection, ref),
                 "labels": _LABELS,
+                "dummy": dummy_address(ref, found.site),
                 "taps": rows[:_TAPS],
                 "changes": list_changes(connection, found),
                 "states": CARD_STATES,

@@ -80,11 +80,13 @@ class Site:
 
     def plan(self, *items: FeedItem, source: str = "mis", complete: bool = True, shape: Iterable[str] = ()) -> Plan:
         feed = self.feed(items, complete=complete, shape=shape)
-        return make_plan(feed, self.known(source), self.can, self.at_ms, self.rules.get(source))
+        return make_plan(
+            feed, self.known(source), self.can, self.at_ms, self.rules.get(source, Rules(pupil_emails=True))
+        )
 
     def judge(self, *items: FeedItem, source: str = "mis") -> tuple[Plan, Verdict]:
         feed, known = self.feed(items), self.known(source)
-        plan = make_plan(feed, known, self.can, self.at_ms, self.rules.get(source))
+        plan = make_plan(feed, known, self.can, self.at_ms, self.rules.get(source, Rules(pupil_emails=True)))
         return plan, judge(plan, feed, known, Limits())
 
     def apply(self, *items: FeedItem, source: str = "mis", complete: bool = True, shape: Iterable[str] = ()) -> Plan:

@@ -22,7 +22,7 @@ from gateway.mis.table import Row
 from tests.hub.conftest import Postgres
 
 NIGHTS = 60
-OPEN = "".join(f"{name} = 100\n" for name in sorted(PERCENT_OPTIONS))
+OPEN = "pupil_emails = true\n" + "".join(f"{name} = 100\n" for name in sorted(PERCENT_OPTIONS))
 TOML = """
 [hub]
 state_dir = "state"
