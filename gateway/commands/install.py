@@ -1,4 +1,4 @@
-"""`tapgate install gateway|hub`: installs the system files and creates the service's user.
+"""`tapgate install gateway|hub|agent`: installs the system files and creates the service's user.
 
 Run it as root from the virtual environment that holds Tapgate. A second run brings the files of a newer release;
 configuration, keys and state are never touched.
@@ -48,6 +48,10 @@ ROLES = {
     "hub": _Role(
         _SHARED | {"tapgate-hub.service": f"{_UNITS}/tapgate-hub.service"},
         "tapgate hub init --site ID --address HOST",
+    ),
+    "agent": _Role(
+        _SHARED | {"tapgate-agent.service": f"{_UNITS}/tapgate-agent.service"},
+        "write /etc/tapgate-agent/agent.toml (systemd/README.md), then: tapgate agent check",
     ),
 }
 # Each leaves the machine as it was when it is repeated; the last two need a running systemd and udev.

@@ -16,10 +16,11 @@ from gateway.commands.hub import CONFIG
 from gateway.config import HubSettings
 from gateway.errors import ConfigError, SourceRefused, SourceUnreachable
 from gateway.hub.directory.cards import by_hand
-from gateway.hub.directory.sites import Source, connect, list_sources, removed_owners, source_of
+from gateway.hub.directory.sites import Source, list_sources, removed_owners, source_of
 from gateway.hub.settings import look_at_store, prepare_store, read_settings
 from gateway.hub.store.engine import Store
 from gateway.hub.sync import holds
+from gateway.hub.sync.reading import connector_of
 from gateway.hub.sync.run import Report, Wish, preview, sync
 from gateway.hub.work.jobs import list_jobs
 from gateway.privileges import user_name
@@ -82,9 +83,9 @@ def _look(store: Store, settings: HubSettings, arguments: argparse.Namespace) ->
     if source is None:
         raise _unknown(arguments, [f"{site.id}/{item.name}" for site in settings.sites for item in site.sources])
     if arguments.action == "check":
-        return _check(source, base, arguments.json)
+        return _check(store, source, base, arguments.json)
     if arguments.action == "discover":
-        return _discover(source, base, arguments.json)
+        return _discover(store, source, base, arguments.json)
     try:
         named = [item.name for site in settings.sites if site.id == source.site for item in site.sources]
         report = preview(store, source, base, named)
@@ -159,8 +160,8 @@ def _unknown(arguments: argparse.Namespace, known: list[str]) -> ConfigError:
     return ConfigError([f"{arguments.config}:0: site.source: there is no {what} {place}{hint}; known: {names}"])
 
 
-def _check(source: Source, base: Path, as_json: bool) -> int:
-    result = connect(source, base).check()
+def _check(store: Store, source: Source, base: Path, as_json: bool) -> int:
+    result = connector_of(store, source, base).check()
     print(result.detail if result.ok else f"{result.failure}: {result.detail}")
     if result.headings:
         print(f"headings: {', '.join(result.headings)}")
@@ -187,9 +188,9 @@ def _check(source: Source, base: Path, as_json: bool) -> int:
     return FINDINGS if result.warnings else GOOD
 
 
-def _discover(source: Source, base: Path, as_json: bool) -> int:
+def _discover(store: Store, source: Source, base: Path, as_json: bool) -> int:
     try:
-        fields = list(connect(source, base).discover())
+        fields = list(connector_of(store, source, base).discover())
     except (SourceRefused, SourceUnreachable) as error:
         return _fail(error, as_json)
     for item in fields:

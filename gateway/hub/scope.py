@@ -41,6 +41,7 @@ class Right(StrEnum):
     GRANT = "grant"
     AUDIT = "audit"
     EXPORT = "export"
+    UPLOAD = "upload"
 
 
 class Role(StrEnum):
@@ -99,6 +100,8 @@ _TABLE = {
     Right.GRANT: "        Y   Y   -   -   -   -   -   -   -   -   -   -   -   -",
     Right.AUDIT: "        Y   Y   -   -   -   -   -   -   -   -   -   -   Y   -",
     Right.EXPORT: "       Y   -   -   -   -   -   -   -   -   -   -   -   -   -",
+    # Nobody's: only the agent at a school sends what it reads.
+    Right.UPLOAD: "       -   -   -   -   -   -   -   -   -   -   -   -   -   -",
 }
 _REACHES = {"Y": Reach.ALL, "o": Reach.OWN, "t": Reach.TAILS, "-": Reach.NONE, "s": Reach.NONE}
 # What an administrator may switch on for one account, and the right that it switches; for external staff within their
@@ -128,6 +131,7 @@ TOKEN_SCOPES: Mapping[str, tuple[Right, ...]] = {
     "mis:write": (Right.SEE_SOURCES, Right.TEST_SOURCES, Right.APPROVE, Right.SOURCES),
     "accounts:read": (Right.GRANT,),
     "audit:read": (Right.AUDIT,),
+    "agent:write": (Right.UPLOAD,),
 }
 
 

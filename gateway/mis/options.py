@@ -94,6 +94,14 @@ class Options:
             pattern = ""
         return CardReader(self.site_key, name, technology, pattern)
 
+    def number(self, key: str, default: int, least: int, most: int) -> int:
+        self.known_keys.add(key)
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.problem(key, f"must be a whole number from {least} to {most}")
+            return default
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         self.known_keys.add(key)
         value = self.values.get(key, [])
@@ -142,6 +150,7 @@ class Options:
 
 
 KINDS: dict[str, str] = {
+    "agent": "gateway.mis.agent",
     "csv": "gateway.mis.csv_file",
     "oneroster-csv": "gateway.mis.oneroster_csv",
     "sql": "gateway.mis.sql_view",

@@ -12,7 +12,9 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", ["tapgate.service", "tapgate-web.service", "tapgate-hub.service"])
+@pytest.mark.parametrize(
+    "unit", ["tapgate.service", "tapgate-web.service", "tapgate-hub.service", "tapgate-agent.service"]
+)
 def test_the_exposure_of_each_unit_is_at_most_1_5(unit: str) -> None:
     result = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", str(UNITS / unit)],

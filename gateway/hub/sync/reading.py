@@ -13,8 +13,10 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.errors import SourceRefused
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
-from gateway.hub.store.engine import now_ms
+from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.feed import Feed
+from gateway.hub.sync.uploads import UploadedSource
+from gateway.mis.agent import AgentSource
 from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
 
 # In the remembered shape of a source, beside its fields: the settings under which it was read.
@@ -39,9 +41,12 @@ class Retired:
         yield Complete(0)
 
 
-def connector_of(source: Source, base: Path) -> Connector:
+def connector_of(store: Store, source: Source, base: Path) -> Connector:
     """Return the connector of a source, or what replaces it once hub.toml no longer names it."""
-    return Retired() if source.is_removed else connect(source, base)
+    if source.is_removed:
+        return Retired()
+    connector = connect(source, base)
+    return UploadedSource(store, source.id, connector) if isinstance(connector, AgentSource) else connector
 
 
 def cursors_of(connection: Connection, source: Source) -> dict[str, str]:

@@ -138,7 +138,7 @@ def preview(store: Store, source: Source, base: Path, named: Collection[str] | N
         SourceUnreachable, SourceRefused: the source cannot be read, or a dropped source still has people.
     """
     started_ms = now_ms()
-    connector = connector_of(source, base)
+    connector = connector_of(store, source, base)
     feed = gather(connector.fetch((), {}))
     with store.read() as connection:
         refuse_second_owner(connection, source, named)
@@ -184,7 +184,7 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
     with store.read() as connection:
         refuse_second_owner(connection, source)
         cursors = cursors_of(connection, source) if wish.delta else {}
-    connector = connector_of(source, base)
+    connector = connector_of(store, source, base)
     progress = _Progress(store, run)
     progress("read", 0)
     feed = gather(connector.fetch((), cursors), lambda count: progress("read", count))

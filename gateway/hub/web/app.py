@@ -18,6 +18,7 @@ from gateway.hub.scope import Reach, Right, Scope
 from gateway.hub.store.engine import Store
 from gateway.hub.web import (
     accounts,
+    agent,
     audit,
     gateways,
     health,
@@ -65,6 +66,7 @@ _PARTS = (
     issuers,
     mine,
     accounts,
+    agent,
     audit,
 )
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import Form, Request, Response
 
 from gateway.errors import ConfigError, SourceRefused, SourceUnreachable
-from gateway.hub.directory.sites import Source, connect, list_sources
+from gateway.hub.directory.sites import Source, list_sources
 from gateway.hub.scope import Right, Scope
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import now_ms
+from gateway.hub.sync.reading import connector_of
 from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
 from gateway.mis.base import CheckResult, FieldSeen
@@ -58,14 +59,14 @@ def _source(office: Office, scope: Scope, number: int) -> Source:
 
 def _check(office: Office, source: Source) -> CheckResult:
     try:
-        return connect(source, office.gate.access.base).check()
+        return connector_of(office.store, source, office.gate.access.base).check()
     except ConfigError as error:
         return CheckResult("settings", error.problems[0])
 
 
 def _discover(office: Office, source: Source) -> tuple[CheckResult, list[FieldSeen]]:
     try:
-        fields = list(connect(source, office.gate.access.base).discover())
+        fields = list(connector_of(office.store, source, office.gate.access.base).discover())
     except SourceRefused as error:
         return CheckResult(error.failure, str(error)), []
     except SourceUnreachable as error:

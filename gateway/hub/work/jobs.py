@@ -218,6 +218,13 @@ def finish(connection: Connection, job: Job, holder: str, started_ms: int, at_ms
         _go_on(connection, job.source, at_ms)
 
 
+def hasten(connection: Connection, source: int, at_ms: int) -> None:
+    """Let a source be read as soon as may be, because there is something new; a stopped job stays stopped."""
+    table = tables.job
+    waiting = (table.c.source == source, table.c.stopped_why.is_(None), table.c.next_ms > at_ms)
+    connection.execute(update(table).where(*waiting).values(next_ms=at_ms))
+
+
 def postpone(connection: Connection, source: int, kind: str, started_ms: int) -> None:
     """Count another job's run as a run of this one: it does not run again before its regular pause has passed."""
     table = tables.job

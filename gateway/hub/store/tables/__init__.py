@@ -23,6 +23,7 @@ from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, rost
 from gateway.hub.store.tables.people import card, field_override, holding, identity, person, person_claim
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import conflict, hold_op, source, source_cursor, sync_run
+from gateway.hub.store.tables.uploads import upload, upload_part
 from gateway.hub.store.tables.work import alarm, job, mail
 
 __all__ = [
@@ -66,6 +67,8 @@ __all__ = [
     "source",
     "source_cursor",
     "sync_run",
+    "upload",
+    "upload_part",
     "web_session",
     "witness",
 ]
