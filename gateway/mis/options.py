@@ -153,7 +153,9 @@ KINDS: dict[str, str] = {
     "agent": "gateway.mis.agent",
     "csv": "gateway.mis.csv_file",
     "oneroster-csv": "gateway.mis.oneroster_csv",
+    "oneroster": "gateway.mis.oneroster",
     "sql": "gateway.mis.sql_view",
+    "wonde": "gateway.mis.wonde",
 }
 
 

@@ -1,0 +1,65 @@
+"""OneRoster over REST: each provider's way to end a list, and tokens that are refused midway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import SourceRefused
+from gateway.mis.base import Complete, Gone, Record
+from gateway.simulator.mis.oneroster import CLIENT, SECRET, FakeOneRoster
+from gateway.simulator.mis.school import FakeService, sample_members
+from tests.mis.contract import LiveConnector
+
+
+class TestOneRoster(LiveConnector):
+    kind = "oneroster"
+
+    def server(self) -> FakeService:
+        return FakeOneRoster(sample_members(120))
+
+    def values(self, server: Any, folder: Path) -> dict[str, object]:
+        (folder / "secret").write_text(SECRET)
+        return {
+            "service_url": server.service_url,
+            "token_url": server.token_url,
+            "client_id": CLIENT,
+            "secret_file": "secret",
+            "card_paths": ["userIds{type~rfid}.identifier"],
+        }
+
+    @pytest.mark.parametrize("paging", ["link", "bare-link", "total", "empty-page"])
+    def test_every_way_to_end_a_list_is_followed_to_its_end(
+        self, service: FakeOneRoster, tmp_path: Path, paging: str
+    ) -> None:
+        service.paging = paging
+        keys = [item.person_key for item in self.read(service, tmp_path) if isinstance(item, Record)]
+        assert sorted(keys) == sorted(member.key for member in service.members)
+
+    def test_a_token_that_is_refused_midway_buys_one_new_one(self, service: FakeOneRoster, tmp_path: Path) -> None:
+        service.lives = 2
+        assert [item for item in self.read(service, tmp_path) if isinstance(item, Complete)]
+        assert sum("POST /token" in line for line in service.log) == 2
+
+    def test_a_secret_that_is_wrong_is_one_word(self, service: FakeOneRoster, tmp_path: Path) -> None:
+        source = self.source(service, tmp_path)
+        (tmp_path / "secret").write_text("wrong")
+        with pytest.raises(SourceRefused) as found:
+            list(source.fetch((), {}))
+        assert found.value.failure == "refused"
+        assert "invalid_client" in str(found.value)
+
+    def test_tombstones_and_disabled_users_are_gone_also_in_a_whole_list(
+        self, service: FakeOneRoster, tmp_path: Path
+    ) -> None:
+        service.members[0].is_gone = True
+        gone = [item for item in self.read(service, tmp_path) if isinstance(item, Gone)]
+        assert [(item.person_key, item.stable_id, item.why) for item in gone] == [("0001", "s-0001", "deleted")]
+
+    def test_pupils_and_staff_may_be_lists_of_their_own(self, service: FakeOneRoster, tmp_path: Path) -> None:
+        items = self.read(service, tmp_path, collections=["students", "teachers"])
+        assert [item.list for item in items if isinstance(item, Complete)] == ["students", "staff"]
+        roles = {item.person_key: item.role for item in items if isinstance(item, Record)}
+        assert (roles["0001"], roles["T1"]) == ("student", "staff")
