@@ -79,18 +79,25 @@ class ClientCredentials:
         self._until = self.clock() + min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS) - _EARLY_SECONDS
 
 
-def read_client(options: Options, name: str) -> ClientCredentials:
-    """Read token_url, client_id, secret_file, client_auth and scope."""
-    address = options.text("token_url")
+def read_client(
+    options: Options, name: str, key: str = "token_url", path: str = "", way: str = WAYS[0]
+) -> ClientCredentials:
+    """Read client_id, secret_file, client_auth and scope, and the address of tokens.
+
+    Args:
+        key: of the setting with that address, and `path` what follows it.
+        way: how id and secret are sent where `client_auth` says nothing.
+    """
+    address = options.text(key)
     parts = urlsplit(address)
     if address and (not parts.hostname or parts.username or parts.scheme not in {"https", "http"}):
-        options.problem("token_url", "must be an address such as https://auth.example/token")
-    transport = Transport(address, dict, name)
+        options.problem(key, "must be an address such as https://auth.example/token")
+    transport = Transport(f"{address.rstrip('/')}/{path}" if path else address, dict, name)
     return ClientCredentials(
         transport,
         options.text("client_id"),
         read_secret(options, "secret_file"),
-        options.text("client_auth", WAYS[0], WAYS),
+        options.text("client_auth", way, WAYS),
         options.text("scope", ""),
     )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from gateway.mis.base import PEOPLE_LIST, Notice
@@ -50,7 +51,7 @@ class OneRoster:
         yield from ()
 
     def _get(self, address: str, query: dict[str, str | int] | None = None) -> Answer:
-        answer: Answer = with_one_more_token(self.client, lambda: self.transport.get(address, query))
+        answer: Answer = with_one_more_token(self.client, partial(self.transport.get, address, query))
         return answer
 
     def pages(self, name: str) -> Iterator[list[Person]]:

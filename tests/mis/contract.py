@@ -20,6 +20,8 @@ class LiveConnector:
     """The contract; a kind says how its server is made and what its settings are."""
 
     kind: ClassVar[str]
+    # Whether a page says where the next one is.
+    leads: ClassVar[bool] = True
 
     def server(self) -> FakeService:
         raise NotImplementedError
@@ -78,8 +80,8 @@ class LiveConnector:
             (Faults(status=500), "server_fault"),
             (Faults(page=2, status=500), "server_fault"),
             (Faults(page=2, body=b"<html>Sign in</html>"), "format"),
-            (Faults(page=2, body=b'{"data": null, "users": null}'), "shape"),
-            (Faults(page=2, body=b'{"data": [1], "users": [1]}'), "shape"),
+            (Faults(page=2, body=b'{"data": null, "users": null, "students": null}'), "shape"),
+            (Faults(page=2, body=b'{"data": [1], "users": [1], "students": [1]}'), "shape"),
             (Faults(page=2, body=b'{"data": ['), "format"),
             (Faults(loop=True), "shape"),
             (Faults(foreign=True), "link_foreign"),
@@ -91,6 +93,8 @@ class LiveConnector:
     def test_a_read_that_goes_wrong_anywhere_is_refused_with_its_word_and_completes_no_list(
         self, service: FakeService, tmp_path: Path, faults: Faults, word: str
     ) -> None:
+        if not self.leads and (faults.loop or faults.foreign):
+            return
         service.faults = faults
         items: list[Any] = []
         with pytest.raises(SourceRefused) as found:

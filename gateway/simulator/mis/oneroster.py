@@ -32,7 +32,10 @@ class FakeOneRoster(FakeService):
     def token_url(self) -> str:
         return f"{self.root}/token"
 
-    def answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str], authorization: str) -> Reply:
+    def answer(
+        self, method: str, path: str, query: dict[str, str], form: dict[str, str], headers: dict[str, str]
+    ) -> Reply:
+        authorization = headers.get("authorization", "")
         if path == "/token" and method == "POST":
             pair = base64.b64encode(f"{CLIENT}:s3%3Acr%2Fet".encode()).decode()
             is_good = authorization == f"Basic {pair}" and form.get("grant_type") == "client_credentials"
@@ -58,17 +61,17 @@ class FakeOneRoster(FakeService):
         if fault := self.page(number):
             return fault
         rows = [_row(member) for member in slice_of(people, offset, _PAGE, self.faults)]
-        headers: dict[str, str] = {}
+        links: dict[str, str] = {}
         onward = f"{self.service_url}/{collection}?limit={query.get('limit', '100')}&offset={number * _PAGE}"
         if self.faults.loop:
             onward = f"{self.service_url}/{collection}?limit=100&offset={(max(number, 2) - 1) * _PAGE}"
         if self.faults.foreign:
             onward = "http://127.0.0.1:1/elsewhere"
         if self.paging in {"link", "bare-link"} and (number * _PAGE < len(people) or self.faults.loop):
-            headers["Link"] = f'<{onward}>; rel="next"' if self.paging == "link" else f"{onward}; rel=next"
+            links["Link"] = f'<{onward}>; rel="next"' if self.paging == "link" else f"{onward}; rel=next"
         if self.paging == "total" or self.faults.cut_off:
-            headers["X-Total-Count"] = str(len(people))
-        return Reply({"users": rows}, headers=headers)
+            links["X-Total-Count"] = str(len(people))
+        return Reply({"users": rows}, headers=links)
 
 
 def _row(member: Member) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+Texts = dict[str, str]
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105  # of a fake
 
 
@@ -86,7 +87,9 @@ class FakeService:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": service}))
         self.root = f"http://127.0.0.1:{self._server.server_port}"
 
-    def answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str], authorization: str) -> Reply:
+    def answer(
+        self, method: str, path: str, query: dict[str, str], form: dict[str, str], headers: dict[str, str]
+    ) -> Reply:
         raise NotImplementedError
 
     def people(self, role: str) -> list[Member]:
@@ -128,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, form: dict[str, str]) -> None:
         parts = urlsplit(self.path)
         self.service.log.append(f"{self.command} {self.path}")
-        authorization = self.headers.get("Authorization", "")
-        reply = self.service.answer(self.command, parts.path, dict(parse_qsl(parts.query)), form, authorization)
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        reply = self.service.answer(self.command, parts.path, dict(parse_qsl(parts.query)), form, sent)
         data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         self.send_response(reply.status)
         for name, value in {

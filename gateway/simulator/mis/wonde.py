@@ -31,9 +31,11 @@ class FakeWonde(FakeService):
     def base_url(self) -> str:
         return self.root + _BASE.rstrip("/")
 
-    def answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str], authorization: str) -> Reply:
+    def answer(
+        self, method: str, path: str, query: dict[str, str], form: dict[str, str], headers: dict[str, str]
+    ) -> Reply:
         del form
-        if authorization != f"Bearer {self.token}":
+        if headers.get("authorization") != f"Bearer {self.token}":
             return Reply({"error": "unauthorized"}, 401)
         if method != "GET" or not path.startswith(_BASE):
             return Reply({"error": "not_found"}, 404)
