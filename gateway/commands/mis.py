@@ -23,6 +23,7 @@ from gateway.hub.sync import holds
 from gateway.hub.sync.reading import connector_of
 from gateway.hub.sync.run import Report, Wish, preview, sync
 from gateway.hub.work.jobs import list_jobs
+from gateway.mis.registry import SYSTEMS, routes_to
 from gateway.privileges import user_name
 
 GOOD, FINDINGS, FAILED = 0, 1, 3
@@ -35,6 +36,7 @@ _ACTIONS = {
     "approve": "approve held operations; the next sync applies those that the source still asks for",
     "list": "list the sources, including those no longer in hub.toml that still have people",
     "jobs": "list when each source is read, how its last run ended, and why one has stopped",
+    "routes": "list the ways to school systems, the recommended one first; --system for one",
     "retire": "remove the people of a source no longer in hub.toml; held until --approve",
 }
 
@@ -50,11 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="approve: everything that is held")
     parser.add_argument("--first", action="store_true", help="sync: let in what the first read of a source finds")
     parser.add_argument("--delta", action="store_true", help="sync: read only what changed, where the source can tell")
+    parser.add_argument("--system", metavar="NAME", help="routes: the school's system, such as SIMS")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action on one source."""
+    if arguments.action == "routes":
+        return _routes(arguments.system, as_json=arguments.json)
     settings = read_settings(arguments.config)
     if arguments.action not in {"list", "jobs"}:
         for word in ("site", "source"):
@@ -119,6 +124,18 @@ def _approve(store: Store, source: Source, arguments: argparse.Namespace) -> int
     print(f"{count} operations of {source.label} are approved; the next sync applies them.")
     if arguments.json:
         _print_json({"approved": count})
+    return GOOD
+
+
+def _routes(system: str | None, *, as_json: bool) -> int:
+    found = dict([routes_to(system)]) if system else SYSTEMS
+    for name, routes in found.items():
+        print(f"{name}: {routes[0].kind} is recommended: {routes[0].why}")
+        for route in routes[1:]:
+            print(f"  or {route.kind}: {route.why}")
+    if as_json:
+        rows = [{"system": name, "routes": [asdict(route) for route in routes]} for name, routes in found.items()]
+        _print_json({"systems": rows})
     return GOOD
 
 

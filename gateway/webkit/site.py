@@ -133,6 +133,8 @@ class Site:
         response = problem_response(request, refusal) if refusal else await call_next(request)
         for name, value in _HEADERS.items():
             response.headers[name] = value
+        if request.url.scheme == "https":
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
         if request.url.path.startswith("/static/"):
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         else:

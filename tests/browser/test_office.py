@@ -23,6 +23,7 @@ from gateway.hub.sync.jobs import source_work
 from gateway.hub.web.app import build_office
 from gateway.hub.web.gate import Access
 from gateway.hub.web.office import Daemon
+from gateway.hub.work import runner
 from gateway.hub.work.runner import Runner
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.server import WebServer
@@ -271,6 +272,7 @@ class OfficeDay:
 @pytest.fixture
 def day(tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[OfficeDay]:
     monkeypatch.setattr(jobs, "ASK_AGAIN_MS", 0)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.2)
     context, page = open_page(browser, DESK)
     day = OfficeDay(tmp_path, page)
     yield day

@@ -191,3 +191,15 @@ def test_setting_a_state_twice_is_one_change_and_a_card_of_nobody_cannot_be_acti
             set_card_state(connection, 1, "active", audit)
         with pytest.raises(RefusedError, match="no such card"):
             set_card_state(connection, 2, "lost", audit)
+
+
+def test_wrong_ids_are_tried_a_few_times_only_and_all_get_the_same_answer(office: Office) -> None:
+    office.sync("007,Ann,Smith,04A1B2C3D4E5F6")
+    site = build_office(office.store, Daemon(list, lambda: None, dict), Broadcaster())
+    with TestClient(site.app, base_url="http://127.0.0.1") as client:
+        answers = [client.post("/v1/claims", json={"site": "st-marys", "person_key": f"x{n}"}) for n in range(21)]
+        right = client.post("/v1/claims", json={"site": "st-marys", "person_key": "007"})
+    assert {answer.text for answer in answers[:20]} == {'{"claimed":false}'}
+    assert (answers[20].status_code, right.status_code) == (429, 429)
+    assert int(right.headers["Retry-After"]) > 0
+    assert office.cards() == {"E5F6": "prelinked"}

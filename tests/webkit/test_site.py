@@ -164,6 +164,7 @@ def test_pages_are_served_by_tls_with_the_schools_certificate(site: Site, tmp_pa
         trust = ssl.create_default_context(cafile=authority.ca_file)
         with urllib.request.urlopen(server.address, context=trust, timeout=10) as answer:
             assert answer.status == 200
+            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
     finally:
         server.stop()
 

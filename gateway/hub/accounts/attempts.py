@@ -29,6 +29,8 @@ class Limit:
 BY_ACCOUNT = Limit("account", 5, 15)
 BY_ADDRESS = Limit("address", 40, 15)
 BY_CODE = Limit("code", 5, 15)
+# Ids of pupils can be guessed, so nobody tries many of them.
+BY_CLAIM = Limit("claim", 20, 60)
 
 
 def wait_seconds(connection: Connection, limit: Limit, key: str, at_ms: int) -> int:

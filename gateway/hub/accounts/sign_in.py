@@ -12,6 +12,7 @@ from gateway.hub.accounts.attempts import (
     BY_ACCOUNT,
     BY_ADDRESS,
     BY_CODE,
+    Limit,
     forget_attempts,
     note_attempt,
     wait_seconds,
@@ -70,6 +71,17 @@ def by_password(store: Store, email: str, password: str, browser: str, address: 
         return _open(connection, account, "password", browser, at_ms)
 
 
+def brake(connection: Connection, limit: Limit, key: str, at_ms: int) -> None:
+    """Count an attempt.
+
+    Raises:
+        TooManyAttempts: there were too many before it.
+    """
+    if seconds := wait_seconds(connection, limit, key, at_ms):
+        raise TooManyAttempts(seconds)
+    note_attempt(connection, limit, key, at_ms)
+
+
 def _brake(connection: Connection, key: str, address: str | None, at_ms: int) -> None:
     limits = [(BY_ACCOUNT, key)] if address is None else [(BY_ACCOUNT, key), (BY_ADDRESS, address)]
     if seconds := max(wait_seconds(connection, limit, of, at_ms) for limit, of in limits):
@@ -112,7 +124,7 @@ def by_code(store: Store, seal: Seal, session: sessions.Session, code: str, brow
     at_ms = now_ms()
     key = str(session.account)
     with store.write() as connection:
-        _brake_code(connection, key, at_ms)
+        brake(connection, BY_CODE, key, at_ms)
     with store.write() as connection:
         account = find_account(connection, id=session.account)
         way = two_step.check(connection, seal, session.account, code, at_ms)
@@ -125,12 +137,6 @@ def by_code(store: Store, seal: Seal, session: sessions.Session, code: str, brow
     return SignedIn(token, account, "full")
 
 
-def _brake_code(connection: Connection, key: str, at_ms: int) -> None:
-    if seconds := wait_seconds(connection, BY_CODE, key, at_ms):
-        raise TooManyAttempts(seconds)
-    note_attempt(connection, BY_CODE, key, at_ms)
-
-
 def prove_again(store: Store, seal: Seal, session: sessions.Session, password: str, code: str) -> None:
     """Prove once more who one is, in a session that is open already.
 
@@ -140,7 +146,7 @@ def prove_again(store: Store, seal: Seal, session: sessions.Session, password: s
     at_ms = now_ms()
     key = str(session.account)
     with store.write() as connection:
-        _brake_code(connection, key, at_ms)
+        brake(connection, BY_CODE, key, at_ms)
         stored = _password_of(connection, session.account)
         has_step = two_step.has_second_step(connection, session.account)
     if not is_password(stored, password):
@@ -198,7 +204,7 @@ def change_password(store: Store, session: sessions.Session, old: str, new: str)
     at_ms = now_ms()
     key = str(session.account)
     with store.write() as connection:
-        _brake_code(connection, key, at_ms)
+        brake(connection, BY_CODE, key, at_ms)
         stored = _password_of(connection, session.account)
         account = find_account(connection, id=session.account)
     if account is None or (stored is not None and not is_password(stored, old)):

@@ -10,6 +10,8 @@ from fastapi import Body, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 
+from gateway.hub.accounts.attempts import BY_CLAIM, forget_attempts
+from gateway.hub.accounts.sign_in import TooManyAttempts, brake
 from gateway.hub.directory.cards import CARD_STATES, CardState, claim_prelinked, set_card_state
 from gateway.hub.directory.people import PersonView, find_people
 from gateway.hub.scope import Right, Scope
@@ -19,6 +21,7 @@ from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.web import queries
 from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
+from gateway.webkit.problems import Problem
 
 _Reader = Annotated[Scope, need(Right.PEOPLE)]
 _Keeper = Annotated[Scope, need(Right.CARDS)]
@@ -89,10 +92,19 @@ def add_pages(office: Office) -> None:
 
 def _claim(scope: Scope, store: Store, site: str, person_key: str) -> bool:
     require_site(scope, Right.CARDS, site, "site")
+    at_ms = now_ms()
+    try:
+        with store.write() as connection:
+            brake(connection, BY_CLAIM, scope.actor, at_ms)
+    except TooManyAttempts as error:
+        raise Problem(429, "too-many", "Too many attempts", str(error), retry_after=error.seconds) from None
     with store.write() as connection:
-        audit = Audit(scope.actor, site, now_ms())
+        audit = Audit(scope.actor, site, at_ms)
         claimed = claim_prelinked(connection, site, person_key.strip(), audit)
         audit.write(connection)
+        if claimed:
+            # Only wrong ids count, so that a day of handing out cards goes on.
+            forget_attempts(connection, BY_CLAIM, scope.actor)
     return claimed
 
 
