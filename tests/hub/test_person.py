@@ -212,3 +212,16 @@ def test_a_source_is_tested_live_on_the_page_and_its_fields_are_looked_through(s
             select(tables.audit.c.detail).where(tables.audit.c.operation == "source_test").order_by(tables.audit.c.id)
         ).all()
     assert [item["result"] for item in tests] == ["ok", "object_missing", "object_missing", "settings"]
+
+
+def test_people_are_narrowed_by_role_and_state(school: School) -> None:
+    def keys(**chosen: str) -> list[str]:
+        return [item["person_key"] for item in school.pages.get("/v1/people", params=chosen).json()["people"]]
+
+    school.read("007,Ann,Smith,7B,2014-01-02,04A1B2C3D4E5F6")
+    assert keys(state="missing") == ["008"]
+    assert keys(state="active", role="student") == ["007"]
+    assert keys(role="staff") == []
+    assert keys(text="smith", state="missing") == []
+    assert school.pages.get("/v1/people", params={"role": "head"}).status_code == 422
+    assert "008" in school.pages.get("/people", params={"state": "missing"}).text

@@ -59,6 +59,8 @@ def find_people(
     site: str | None = None,
     text: str = "",
     refs: list[str] | None = None,
+    role: str | None = None,
+    state: str | None = None,
     offset: int = 0,
     limit: int = 50,
 ) -> tuple[list[PersonView], int]:
@@ -70,6 +72,10 @@ def find_people(
         query = query.where(person.c.site == site)
     if refs is not None:
         query = query.where(person.c.ref.in_(refs))
+    if role:
+        query = query.where(person.c.role == role)
+    if state:
+        query = query.where(person.c.state == state)
     if text.strip():
         query = query.where(answers(text))
     counted = select(func.count()).select_from(query.subquery())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Body, Form, Query, Request, Response
@@ -26,6 +26,11 @@ from gateway.webkit.problems import Problem
 _Reader = Annotated[Scope, need(Right.PEOPLE)]
 _Keeper = Annotated[Scope, need(Right.CARDS)]
 _Page = Annotated[int, Query(ge=0, le=10_000)]
+_Role = Annotated[Literal["student", "staff", "contact", "visitor", ""], Query()]
+_State = Annotated[Literal["active", "missing", "inactive", "out_of_scope", ""], Query()]
+# What the office calls each state.
+STATES = {"active": "on roll", "missing": "missing", "inactive": "has left", "out_of_scope": "not taken"}
+ROLES = ("student", "staff", "contact", "visitor")
 
 
 def add_pages(office: Office) -> None:
@@ -34,15 +39,25 @@ def add_pages(office: Office) -> None:
 
     @office.app.get("/people", include_in_schema=False)
     def people(
-        request: Request, scope: _Reader, text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0
+        request: Request,
+        scope: _Reader,
+        text: Annotated[str, Query(max_length=100)] = "",
+        role: _Role = "",
+        state: _State = "",
+        page: _Page = 0,
     ) -> Response:
-        found, total = _find(scope, store, text, page)
+        found, total = _find(scope, store, text, page, role, state)
         rows = queries.PAGE_ROWS
-        query = {"text": text} if text else {}
+        chosen = (("text", text), ("role", role), ("state", state))
+        query: dict[str, Any] = {name: value for name, value in chosen if value}
         context = {
             "people": found,
             "total": total,
             "text": text,
+            "role": role,
+            "state": state,
+            "person_roles": ROLES,
+            "person_states": STATES,
             "states": CARD_STATES,
             "changeable": scope.sites(Right.CARDS),
             "older": f"/people?{urlencode({**query, 'page': page + 1})}" if (page + 1) * rows < total else None,
@@ -52,10 +67,14 @@ def add_pages(office: Office) -> None:
 
     @office.app.get("/v1/people")
     def people_json(
-        scope: _Reader, text: Annotated[str, Query(max_length=100)] = "", page: _Page = 0
+        scope: _Reader,
+        text: Annotated[str, Query(max_length=100)] = "",
+        role: _Role = "",
+        state: _State = "",
+        page: _Page = 0,
     ) -> dict[str, Any]:
-        """Find people by name, id or reference; cards by their tail only."""
-        found, total = _find(scope, store, text, page)
+        """Find people by name, id, form or reference; cards by their tail only."""
+        found, total = _find(scope, store, text, page, role, state)
         return {"people": [asdict(person) for person in found], "total": total}
 
     @office.app.post("/cards/{card_id}/state", include_in_schema=False)
@@ -108,10 +127,11 @@ def _claim(scope: Scope, store: Store, site: str, person_key: str) -> bool:
     return claimed
 
 
-def _find(scope: Scope, store: Store, text: str, page: int) -> tuple[list[PersonView], int]:
+def _find(scope: Scope, store: Store, text: str, page: int, role: str, state: str) -> tuple[list[PersonView], int]:
     rows = queries.PAGE_ROWS
+    sites, start = scope.sites(Right.PEOPLE), page * rows
     with store.read() as connection:
-        return find_people(scope.sites(Right.PEOPLE), connection, text=text, offset=page * rows, limit=rows)
+        return find_people(sites, connection, text=text, role=role, state=state, offset=start, limit=rows)
 
 
 def _set_state(scope: Scope, store: Store, card_id: int, state: CardState) -> None:
