@@ -140,6 +140,7 @@ def _init(arguments: argparse.Namespace) -> int:
     _broker_files(arguments.broker_dir, authority, address, now)
     _write_rights(settings, arguments.broker_dir)
     print(f"Next: edit {config}, then: systemctl enable --now tapgate-hub && tapgate hub issue SITE/GATEWAY")
+    print("So that people sign in to its pages: tapgate accounts create --role org-admin --email you@school.example")
     return 0
 
 
