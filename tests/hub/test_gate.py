@@ -336,3 +336,21 @@ def test_reach_of_own_groups_opens_no_page_yet(app: FastAPI, store: Store, schoo
     assert matrix(Role.EXTERNAL)[Right.LOGBOOK] is Reach.OWN
     assert client.get("/v1/events").status_code == 403
     assert client.get("/v1/people").status_code == 403
+
+
+def test_a_program_that_asks_often_writes_that_it_was_seen_once_a_minute(
+    app: FastAPI, store: Store, schools: tuple[School, School], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.write() as connection:
+        token = tokens.make_api_token(connection, "robot", ("people:read",), SITE, Audit("x", SITE, now_ms()))
+    seen: list[int] = []
+    monkeypatch.setattr(tokens, "note_token_seen", lambda connection, _token, at_ms: _see(connection, seen, at_ms))
+    client = client_of(app)
+    for _ in range(5):
+        assert client.get("/v1/people", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert len(seen) == 1
+
+
+def _see(connection: Any, seen: list[int], at_ms: int) -> None:
+    seen.append(at_ms)
+    connection.execute(tables.api_token.update().values(seen_ms=at_ms))

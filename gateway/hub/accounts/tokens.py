@@ -123,11 +123,18 @@ def scope_of_token(connection: Connection, token: str, at_ms: int) -> Scope | No
     return None if row is None else token_scope(f"token:{row.name}", row.scopes, row.site)
 
 
-def note_token_seen(connection: Connection, token: str, at_ms: int) -> None:
-    """Note when a token was last used, at most once a minute."""
+def is_token_note_due(connection: Connection, token: str, at_ms: int) -> bool:
+    """Return whether it is time to note that a token is in use; each request would be a write too many."""
     table = tables.api_token
     late = or_(table.c.seen_ms.is_(None), table.c.seen_ms < at_ms - _SEEN_EVERY_MS)
-    connection.execute(update(table).where(table.c.token_hash == token_hash(token), late).values(seen_ms=at_ms))
+    query = select(table.c.id).where(table.c.token_hash == token_hash(token), late)
+    return connection.scalar(query) is not None
+
+
+def note_token_seen(connection: Connection, token: str, at_ms: int) -> None:
+    """Note when a token was last used."""
+    table = tables.api_token
+    connection.execute(update(table).where(table.c.token_hash == token_hash(token)).values(seen_ms=at_ms))
 
 
 def list_api_tokens(connection: Connection, at_ms: int) -> list[ApiToken]:

@@ -190,10 +190,12 @@ class Gate:
         at_ms = now_ms()
         with self.store.read() as connection:
             scope = tokens.scope_of_token(connection, token, at_ms)
+            is_due = tokens.is_token_note_due(connection, token, at_ms)
         if scope is None:
             raise Problem(401, "token-wrong", "Token not known", "This token is unknown or has ended; make a new one.")
-        with contextlib.suppress(StoreUnavailable), self.store.write() as connection:
-            tokens.note_token_seen(connection, token, at_ms)
+        if is_due:
+            with contextlib.suppress(StoreUnavailable), self.store.write() as connection:
+                tokens.note_token_seen(connection, token, at_ms)
         return scope
 
     def session(self, request: Request) -> sessions.Session | None:

@@ -282,6 +282,35 @@ CASES = [
             ("staff", "9", "Ivo Berg", "active"),
         },
     ),
+    Case(
+        "30",
+        "an e-mail address that is none is left out and told",
+        (),
+        (row("1", "Ann Smith", email="ann.smith"),),
+        ["create"],
+        ["email_bad"],
+        people={pupil("1", "Ann Smith")},
+    ),
+    Case(
+        "31",
+        "one e-mail address of two people is nobody's",
+        (),
+        (row("1", "Ann Smith", email="x@s.example"), row("2", "Ben Jones", email="x@s.example")),
+        ["create", "create"],
+        ["email_shared", "email_shared"],
+        people=BOTH,
+    ),
+    Case(
+        "35",
+        "a member of staff who is a parent too keeps the address of both",
+        (),
+        (
+            row("T1", "Ann Smith", email="x@s.example", role="staff"),
+            row("C1", "Ann Smith", email="x@s.example", role="contact"),
+        ),
+        ["create", "create"],
+        people={("staff", "T1", "Ann Smith", "active"), ("contact", "C1", "Ann Smith", "active")},
+    ),
 ]
 
 
