@@ -23,6 +23,8 @@ READ_FILE, STATE_FILE = "read.ndjson", "state.json"
 # The hub takes 64 KiB a request.
 _PIECE_BYTES = 48 << 10
 _TRIES = 3
+# What the hub answers to a read that it can never take, and the word for it.
+_USELESS = {413: "too_large", 422: "format"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,12 @@ class Agent:
             word = error.failure if isinstance(error, SourceRefused) else "unreachable"
             self._hub.tell_failure(word, str(error))
             raise
-        return self.send()
+        try:
+            return self.send()
+        except HubRefused as error:
+            if (useless := _USELESS.get(error.status)) is not None:
+                self._hub.tell_failure(useless, str(error))
+            raise
 
     def send(self) -> Round:
         """Send the newest read on disk as far as the hub lacks it."""

@@ -306,7 +306,9 @@ def _carry_over(connection: Connection, kept: int, empty: int | None, name: str)
     if empty is not None:
         # The new name was used before `was` was set; its runs belong to the same source.
         connection.execute(update(tables.sync_run).where(tables.sync_run.c.source == empty).values(source=kept))
-        for table in (tables.job, tables.hold_op, tables.conflict, tables.source_cursor):
+        uploads = select(tables.upload.c.id).where(tables.upload.c.source == empty)
+        connection.execute(delete(tables.upload_part).where(tables.upload_part.c.upload.in_(uploads)))
+        for table in (tables.job, tables.hold_op, tables.conflict, tables.source_cursor, tables.upload):
             connection.execute(delete(table).where(table.c.source == empty))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))
     connection.execute(update(tables.source).where(tables.source.c.id == kept).values(name=name))

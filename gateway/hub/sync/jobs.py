@@ -163,7 +163,9 @@ def _try(source: Source, kind: str, read: Callable[[Source, str], str]) -> Outco
         return Outcome("busy", busy=True)
     except SourceRefused as error:
         log.warning("sync of %s failed: %s The last good data stay in use.", source.label, error)
-        return Outcome("failed", error.failure, str(error), stops=error.failure in STOPS)
+        # Where an agent reads, asking again asks this hub's own database, and no account can be locked.
+        stops = error.failure in STOPS and source.kind != "agent"
+        return Outcome("failed", error.failure, str(error), stops=stops)
     except TapgateError as error:
         log.warning("sync of %s failed: %s The last good data stay in use.", source.label, error)
         return Outcome("failed", "unreachable" if isinstance(error, SourceUnreachable) else "failed", str(error))

@@ -1,7 +1,8 @@
 """Reads that an agent at a school sends: taken in line by line, resumed by line, read when they are whole.
 
 An agent's read is stored as it arrives; a connection that breaks costs nothing, because the agent asks for the next
-line. Only a whole read with the right digest takes the place of the one before, and a sync reads only whole ones.
+line. Only a whole read with the right digest takes the place of the one before, and a sync reads only whole ones. While
+the agent says that it cannot read, a sync is refused with its word, as if the hub had met the fault itself.
 """
 
 from __future__ import annotations
@@ -11,25 +12,36 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from gateway.errors import BadRecord, RefusedError, SourceRefused
+from gateway.errors import BadRecord, RefusedError, SourceRefused, SourceUnreachable
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.mis.agent import AgentSource
 from gateway.mis.base import Capabilities, CheckResult, FeedItem, FieldSeen
 from gateway.mis.lines import read_line
+from gateway.mis.summary import failed
 
 MOST_BYTES = 64 << 20
+# The trigger of a row in the list of runs that an agent wrote.
+_TRIGGER = "agent"
 _HOUR_MS = 3600 * 1000
 
 
 class WrongLine(RefusedError):
-    """Lines came for another place than the next one, or are none; `next_line` is where the hub goes on."""
+    """Lines came for another place than the next one; `next_line` is where the hub goes on."""
 
     def __init__(self, message: str, next_line: int) -> None:
         super().__init__(message)
         self.next_line = next_line
+
+
+class BadLine(RefusedError):
+    """A line is none of a read; sending it again is useless. `line` is its number."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class TooLarge(RefusedError):
@@ -57,7 +69,8 @@ def append(connection: Connection, source: int, upload: int, first_line: int, da
     """Take in some whole lines and return the next line; a last line without its end is left to the next call.
 
     Raises:
-        WrongLine: these are not the next lines, or one of them is none; nothing of them is kept.
+        WrongLine: these are not the next lines.
+        BadLine: one of them cannot be used; nothing of them is kept.
         TooLarge: the read becomes too large.
         RefusedError: there is no such read.
     """
@@ -70,7 +83,7 @@ def append(connection: Connection, source: int, upload: int, first_line: int, da
         try:
             read_line(line)
         except BadRecord as error:
-            raise WrongLine(f"Line {number} cannot be used: {error}", row.next_line) from None
+            raise BadLine(f"Line {number} cannot be used: {error}", number) from None
     if row.bytes + len(whole) > MOST_BYTES:
         raise TooLarge(f"A read may have at most {MOST_BYTES >> 20} MiB; ask whether the source is the right one.")
     if not lines:
@@ -106,6 +119,20 @@ def still_same(connection: Connection, source: int, digest: str, at_ms: int) -> 
     table = tables.upload
     same = (table.c.source == source, table.c.state == "whole", table.c.digest == digest)
     return connection.execute(update(table).where(*same).values(seen_ms=at_ms)).rowcount == 1
+
+
+def note_failure(connection: Connection, source: int, actor: str, word: str, detail: str, at_ms: int) -> None:
+    """Note in the list of runs why the agent cannot read its source; the same fault again only moves its end."""
+    table = tables.sync_run
+    # What comes from another machine stays one line of the log.
+    text = " ".join("".join(one if one.isprintable() else " " for one in detail).split())
+    error = f"{word}: {text}"
+    newest = connection.scalar(select(func.max(table.c.id)).where(table.c.source == source))
+    same = (table.c.id == newest, table.c.trigger == _TRIGGER, table.c.error == error)
+    if connection.execute(update(table).where(*same).values(finished_ms=at_ms)).rowcount:
+        return
+    row = {"source": source, "started_ms": at_ms, "finished_ms": at_ms, "result": "failed", "trigger": _TRIGGER}
+    connection.execute(insert(table).values(**row, actor=actor, error=error))
 
 
 def _open(connection: Connection, source: int, upload: int) -> Any:
@@ -147,8 +174,8 @@ class UploadedSource:
         try:
             with self.store.read() as connection:
                 row = self._newest(connection)
-        except SourceRefused as error:
-            return CheckResult(error.failure, str(error))
+        except (SourceRefused, SourceUnreachable) as error:
+            return failed(error)
         minutes = (now_ms() - row.seen_ms) // 60_000
         return CheckResult(None, f"The agent's last read has {row.next_line} lines; it was heard {minutes} min ago.")
 
@@ -159,7 +186,8 @@ class UploadedSource:
         """Return the items of the newest whole read.
 
         Raises:
-            SourceRefused: none has arrived, or the agent has been silent for too long.
+            SourceRefused: none has arrived, the agent has been silent for too long, or it says that it is refused.
+            SourceUnreachable: the agent says that it does not reach its source.
         """
         del lists, cursors
         with self.store.read() as connection:
@@ -172,6 +200,13 @@ class UploadedSource:
         table = tables.upload
         query = select(table).where(table.c.source == self.source, table.c.state == "whole")
         row = connection.execute(query).one_or_none()
+        failure = self._failure(connection)
+        seen_ms = row.seen_ms if row is not None else 0
+        if failure is not None and failure.finished_ms > seen_ms:
+            word, _, detail = failure.error.partition(": ")
+            text = f"The agent at the school cannot read: {detail}"
+            if now_ms() - failure.finished_ms <= self.settings.stale_hours * _HOUR_MS:
+                raise SourceUnreachable(text) if word == "unreachable" else SourceRefused(word, text)
         if row is None:
             raise SourceRefused(
                 "object_missing",
@@ -184,3 +219,9 @@ class UploadedSource:
                 f"The agent at the school has not been heard for {hours} h; look at its machine and its network.",
             )
         return row
+
+    def _failure(self, connection: Connection) -> Any:
+        table = tables.sync_run
+        query = select(table.c.error, table.c.finished_ms).where(table.c.source == self.source)
+        query = query.where(table.c.trigger == _TRIGGER).order_by(table.c.id.desc()).limit(1)
+        return connection.execute(query).one_or_none()

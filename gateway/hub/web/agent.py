@@ -7,12 +7,10 @@ from typing import Annotated, Any
 from fastapi import Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from sqlalchemy import insert
 
 from gateway.errors import RefusedError
 from gateway.hub.directory.sites import Source, list_sources
 from gateway.hub.scope import Right, Scope
-from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
 from gateway.hub.sync import uploads
 from gateway.hub.web.gate import need, require_site
@@ -55,7 +53,7 @@ def _add_uploads(office: Office) -> None:
     async def append(
         request: Request, scope: _Agent, site: str, source: str, upload: int, from_line: Annotated[int, Query(ge=0)]
     ) -> Response:
-        """Take in lines; 409 with `next_line` when they are not the next ones."""
+        """Take in lines; 409 with `next_line` when they are not the next ones, 422 with `line` when one is none."""
         data = await request.body()
 
         def take() -> int:
@@ -91,7 +89,11 @@ def _add_words(office: Office) -> None:
         """Say that the source still reads like the newest whole read; `same` is false when that is another one."""
         found = _source(office, scope, site, source)
         with store.write() as connection:
-            return {"same": uploads.still_same(connection, found.id, sha256, now_ms())}
+            is_same = uploads.still_same(connection, found.id, sha256, now_ms())
+            if is_same:
+                # Nothing is new, unless the last thing that the agent said was that it could not read.
+                hasten(connection, found.id, now_ms(), is_failing=True)
+            return {"same": is_same}
 
     @office.app.post(f"{_BASE}/failure", status_code=202)
     def failure(
@@ -101,12 +103,10 @@ def _add_words(office: Office) -> None:
         word: Annotated[str, Body(pattern=r"^[a-z_]{1,31}$")],
         detail: Annotated[str, Body(max_length=500)],
     ) -> dict[str, Any]:
-        """Say why the agent could not read its source; it stands in the list of runs."""
+        """Say why the agent cannot read its source; it stands in the list of runs and is mailed as for others."""
         found = _source(office, scope, site, source)
-        at_ms = now_ms()
-        row = {"source": found.id, "started_ms": at_ms, "finished_ms": at_ms, "result": "failed", "trigger": "agent"}
         with store.write() as connection:
-            connection.execute(insert(tables.sync_run).values(**row, actor=scope.actor, error=f"{word}: {detail}"))
+            uploads.note_failure(connection, found.id, scope.actor, word, detail, now_ms())
         return {"noted": word}
 
 
@@ -114,6 +114,8 @@ def _problem(error: RefusedError) -> Problem:
     match error:
         case uploads.WrongLine():
             return Problem(409, "wrong-line", "Not the next line", str(error), next_line=error.next_line)
+        case uploads.BadLine():
+            return Problem(422, "bad-line", "Not a line of a read", str(error), line=error.line)
         case uploads.TooLarge():
             return Problem(413, "too-large", "Too large", str(error))
         case _:

@@ -218,10 +218,16 @@ def finish(connection: Connection, job: Job, holder: str, started_ms: int, at_ms
         _go_on(connection, job.source, at_ms)
 
 
-def hasten(connection: Connection, source: int, at_ms: int) -> None:
-    """Let a source be read as soon as may be, because there is something new; a stopped job stays stopped."""
+def hasten(connection: Connection, source: int, at_ms: int, *, is_failing: bool = False) -> None:
+    """Let a source be read as soon as may be, because there is something new; a stopped job stays stopped.
+
+    Args:
+        is_failing: only jobs whose last run failed.
+    """
     table = tables.job
-    waiting = (table.c.source == source, table.c.stopped_why.is_(None), table.c.next_ms > at_ms)
+    waiting = [table.c.source == source, table.c.stopped_why.is_(None), table.c.next_ms > at_ms]
+    if is_failing:
+        waiting.append(table.c.failing_since_ms.is_not(None))
     connection.execute(update(table).where(*waiting).values(next_ms=at_ms))
 
 
