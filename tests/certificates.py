@@ -1,4 +1,4 @@
-"""A certificate authority for tests with a real TLS broker; every certificate is for 127.0.0.1."""
+"""A certificate authority for tests with a real TLS broker; certificates are for 127.0.0.1 if nothing else is said."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ class Authority:
         self.ca_file = folder / f"{name}.pem"
         self.ca_file.write_bytes(self._sign(self._name, self._key, is_ca=True))
 
-    def _sign(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_ca: bool) -> bytes:
-        now = dt.datetime.now(dt.UTC)
+    def _sign(
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        is_ca: bool,
+        in_days: int = 0,
+        address: str = "127.0.0.1",
+    ) -> bytes:
+        now = dt.datetime.now(dt.UTC) + dt.timedelta(days=in_days)
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -50,18 +58,22 @@ class Authority:
                 ),
                 critical=True,
             )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
         )
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return certificate and key file of a name."""
+    def issue(self, name: str, in_days: int = 0, address: str = "127.0.0.1") -> tuple[Path, Path]:
+        """Return certificate and key file of a name; it is valid for a day before and after the one `in_days`."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(
-            self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, is_ca=False)
+            self._sign(
+                x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+                key,
+                is_ca=False,
+                in_days=in_days,
+                address=address,
+            )
         )
         key_file.write_bytes(
             key.private_bytes(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import email.utils
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway.agent.settings import AgentSettings
+from gateway.config import read_site_key
 from gateway.errors import FatalError, MissingExtra, RetryError
+from gateway.mis.lines import site_key_check
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 60.0
 _DETAIL_CHARS = 500
@@ -16,6 +19,10 @@ _DETAIL_CHARS = 500
 
 class HubUnreachable(RetryError):
     """The hub does not answer; the read waits on disk."""
+
+
+class HubUntrusted(HubUnreachable):
+    """Something answers at the hub's address, but its certificate is not one to send a token to."""
 
 
 class HubRefused(FatalError):
@@ -31,9 +38,13 @@ class HubRefused(FatalError):
 
 
 class Hub:
-    """Talks to one hub about one source."""
+    """Talks to one hub about one source.
 
-    def __init__(self, settings: AgentSettings) -> None:
+    Args:
+        beat: called before each request; feeds the watchdog while a large read is sent.
+    """
+
+    def __init__(self, settings: AgentSettings, beat: Callable[[], None] = lambda: None) -> None:
         try:
             import httpx2  # noqa: PLC0415  # gateways and hubs that send nothing need no HTTP client
         except ModuleNotFoundError:
@@ -41,7 +52,7 @@ class Hub:
                 "The agent needs the package 'httpx2'; install tapgate with the extra 'agent'."
             ) from None
         self._http = httpx2
-        self._settings = settings
+        self._settings, self._beat = settings, beat
         self._base = f"{settings.hub}/v1/agent/{settings.site}/{settings.source}"
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {settings.token()}"},
@@ -76,8 +87,13 @@ class Hub:
         self._ask("POST", f"/uploads/{upload}/complete", json={"lines": lines, "sha256": digest})
 
     def is_same(self, digest: str) -> bool:
-        """Say that the source reads like this; return whether the hub has exactly that."""
-        return bool(self._ask("POST", "/same", json={"sha256": digest})["same"])
+        """Say that the source reads like this; return whether the hub has exactly that.
+
+        Raises:
+            HubRefused: also where hub and school have different site keys.
+        """
+        body = {"sha256": digest, "key_check": site_key_check(read_site_key(self._settings.site_key_file))}
+        return bool(self._ask("POST", "/same", json=body)["same"])
 
     def tell_failure(self, word: str, detail: str) -> None:
         """Tell the hub why the source cannot be read; a hub that is away is not told."""
@@ -112,14 +128,12 @@ class Hub:
 
     def _send(self, method: str, url: str, **body: Any) -> Any:
         http = self._http
+        self._beat()
         try:
             return self._client.request(method, url, **body)
         except http.ConnectError as error:
-            if "CERTIFICATE" in str(error).upper():
-                raise HubUnreachable(
-                    f"The certificate of {self._settings.hub} is not trusted; name its authority as ca_file, and look "
-                    "whether this machine's clock is right."
-                ) from None
+            if (why := _distrust(str(error))) is not None:
+                raise HubUntrusted(f"The certificate of {self._settings.hub} {why}.") from None
             raise HubUnreachable(
                 f"{self._settings.hub} cannot be reached; check network, firewall and address."
             ) from None
@@ -145,6 +159,26 @@ class Hub:
                 except (ValueError, KeyError, TypeError):
                     detail = "it gives no reason"
                 return f"The hub refused ({status}): {detail}"
+
+
+def _distrust(text: str) -> str | None:
+    """Return what is wrong with a certificate and what to do; None when the error is about something else."""
+    match text.lower():
+        case words if "not yet valid" in words:
+            day = time.strftime("%d %B %Y", time.gmtime())
+            return f"is not valid yet by this machine's clock, which says {day}; set the clock, best by NTP"
+        case words if "has expired" in words:
+            return "has expired; renew it at the hub, or set this machine's clock if that is ahead"
+        case words if "mismatch" in words or "not valid for" in words:
+            return "is for another name; write the name that it is for as hub in agent.toml"
+        case words if "certificate" in words:
+            return "is not trusted; name the authority that signed it as ca_file"
+        case words if "ssl" in words:
+            return (
+                "cannot be seen, because no TLS is spoken there; check the port in agent.toml, and any proxy before it"
+            )
+        case _:
+            return None
 
 
 def _trust(settings: AgentSettings) -> ssl.SSLContext:

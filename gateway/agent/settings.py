@@ -54,6 +54,13 @@ class AgentSettings:
             raise ConfigError([f"{self.file.path}:{self.file.line_of('source')}: source.{text}" for text in problems])
         return connector
 
+    def named_files(self) -> tuple[Path, ...]:
+        """Return agent.toml and every file that it names: where one changes, what failed may work."""
+        own = (self.file.path, self.token_file, self.site_key_file, *([self.ca_file] if self.ca_file else []))
+        base = self.file.path.parent
+        names = [name for name in self.options if name.endswith("_file") or name == "path"]
+        return (*own, *(base / str(self.options[name]) for name in sorted(names)))
+
     def token(self) -> str:
         """Return the token that the hub made for this agent.
 

@@ -17,9 +17,9 @@ from sqlalchemy import select, update
 from gateway.agent import hub as agent_hub
 from gateway.agent import work
 from gateway.agent.hub import HubRefused, HubUnreachable
+from gateway.agent.loop import pause_minutes
 from gateway.agent.settings import load_agent
 from gateway.cli import main
-from gateway.commands.agent import pause_minutes
 from gateway.errors import BadRecord, ConfigError, SourceRefused, SourceUnreachable
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
@@ -188,7 +188,7 @@ def test_a_source_that_cannot_be_read_is_told_to_the_hub_and_sends_nothing_else(
 
 
 def test_check_names_the_step_that_fails(school: School, capsys: pytest.CaptureFixture[str]) -> None:
-    def check() -> tuple[int, dict[str, bool]]:
+    def check() -> tuple[int, dict[str, bool | None]]:
         code = main(["agent", "check", "--config", str(school.folder / "agent.toml"), "--json"])
         found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
         return code, {row["step"]: row["ok"] for row in found["steps"]}
@@ -199,9 +199,11 @@ def test_check_names_the_step_that_fails(school: School, capsys: pytest.CaptureF
     (school.folder / "agent.token").write_text("wrong")
     code, steps = check()
     assert code == 3
-    assert [name for name, is_good in steps.items() if not is_good] == ["database or file", "token accepted"]
+    assert [name for name, is_good in steps.items() if is_good is False] == ["database or file", "token and source"]
     school.configure(hub="https://127.0.0.1:1")
-    assert [name for name, is_good in check()[1].items() if is_good] == ["settings and site key"]
+    code, steps = check()
+    assert [name for name, is_good in steps.items() if is_good] == ["settings", "site key", "client driver"]
+    assert [name for name, is_good in steps.items() if is_good is False] == ["database or file", "hub reached"]
 
 
 def test_a_certificate_that_is_not_trusted_and_a_clock_that_is_wrong_are_sentences(
@@ -210,7 +212,7 @@ def test_a_certificate_that_is_not_trusted_and_a_clock_that_is_wrong_are_sentenc
     foreign = Authority(school.folder, "other-ca").ca_file
     text = (school.folder / "agent.toml").read_text().replace(school.ca_file.name, foreign.name)
     (school.folder / "agent.toml").write_text(text)
-    with pytest.raises(HubUnreachable, match=r"not trusted; name its authority as ca_file.*clock"):
+    with pytest.raises(HubUnreachable, match=r"not trusted; name the authority that signed it as ca_file"):
         school.agent().round()
     school.configure()
     monkeypatch.setattr(agent_hub.time, "time", lambda: 0.0)

@@ -103,7 +103,7 @@ def test_what_the_agent_says_stands_in_the_hubs_own_check_and_is_one_line(school
     with school.store.read() as connection:
         errors = connection.scalars(select(tables.sync_run.c.error)).all()
     assert errors == ["refused: The account WARNING of a forged line [2J is locked."]
-    with pytest.raises(SourceRefused, match=r"^The agent at the school cannot read: The account") as caught:
+    with pytest.raises(SourceRefused, match=r"^The agent at the school says: The account") as caught:
         school.sync()
     assert caught.value.failure == "refused"
     agent._hub.tell_failure("unreachable", "no way")

@@ -40,7 +40,9 @@ def test_the_harness_sees_a_bare_unit_as_exposed(tmp_path: Path) -> None:
     assert float(level[1]) > 9
 
 
-@pytest.mark.parametrize("unit", ["tapgate.service", "tapgate-web.service", "tapgate-hub.service"])
+@pytest.mark.parametrize(
+    "unit", ["tapgate.service", "tapgate-web.service", "tapgate-hub.service", "tapgate-agent.service"]
+)
 def test_each_unit_is_a_notify_service_with_a_watchdog_that_restarts(unit: str) -> None:
     text = (UNITS / unit).read_text(encoding="utf-8")
     for line in ("Type=notify", "Restart=always", "NoNewPrivileges=yes"):

@@ -204,7 +204,7 @@ class UploadedSource:
         seen_ms = row.seen_ms if row is not None else 0
         if failure is not None and failure.finished_ms > seen_ms:
             word, _, detail = failure.error.partition(": ")
-            text = f"The agent at the school cannot read: {detail}"
+            text = f"The agent at the school says: {detail}"
             if now_ms() - failure.finished_ms <= self.settings.stale_hours * _HOUR_MS:
                 raise SourceUnreachable(text) if word == "unreachable" else SourceRefused(word, text)
         if row is None:

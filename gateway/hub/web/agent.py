@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Annotated, Any
 
 from fastapi import Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from gateway.config import read_site_key
 from gateway.errors import RefusedError
 from gateway.hub.directory.sites import Source, list_sources
 from gateway.hub.scope import Right, Scope
@@ -16,9 +18,14 @@ from gateway.hub.sync import uploads
 from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
 from gateway.hub.work.jobs import hasten
+from gateway.mis.lines import site_key_check
 from gateway.webkit.problems import Problem
 
 _Agent = Annotated[Scope, need(Right.UPLOAD)]
+_OTHER_KEY = (
+    "The agent's site key is not the one of {site}, so no door would know a card that it sends; copy the hub's "
+    "key file of that site to the file that agent.toml names as site_key_file."
+)
 _BASE = "/v1/agent/{site}/{source}"
 _Digest = Annotated[str, Body(embed=True, pattern=r"^[0-9a-f]{64}$")]
 
@@ -85,9 +92,21 @@ def _add_words(office: Office) -> None:
     store = office.store
 
     @office.app.post(f"{_BASE}/same")
-    def same(scope: _Agent, site: str, source: str, sha256: _Digest) -> dict[str, Any]:
-        """Say that the source still reads like the newest whole read; `same` is false when that is another one."""
+    def same(
+        scope: _Agent,
+        site: str,
+        source: str,
+        sha256: _Digest,
+        key_check: Annotated[str, Body(pattern=r"^[0-9a-f]{16}$")],
+    ) -> dict[str, Any]:
+        """Say that the source still reads like the newest whole read; `same` is false when that is another one.
+
+        An agent asks this before it sends, so a wrong site key is met before any card comes under a wrong card key.
+        """
         found = _source(office, scope, site, source)
+        own = site_key_check(read_site_key(office.gate.access.base / found.key_file))
+        if not hmac.compare_digest(own, key_check):
+            raise Problem(422, "other-site-key", "Another site key", _OTHER_KEY.format(site=site))
         with store.write() as connection:
             is_same = uploads.still_same(connection, found.id, sha256, now_ms())
             if is_same:
