@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 BACK_OFF_MINUTES = (1, 5, 15, 60)
 # Asked again and again with the same password, a database locks the account.
 _LOCKING = frozenset({"refused", "expired"})
-_LOOK_SECONDS, _LEAST_SECONDS = 10.0, 60.0
+_LOOK_SECONDS, _LEAST_SECONDS, _STOP_SECONDS = 10.0, 60.0, 20.0
 _State = dict[Path, tuple[int, int] | None]
 
 
@@ -59,7 +59,7 @@ class Loop:
         self._config, self._beat = config, beat
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
-        self._files: tuple[Path, ...] = (config,)
+        self._before: _State = {}
         self._every_minutes = EVERY_MINUTES
         self.status = "the first round is under way"
 
@@ -69,12 +69,12 @@ class Loop:
     def stop(self) -> None:
         """Stop after the step under way; what was not sent is sent after the next start."""
         self._stopping.set()
-        self._thread.join(_LOOK_SECONDS)
+        self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            before = state_of(self._files)
+            self._before = state_of((self._config,))
             word = None
             try:
                 self._round()
@@ -89,11 +89,11 @@ class Loop:
                 log.exception("the round met a fault of its own")
                 self._tell(f"The round met an unexpected fault ({type(error).__name__}).", logging.WARNING)
             minutes = pause_minutes(self._every_minutes, failures, word)
-            self._wait(60.0 * minutes, before if failures else None)
+            self._wait(60.0 * minutes, self._before if failures else None)
 
     def _round(self) -> None:
         settings = load_agent(self._config)
-        self._files, self._every_minutes = settings.named_files(), settings.every_minutes
+        self._before, self._every_minutes = state_of(settings.named_files()), settings.every_minutes
         with open_agent(settings, self._beat) as agent:
             done = agent.round()
         self._tell("the source reads like last time" if done.is_same else f"{done.sent} lines were sent", logging.INFO)

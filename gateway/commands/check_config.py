@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from gateway.config import load_gateway, read_site_key
 from gateway.edge.dangers import note_dangers
@@ -19,14 +20,17 @@ from gateway.toml_help import read_marked_text
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("file", type=Path, help="a gateway.toml or hub.toml")
+    parser.add_argument("file", type=Path, help="a gateway.toml, hub.toml or agent.toml")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the file and raise every error in one ConfigError."""
     path: Path = arguments.file
-    if _is_hub(path):
+    root = _root_of(path)
+    if _is_hub(root):
         return _check_hub(path)
+    if "agent" in root and "gateway" not in root:
+        return _check_agent(path)
     settings = load_gateway(path, tuple(DRIVERS))
     reader_options(settings)
     note_dangers(settings)
@@ -60,10 +64,24 @@ def _check_hub(path: Path) -> int:
     return 1 if hub.file.warnings else 0
 
 
-def _is_hub(path: Path) -> bool:
+def _check_agent(path: Path) -> int:
+    from gateway.agent.settings import load_agent
+
+    agent = load_agent(path)
+    read_site_key(agent.site_key_file)
+    agent.token()
+    print(f"{path}: OK; {agent.kind} is read for {agent.site}/{agent.source}. `tapgate agent check` tries it.")
+    return 0
+
+
+def _root_of(path: Path) -> dict[str, Any]:
     try:
-        root = tomllib.loads(read_marked_text(path))
+        return tomllib.loads(read_marked_text(path))
     except (OSError, ValueError, RecursionError):
-        return False
+        # The loader of a gateway's settings says what is wrong.
+        return {}
+
+
+def _is_hub(root: dict[str, Any]) -> bool:
     hub = root.get("hub")
     return "gateway" not in root and ("site" in root or (isinstance(hub, dict) and "broker" in hub))

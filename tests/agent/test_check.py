@@ -167,3 +167,17 @@ def test_without_its_extra_the_agent_names_it(school: School, monkeypatch: pytes
     with pytest.raises(MissingExtra, match="install tapgate with the extra 'agent'"):
         school.agent()
     assert "extra 'agent'" in failing(school)
+
+
+def test_check_config_knows_the_agents_file_too(school: School, capsys: pytest.CaptureFixture[str]) -> None:
+    path = school.folder / "agent.toml"
+    assert main(["check-config", str(path)]) == 0
+    assert "csv is read for st-marys/mis" in capsys.readouterr().out
+    text = path.read_text()
+    path.write_text(text.replace("card_encoding", "card_encodign"))
+    assert main(["check-config", str(path)]) == 2
+    assert f"{path}:12: source.card_encodign: is not known" in capsys.readouterr().err
+    path.write_text(text)
+    (school.folder / "agent.token").unlink()
+    assert main(["check-config", str(path)]) == 2
+    assert "agent.token_file" in capsys.readouterr().err
