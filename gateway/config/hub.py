@@ -33,7 +33,7 @@ UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
 STALE = ("warn", "staff", "deny")
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _MOST_ADDRESSES = 20
-SOURCE_KINDS = ("agent", "csv", "oneroster-csv", "sql", "gg4l", "wonde", "oneroster", "managebac", "isams")
+SOURCE_KINDS = ("csv", "oneroster-csv", "sql", "agent", "gg4l", "wonde", "oneroster", "managebac", "isams")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,24 @@ from sqlalchemy import func, select, update
 from gateway.agent.hub import HubRefused
 from gateway.errors import SourceRefused, SourceUnreachable
 from gateway.hub.directory.sites import list_sources, register
+from gateway.hub.ingest.commit import Committer
 from gateway.hub.mail.faults import find_faults
-from gateway.hub.settings import read_settings
+from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
-from gateway.hub.sync.jobs import source_work
+from gateway.hub.sync.jobs import Follower, source_work
 from gateway.hub.work.jobs import list_jobs
 from gateway.hub.work.runner import Runner
 from gateway.mis import lines
 from gateway.mis.base import Notice
 from gateway.mis.lines import write_line
 from tests.hub.agent_school import ROWS, School
+from tests.hub.samples import message, tap
 
+WONDE = (
+    'kind = "wonde"\nbase_url = "https://api.wonde.com/v1.0"\nschool_id = "A1"\ntoken_file = "wonde.token"\n'
+    'card_paths = ["identifiers.data.card_number"]\n'
+)
 HOUR_MS = 3600 * 1000
 
 
@@ -172,3 +178,25 @@ def test_a_source_takes_over_the_people_of_another_although_its_agent_has_sent_b
 def follow(folder: Path, school: School, text: str) -> None:
     (folder / "hub.toml").write_text(text)
     register(school.store, read_settings(folder / "hub.toml"))
+
+
+def test_one_school_is_pulled_one_is_sent_and_one_has_neither(tmp_path: Path) -> None:
+    (tmp_path / "site.key").write_text(bytes(range(32)).hex())
+    (tmp_path / "wonde.token").write_text("x")
+    sites = [
+        f'[[site]]\nid = "{name}"\nsite_key_file = "site.key"\ntrust_unenrolled = true\n{source}'
+        for name, source in (
+            ("pulled", f'[[site.source]]\nname = "mis"\n{WONDE}'),
+            ("sent", '[[site.source]]\nname = "mis"\nkind = "agent"\n'),
+            ("neither", ""),
+        )
+    ]
+    (tmp_path / "hub.toml").write_text('[hub]\nstate_dir = "s"\nbroker = "mqtt://127.0.0.1:1883"\n' + "".join(sites))
+    store = prepare_store(read_settings(tmp_path / "hub.toml"))
+    try:
+        Follower(store, tmp_path)(now_ms())
+        with store.read() as connection:
+            assert {job.site for job in list_jobs(connection)} == {"pulled", "sent"}
+        assert Committer(store).commit([message(tap(1), site="neither")]).fresh == 1
+    finally:
+        store.close()
