@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.agent.hub import Hub, HubRefused
-from gateway.errors import FatalError, SourceRefused, SourceUnreachable
-from gateway.mis.base import Connector
-from gateway.mis.lines import write_line
+from gateway.errors import BadRecord, FatalError, SourceRefused, SourceUnreachable
+from gateway.mis.base import Connector, FeedItem, Gone, Record, Unreadable
+from gateway.mis.lines import read_line, write_line
 
 READ_FILE, STATE_FILE = "read.ndjson", "state.json"
 # The hub takes 64 KiB a request.
@@ -108,7 +108,7 @@ class Agent:
             with part.open("wb") as file:
                 part.chmod(0o600)
                 for item in self._connector.fetch((), {}):
-                    file.write(write_line(item))
+                    file.write(_line_of(item))
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
@@ -128,6 +128,22 @@ class Agent:
         part = self._folder / f"{STATE_FILE}.part"
         part.write_text(json.dumps(state), encoding="ascii")
         part.replace(self._folder / STATE_FILE)
+
+
+def _line_of(item: FeedItem) -> bytes:
+    """Return the line of an item; a row that the hub would refuse costs that row and not the whole read.
+
+    Raises:
+        SourceRefused: it is about the whole read.
+    """
+    line = write_line(item)
+    try:
+        read_line(line)
+    except BadRecord as error:
+        if not isinstance(item, Record | Gone | Unreadable):
+            raise SourceRefused("too_large", f"What the source says of itself cannot be sent: {error}") from None
+        return write_line(Unreadable(item.place, f"This row cannot be sent to the hub: {error}"))
+    return line
 
 
 def _pieces(data: bytes, first_line: int) -> Iterator[tuple[int, bytes]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 from gateway.agent.check import check_agent
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run or check the agent."""
     settings = load_agent(arguments.config)
+    # One line for each of a read's many requests tells nobody anything.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     if arguments.action == "check":
         # What root may read, the service perhaps may not.
         act_as_owner(settings.state_dir)

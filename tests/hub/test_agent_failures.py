@@ -16,6 +16,7 @@ from gateway.hub.mail.faults import find_faults
 from gateway.hub.settings import prepare_store, read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
+from gateway.hub.sync import uploads
 from gateway.hub.sync.jobs import Follower, source_work
 from gateway.hub.work.jobs import list_jobs
 from gateway.hub.work.runner import Runner
@@ -137,7 +138,7 @@ def test_a_read_that_the_hub_cannot_take_is_said_once_and_stands_in_the_list_of_
     begun = agent._hub.begin
     starts = []
     monkeypatch.setattr(agent._hub, "begin", lambda: starts.append(1) or begun())  # type: ignore[func-returns-value]
-    monkeypatch.setattr("gateway.agent.work.write_line", lambda _item: b'["dance",{}]\n')
+    monkeypatch.setattr("gateway.agent.work._line_of", lambda _item: b'["dance",{}]\n')
     with pytest.raises(HubRefused, match=r"Line 0 cannot be used: .* update the hub") as caught:
         agent.round()
     assert (caught.value.status, len(starts)) == (422, 1)
@@ -171,8 +172,40 @@ def test_a_source_takes_over_the_people_of_another_although_its_agent_has_sent_b
     follow(school.folder, school, renamed.replace('name = "agent"', 'name = "agent"\nwas = "mis"'))
     with school.store.read() as connection:
         (source,) = list_sources(connection, "st-marys")
-        held = connection.scalar(select(func.count()).where(tables.upload.c.source == source.id))
-    assert (source.name, held) == ("agent", 1)
+    assert (source.name, uploads_of(school)) == ("agent", 0)
+    school.agent().round()
+    assert uploads_of(school) == 1
+    assert school.sync().feed.complete
+    assert set(school.people()) == {"007", "008", "009"}
+
+
+def uploads_of(school: School) -> int:
+    with school.store.read() as connection:
+        return connection.scalar(select(func.count()).select_from(tables.upload)) or 0
+
+
+def test_what_was_sent_for_a_source_goes_when_hub_toml_no_longer_names_it(school: School) -> None:
+    school.agent().round()
+    assert uploads_of(school) == 1
+    follow(school.folder, school, (school.folder / "hub.toml").read_text().replace('name = "mis"', 'name = "x"', 1))
+    assert (uploads_of(school), school.lines()) == (0, [])
+
+
+def test_a_row_that_the_hub_would_refuse_costs_that_row_and_not_the_read(school: School) -> None:
+    school.export(ROWS[0], ("8" * 1500, "Bob", "Jones", ""))
+    school.agent().round()
+    report = school.sync(first=True)
+    assert report.feed.complete
+    (fault,) = report.feed.unreadable
+    assert fault.place == "line 3"
+    assert "cannot be sent to the hub: A text may have at most" in fault.why
+    assert set(school.people()) == {"007"}
+
+
+def test_a_read_of_too_many_lines_is_refused(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_LINES", 3)
+    with pytest.raises(HubRefused, match="at most 3 lines"):
+        school.agent().round()
 
 
 def follow(folder: Path, school: School, text: str) -> None:

@@ -292,6 +292,7 @@ def _register_sources(connection: Connection, site: SiteSettings) -> None:
             continue
         log.warning("source %s/%s is no longer in hub.toml: it is not read, and its people stay", site.id, name)
         connection.execute(update(table).where(table.c.id == known[name].id).values(removed_ms=now_ms()))
+        _drop_uploads(connection, known[name].id)
         _note(connection, site.id, "source_remove", name)
 
 
@@ -306,12 +307,19 @@ def _carry_over(connection: Connection, kept: int, empty: int | None, name: str)
     if empty is not None:
         # The new name was used before `was` was set; its runs belong to the same source.
         connection.execute(update(tables.sync_run).where(tables.sync_run.c.source == empty).values(source=kept))
-        uploads = select(tables.upload.c.id).where(tables.upload.c.source == empty)
-        connection.execute(delete(tables.upload_part).where(tables.upload_part.c.upload.in_(uploads)))
-        for table in (tables.job, tables.hold_op, tables.conflict, tables.source_cursor, tables.upload):
+        _drop_uploads(connection, empty)
+        for table in (tables.job, tables.hold_op, tables.conflict, tables.source_cursor):
             connection.execute(delete(table).where(table.c.source == empty))
         connection.execute(delete(tables.source).where(tables.source.c.id == empty))
     connection.execute(update(tables.source).where(tables.source.c.id == kept).values(name=name))
+
+
+def _drop_uploads(connection: Connection, source: int) -> None:
+    """Delete what an agent has sent for a source, whole or not; it sends again where it is still wanted."""
+    upload, part = tables.upload, tables.upload_part
+    of_source = select(upload.c.id).where(upload.c.source == source)
+    connection.execute(delete(part).where(part.c.upload.in_(of_source)))
+    connection.execute(delete(upload).where(upload.c.source == source))
 
 
 def _note(connection: Connection, site: str, operation: str, subject: str) -> None:

@@ -22,7 +22,7 @@ from gateway.mis.base import Capabilities, CheckResult, FeedItem, FieldSeen
 from gateway.mis.lines import read_line
 from gateway.mis.summary import failed
 
-MOST_BYTES = 64 << 20
+MOST_BYTES, MOST_LINES = 64 << 20, 600_000
 # The trigger of a row in the list of runs that an agent wrote.
 _TRIGGER = "agent"
 _HOUR_MS = 3600 * 1000
@@ -86,6 +86,8 @@ def append(connection: Connection, source: int, upload: int, first_line: int, da
             raise BadLine(f"Line {number} cannot be used: {error}", number) from None
     if row.bytes + len(whole) > MOST_BYTES:
         raise TooLarge(f"A read may have at most {MOST_BYTES >> 20} MiB; ask whether the source is the right one.")
+    if row.next_line + len(lines) > MOST_LINES:
+        raise TooLarge(f"A read may have at most {MOST_LINES} lines; ask whether the source is the right one.")
     if not lines:
         return int(row.next_line)
     connection.execute(insert(tables.upload_part).values(upload=upload, first_line=first_line, data=whole))
