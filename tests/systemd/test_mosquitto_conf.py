@@ -74,7 +74,8 @@ class School:
         target = self.folder / name.replace("/", "-")
         target.mkdir(exist_ok=True)
         with tarfile.open(out) as bundle:
-            bundle.extractall(target, filter="data")
+            # Python 3.11.2 of Debian 12 knows no filters yet.
+            bundle.extractall(target, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         self.reload()
         return target
 
