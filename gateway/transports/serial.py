@@ -1,4 +1,4 @@
-"""Serial ports: pyserial opens and configures, the reading is ours.
+"""Serial ports: pyserial opens and configures, reading and writing are ours.
 
 A parity or framing error reads as a zero byte, which no number holds, so that damage never passes for text. Losses to
 another program are told by port_watch.py. Fixed-length reads and readline lose step after one stray byte, so a read
@@ -93,7 +93,6 @@ class SerialPort:
                 self._framing[1],
                 int(self._framing[2]),
                 timeout=0,
-                write_timeout=_WRITE_SECONDS,
                 exclusive=True,
             )
         except (serial.SerialException, OSError, ValueError) as error:
@@ -172,9 +171,17 @@ class SerialPort:
         if self._serial is None:
             raise self._gone("it is not open")
         try:
-            self._serial.write(data)
+            # pyserial looks at the clock after it has written, so that on a busy machine bytes that were taken at once
+            # count as refused.
+            fd, rest = self._serial.fileno(), data
+            while rest:
+                if not select.select([], [fd], [], _WRITE_SECONDS)[1]:
+                    raise self._gone("it takes no bytes")
+                rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            raise self._gone("it takes no bytes") from None
         except (OSError, TypeError) as error:  # SerialException is an OSError
-            raise self._gone(getattr(error, "strerror", None) or "it takes no bytes") from None
+            raise self._gone(getattr(error, "strerror", None) or "closed") from None
 
     def close(self) -> None:
         opened, self._serial = self._serial, None

