@@ -168,13 +168,14 @@ def _drain(
     worker.start()
     _until(lambda: worker.connected and worker.takes_share, "the worker to connect")
     _publish(broker, gateway, count, per_message, "backlog" if per_message > 1 else "taps")
+    released_at = time.perf_counter()
     held.released.set()
     if not done.wait(_WAIT_SECONDS):
         raise FatalError(f"Only {sum(fresh for _, fresh in committed)} of {count} events were committed.")
     worker.stop()
     store.close()
     # The first batch only starts the clock: connecting is not the worker's rate.
-    first_at, first = committed[0]
+    first_at, first = committed[0] if len(committed) > 1 else (released_at, 0)
     return (count - first) / max(committed[-1][0] - first_at, 1e-9)
 
 

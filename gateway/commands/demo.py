@@ -53,6 +53,7 @@ class Tally:
     done: int = 0
     unread: int = 0
     taps: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    unread_taps: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     uid_ms: list[float] = field(default_factory=list)
 
 
@@ -192,6 +193,7 @@ class _SchoolDay:
                 answer = gateway.answers.get()
                 if not answer["read"]:
                     self.tally.unread += 1
+                    self.tally.unread_taps[self._keys[answer["n"]]] += 1
                     continue
                 self.tally.done += 1
                 self.tally.taps[self._keys[answer["n"]]] += 1
@@ -248,7 +250,8 @@ def _result(tally: Tally, record: HubRecord, gateways: list[GatewayProcess]) -> 
         "denied": sum(view["denied"] for view in views),
         "committed": record.count,
         "lost": sum((tally.taps - record.taps).values()),
-        "duplicated": sum((record.taps - tally.taps).values()),
+        # A card that counts as unread may have been read a moment later all the same.
+        "duplicated": sum((record.taps - tally.taps - tally.unread_taps).values()),
         "unread": tally.unread,
         "tap_to_uid_ms": _spread(tally.uid_ms),
         "uid_to_output_ms": _spread(output_ms),

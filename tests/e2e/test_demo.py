@@ -103,7 +103,7 @@ def test_a_frozen_hub_costs_no_tap_although_it_ends_the_embedded_broker(tmp_path
     out, err = demo.communicate(timeout=150)
     result = json.loads(out.splitlines()[-1])
     assert (result["lost"], result["duplicated"]) == (0, 0), err[-2000:]
-    assert result["taps"] == result["committed"] > 50
+    assert 50 < result["taps"] <= result["committed"] <= result["taps"] + result["unread"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
