@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ class Postgres:
             return self._answers()
 
         self.process = None
-        wait_until(launched, "PostgreSQL does not answer", 60)
+        wait_until(launched, "PostgreSQL does not answer", 120)
 
     def _answers(self) -> bool:
         try:
@@ -70,6 +71,8 @@ class Postgres:
         assert self.process is not None
         pids = (self.folder / "data" / "postmaster.pid").read_text().split()
         assert int(pids[0]) == self.process.pid
+        # Held first, so that it makes no further child meanwhile.
+        os.kill(self.process.pid, signal.SIGSTOP)
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for pid in [str(self.process.pid), *children]:
             with contextlib.suppress(ProcessLookupError):
