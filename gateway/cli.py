@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "hub": Verb("gateway.commands.hub", "run the hub daemon, or set it up: init, issue, revoke, gateways"),
     "accounts": Verb("gateway.commands.accounts", "create, list or end accounts of the hub's pages, and tokens"),
     "agent": Verb("gateway.commands.agent", "read a database or an export at the school and send it to the hub"),
+    "attendance": Verb("gateway.commands.attendance", "derive marks from movements and explain them; writes nothing"),
     "audit": Verb("gateway.commands.audit", "verify the hub's audit log"),
     "mis": Verb("gateway.commands.mis", "check, preview or sync an MIS source; list and retire sources"),
     "check-config": Verb("gateway.commands.check_config", "check a configuration file and list every error"),

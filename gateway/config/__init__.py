@@ -39,6 +39,7 @@ from gateway.config.hub import (
     SourceSettings,
     load_hub,
 )
+from gateway.config.register import ActionSettings, RegisterSettings, SessionSettings
 from gateway.config.sign_in import IssuerSettings, SignInSettings
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "SOURCE_KINDS",
     "STALE",
     "UNSET_CLOCK",
+    "ActionSettings",
     "BrokerSettings",
     "GatewaySettings",
     "HubSettings",
@@ -58,7 +60,9 @@ __all__ = [
     "PointPolicySettings",
     "PointSettings",
     "ReaderSettings",
+    "RegisterSettings",
     "RuleSettings",
+    "SessionSettings",
     "SignInSettings",
     "SiteSettings",
     "SourceSettings",

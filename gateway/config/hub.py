@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gateway.config.common import (
     take_web,
     take_zone,
 )
+from gateway.config.register import RegisterSettings, take_register
 from gateway.config.sign_in import SignInSettings, take_sign_in
 from gateway.settings_file import SettingsFile, Table
 
@@ -89,7 +90,8 @@ class SiteSettings:
     """One school.
 
     Attributes:
-        register_times: local times at which a register opens, turns to late or closes, in order.
+        register_times: local times at which a register starts, closes or ends, in order; without any those of the
+            sessions.
         gateways: those that the broker vouches for without a certificate of this hub.
         trust_unenrolled: whether every gateway that the broker lets in is taken in; for a trial on one machine.
     """
@@ -106,6 +108,7 @@ class SiteSettings:
     gateways: tuple[str, ...] = ()
     trust_unenrolled: bool = False
     mail_to: tuple[str, ...] = ()
+    register: RegisterSettings = field(default_factory=RegisterSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,7 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
     policies = [_policy(policy) for policy in file.tables("site.point", item.values, item.place)]
     for key in ("source", "rule", "holiday", "gateway", "point"):
         item.take(key, list, [])
+    register = take_register(file, item)
     site_id = item.take("id", str, check=check_id)
     site = SiteSettings(
         id=site_id,
@@ -244,11 +248,12 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         sources=tuple(sources),
         rules=tuple(rules),
         holidays=tuple(holidays),
-        register_times=_register_times(item),
+        register_times=_register_times(item) or _times_of(register),
         policies=tuple(policies),
         gateways=tuple(gateways),
         trust_unenrolled=item.take("trust_unenrolled", bool, False),
         mail_to=tuple(item.take("mail_to", list, [], _check_addresses)),
+        register=register,
     )
     item.finish()
     return site
@@ -260,6 +265,10 @@ def _register_times(item: Table) -> tuple[time, ...]:
         item.problem("register_times", 'must be a list of local times such as ["08:50", "09:20"]')
         return ()
     return tuple(sorted({time.fromisoformat(text) for text in texts}))
+
+
+def _times_of(register: RegisterSettings) -> tuple[time, ...]:
+    return tuple(sorted({at for item in register.sessions for at in (item.starts, item.closes, item.ends)}))
 
 
 def _policy(table: Table) -> PointPolicySettings:

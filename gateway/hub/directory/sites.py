@@ -41,6 +41,7 @@ SYNC_OPTIONS = PERCENT_OPTIONS | {
     "every_minutes",
     "lists",
     "nightly",
+    "one_way",
     "pupil_emails",
     "purpose",
     "rank",
@@ -133,6 +134,7 @@ def _is_within(least: float, most: float) -> Callable[[Any], bool]:
 _PERCENTAGE = (_is_within(0, 100), "must be a percentage from 0 to 100")
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "was": (lambda value: isinstance(value, str), "must be a string in quotes: the name that this source had before"),
+    "one_way": (lambda value: value is True, "must be true: this release writes nothing to an MIS"),
     "pupil_emails": (lambda value: isinstance(value, bool), "must be true or false"),
     "rank": (_is_number, "must be a number; the source with the lowest one is believed first"),
     "every_minutes": (_is_within(1, 10_080), "must be a number of minutes from 1 to 10080"),
