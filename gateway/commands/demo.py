@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             school_day.run()
         show.say("Tapping is finished; waiting for the hub to receive everything ...")
-        record = _wait_for_commit(folder, school_day.tally.done, hub)
+        record = _wait_for_commit(folder, school_day.tally.taps, hub)
         for gateway in gateways:
             gateway.end()
         result = _result(school_day.tally, record, gateways)
@@ -231,10 +231,11 @@ class _Display:
         self._stream.flush()
 
 
-def _wait_for_commit(folder: Path, needed: int, hub: HubProcess) -> HubRecord:
+def _wait_for_commit(folder: Path, taps: Counter[tuple[str, str | None]], hub: HubProcess) -> HubRecord:
     deadline = time.monotonic() + COMMIT_SECONDS
     record = read_hub(folder)
-    while record.count < needed and time.monotonic() < deadline and hub.ended() is None:
+    # Not by their number: a tap that counts as unread may be there before the last one is.
+    while taps - record.taps and time.monotonic() < deadline and hub.ended() is None:
         time.sleep(0.1)
         record = read_hub(folder)
     return record

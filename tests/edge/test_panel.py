@@ -244,6 +244,13 @@ def _answer_ms(house: _House, count: int = 60) -> list[float]:
     return times
 
 
+def _answers(address: str) -> bool:
+    try:
+        return get(address)[0] == 200
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 def test_two_thousand_idle_connections_and_long_bodies_reach_the_pages_only(tmp_path: Path) -> None:
     house = _House(tmp_path, WEB, points=POINTS[:2])
@@ -272,7 +279,8 @@ def test_two_thousand_idle_connections_and_long_bodies_reach_the_pages_only(tmp_
         for connection in idle:
             connection.close()
         idle.clear()
-        _until(lambda: get(str(desk.address))[0] == 200, 30)
+        # Connections that end may still be in the way of the first one.
+        _until(lambda: _answers(str(desk.address)), 30)
     finally:
         for connection in idle:
             connection.close()

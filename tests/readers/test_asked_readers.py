@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -251,8 +252,10 @@ def test_a_reader_whose_answers_another_program_takes_is_lost_with_that_reason()
 
     def take() -> None:
         while not stop.is_set():
-            with contextlib.suppress(BlockingIOError):
-                os.read(other, 1)
+            # As a program does that waits for the port: it wakes with the driver and not after it.
+            if select.select([other], [], [], 0.05)[0]:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(other, 4096)
 
     thief = threading.Thread(target=take)
     thief.start()
