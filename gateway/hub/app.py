@@ -17,6 +17,7 @@ from typing import Protocol
 
 from gateway.config import HubSettings
 from gateway.errors import FatalError, StoreUnavailable
+from gateway.hub.facts.runner import Facts
 from gateway.hub.fleet.service import FleetService
 from gateway.hub.fleet.watch import Watch
 from gateway.hub.ingest.amqp_quorum import AmqpQuorum
@@ -147,6 +148,7 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
         hub.fleet = FleetService(settings.broker, settings.worker, store, signer, beat=beat)
         hub.parts.append(hub.fleet)
         hub.parts.append(Watch(store, beat=hub.beats.register("watch", _LOOP_SECONDS)))
+        hub.parts.append(Facts(store, beat=hub.beats.register("facts", _LOOP_SECONDS)))
         work = source_work(store, settings.file.path.parent)
         holder = f"{settings.worker}-{secrets.token_hex(4)}"
         hub.parts.append(Runner(store, holder, work, beat=hub.beats.register("work", _LOOP_SECONDS)))

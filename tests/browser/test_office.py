@@ -91,13 +91,25 @@ def test_every_page_of_the_office_can_be_read_and_used_by_everybody(
     store, server, school = two
     context, page = open_page(browser, size, scheme)
     weights: dict[str, int] = {}
-    page.on("response", lambda answer: weights.__setitem__(answer.url, len(answer.body())))
+    page.on("response", lambda answer: weights.__setitem__(answer.url, int(answer.headers.get("content-length", "0"))))
     found = {path: faults(page) for path in ("/sign-in",) if page.goto(server.address + path)}
     cookie = sign_in_as(store, Role.ORG_ADMIN, EVERYWHERE)
     context.add_cookies([{"name": COOKIE, "value": cookie, "url": server.address}])
     person = f"/people/{school.numbers['ref']}"
     unknown = f"/cards/unknown?tap={school.numbers['tap']}&text=pupil"
-    for path in ("/", "/people", person, unknown, "/syncs", "/gateways", "/quarantine", "/accounts", "/audit", "/me"):
+    for path in (
+        "/",
+        "/on-site",
+        "/people",
+        person,
+        unknown,
+        "/syncs",
+        "/gateways",
+        "/quarantine",
+        "/accounts",
+        "/audit",
+        "/me",
+    ):
         page.goto(server.address + path)
         for summary in page.locator("summary").all():
             summary.click()
@@ -106,6 +118,7 @@ def test_every_page_of_the_office_can_be_read_and_used_by_everybody(
     found["/me/two-step"] = faults(page)
     context.close()
     assert {path: texts for path, texts in found.items() if texts} == {}
+    assert sum(size > 1000 for size in weights.values()) > len(found)
     shared = sum(size for url, size in weights.items() if "/static/" in url)
     assert max(size for url, size in weights.items() if "/static/" not in url) + shared <= _MOST_BYTES
 

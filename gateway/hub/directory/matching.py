@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from gateway.hub.store import tables
 from gateway.hub.store.holders import Holders
+from gateway.hub.store.revisions import note_revised
 
 _FILL = (
     update(tables.event)
@@ -39,4 +40,5 @@ def match_taps(connection: Connection, at_ms: int) -> int:
             found.append({**key, "who": person, "at": at_ms})
     if found:
         connection.execute(_FILL, found)
+        note_revised(connection, [(row["of"], row["in_epoch"], row["number"]) for row in found])
     return len(found)

@@ -16,6 +16,7 @@ from gateway.access.event import decode_event
 from gateway.access.timeline import Timeline, TrueTime, read_clock_record
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
+from gateway.hub.store.revisions import note_revised
 from gateway.hub.store.times import from_ms, to_ms
 
 PAGE_EVENTS = 2000
@@ -92,6 +93,7 @@ def _repair(connection: Connection, gateway: int, epoch: str, timeline: Timeline
                 moves.append({"of": gateway, "in_epoch": epoch, "number": row.seq, **_columns(found)})
         if moves:
             connection.execute(_MOVE, moves)
+            note_revised(connection, [(gateway, epoch, move["number"]) for move in moves])
         moved += len(moves)
 
 

@@ -25,6 +25,7 @@ from gateway.hub.web import (
     issuers,
     logbook,
     mine,
+    on_site,
     people,
     person,
     run,
@@ -43,6 +44,7 @@ from gateway.webkit.site import NavigationLink, Site
 TEMPLATES = Path(__file__).parent / "templates"
 _NAVIGATION = (
     (NavigationLink("/", "Logbook"), Right.LOGBOOK, Reach.TAILS),
+    (NavigationLink("/on-site", "On site"), Right.EMERGENCY, Reach.ALL),
     (NavigationLink("/gateways", "Gateways"), Right.SEE_GATEWAYS, Reach.ALL),
     (NavigationLink("/people", "People and cards"), Right.PEOPLE, Reach.ALL),
     (NavigationLink("/cards/unknown", "Unknown cards"), Right.CARDS, Reach.ALL),
@@ -54,6 +56,7 @@ _NAVIGATION = (
 _PARTS = (
     health,
     logbook,
+    on_site,
     people,
     person,
     unknown_cards,

@@ -1,0 +1,88 @@
+"""Movements, and from the newest of each person whether they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, tuple_
+
+from gateway.hub.facts.base import Held
+from gateway.hub.store import tables
+from gateway.hub.store.rows import in_slices
+
+_Person = tuple[str, str]
+
+
+class Presence:
+    """Projector of the tables `movement` and `presence`.
+
+    Presence is that of the newest sign movement by its corrected time; a check-in or check-out leaves it as it is.
+    """
+
+    name = "presence"
+    kinds = ("movement",)
+
+    def apply(self, connection: Connection, events: Sequence[Held]) -> None:
+        rows = [row for held in events if (row := _row(held)) is not None]
+        touched = {(row["site"], row["person"]) for row in rows}
+        touched |= _forget(connection, events)
+        if rows:
+            connection.execute(insert(tables.movement), rows)
+        _settle(connection, touched)
+
+    def clear(self, connection: Connection) -> None:
+        connection.execute(delete(tables.presence))
+        connection.execute(delete(tables.movement))
+
+
+def _row(held: Held) -> dict[str, Any] | None:
+    body = held.event.movement
+    if not isinstance(body, dict) or body.get("direction") not in ("in", "out") or held.person is None:
+        # Of another form than this release knows; its bytes stay in the event.
+        return None
+    action = body.get("action")
+    return {
+        "gateway": held.gateway,
+        "epoch": held.event.epoch,
+        "seq": held.event.seq,
+        "site": held.site,
+        "person": held.person,
+        "kind": "check" if body.get("kind") == "check" else "sign",
+        "direction": body["direction"],
+        "at_ms": held.at_ms,
+        "at_how": held.at_how,
+        "at_error_ms": held.at_error_ms,
+        "point": held.event.point or None,
+        "action": action[:63] if isinstance(action, str) else None,
+        "automatic": body.get("automatic") is True,
+    }
+
+
+def _forget(connection: Connection, events: Sequence[Held]) -> set[_Person]:
+    """Delete what these events meant before, and return whose movements that were."""
+    table = tables.movement
+    key = tuple_(table.c.gateway, table.c.epoch, table.c.seq)
+    owners: set[_Person] = set()
+    for some in in_slices((held.gateway, held.event.epoch, held.event.seq) for held in events):
+        rows = connection.execute(select(table.c.site, table.c.person).where(key.in_(some)))
+        owners |= {(site, person) for site, person in rows}
+        connection.execute(delete(table).where(key.in_(some)))
+    return owners
+
+
+def _settle(connection: Connection, people: Iterable[_Person]) -> None:
+    table, movement = tables.presence, tables.movement
+    for site, person in sorted(people):
+        connection.execute(delete(table).where(table.c.site == site, table.c.person == person))
+        newest = (
+            select(movement)
+            .where(movement.c.site == site, movement.c.person == person, movement.c.kind == "sign")
+            .order_by(movement.c.at_ms.desc(), movement.c.epoch.desc(), movement.c.seq.desc())
+            .limit(1)
+        )
+        row = connection.execute(newest).one_or_none()
+        if row is not None:
+            values = {"state": row.direction, "since_ms": row.at_ms, "at_how": row.at_how, "point": row.point}
+            values |= {"gateway": row.gateway, "automatic": row.automatic}
+            connection.execute(insert(table).values(site=site, person=person, **values))

@@ -1,0 +1,112 @@
+"""Who is on site: everybody who signed in today and not out, with the time and place that say so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, time
+from typing import Annotated, Any
+
+from fastapi import Request, Response
+from sqlalchemy import Connection, select
+
+from gateway.hub.fleet.gateways import GatewayView, list_gateways
+from gateway.hub.scope import Right, Scope, Sites
+from gateway.hub.store import tables
+from gateway.hub.store.engine import now_ms
+from gateway.hub.store.times import from_ms, to_ms
+from gateway.hub.web.gate import need
+from gateway.hub.web.office import Office
+from gateway.hub.web.queries import site_days
+from gateway.hub.work.times import local_moment
+
+_Warden = Annotated[Scope, need(Right.EMERGENCY)]
+
+
+@dataclass(frozen=True, slots=True)
+class OnSite:
+    """A person who is in by the newest sign-in of theirs.
+
+    Attributes:
+        today: whether they signed in today; whoever did not sign out yesterday has probably left.
+        is_sure: whether the time is that of a set clock.
+    """
+
+    site: str
+    ref: str
+    name: str
+    role: str
+    group: str
+    since: datetime
+    point: str
+    gateway: str
+    today: bool
+    is_sure: bool
+
+
+def add_pages(office: Office) -> None:
+    """Add the addresses of this part."""
+    store = office.store
+
+    @office.app.get("/on-site", include_in_schema=False)
+    def on_site(request: Request, scope: _Warden) -> Response:
+        with store.read() as connection:
+            people, silent = _read(connection, scope.sites(Right.EMERGENCY))
+        context = {
+            "people": [item for item in people if item.today],
+            "earlier": [item for item in people if not item.today],
+            "silent": silent,
+            "at": datetime.now().astimezone(),
+        }
+        return office.site.page(request, "on_site.html", "On site", context)
+
+    @office.app.get("/v1/on-site")
+    def on_site_json(scope: _Warden) -> dict[str, Any]:
+        """Return everybody who signed in and not out, and the gateways that are not connected."""
+        with store.read() as connection:
+            people, silent = _read(connection, scope.sites(Right.EMERGENCY))
+        return {
+            "people": [asdict(item) for item in people],
+            "not_connected": [{"site": item.site, "gateway": item.name, "state": item.state} for item in silent],
+        }
+
+
+def _read(connection: Connection, sites: Sites) -> tuple[list[OnSite], list[GatewayView]]:
+    presence, person, gateway = tables.presence, tables.person, tables.gateway
+    query = (
+        select(
+            presence,
+            person.c.given_name,
+            person.c.family_name,
+            person.c.role,
+            person.c.form,
+            person.c.year,
+            person.c.department,
+            gateway.c.name.label("gateway_name"),
+        )
+        .join_from(presence, gateway, gateway.c.id == presence.c.gateway)
+        .outerjoin(person, (person.c.ref == presence.c.person) & (person.c.site == presence.c.site))
+        .where(sites.hold(presence.c.site), presence.c.state == "in")
+        .order_by(presence.c.site, person.c.sort_name, presence.c.person)
+    )
+    days, at_ms = site_days(connection), now_ms()
+    midnights = {name: _midnight_ms(at_ms, day.zone) for name, day in days.items()}
+    people = [
+        OnSite(
+            site=row.site,
+            ref=row.person,
+            name=f"{row.given_name or ''} {row.family_name or ''}".strip() or "not in the directory",
+            role=row.role or "",
+            group=row.form or row.year or row.department or "",
+            since=from_ms(row.since_ms, days[row.site].zone),
+            point=row.point or "",
+            gateway=row.gateway_name,
+            today=row.since_ms >= midnights[row.site],
+            is_sure=row.at_how == "set",
+        )
+        for row in connection.execute(query)
+    ]
+    return people, [item for item in list_gateways(connection, sites) if item.state != "ready"]
+
+
+def _midnight_ms(at_ms: int, zone: Any) -> int:
+    return to_ms(local_moment(from_ms(at_ms, zone).date(), time(), zone))
