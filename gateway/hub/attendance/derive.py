@@ -81,9 +81,6 @@ class Reading:
     read_ms: int
     codes: Mapping[str, str]
 
-    def is_present(self, session: Session) -> bool:
-        return meaning_of(self.codes.get(session.name, "")) is Meaning.PRESENT
-
 
 def derive(
     movements: Sequence[Movement],
@@ -111,24 +108,30 @@ def derive(
 
 
 def _may_be_of(item: Movement, day: SchoolDay) -> bool:
+    low, high = _bounds(item, day)
+    return high >= day.begins_ms and low < day.ends_ms
+
+
+def _bounds(item: Movement, day: SchoolDay) -> tuple[int, int]:
+    """Return the earliest and the latest time that a movement may have had, within the day where nothing bounds it."""
     if item.error_ms is None:
-        return True
-    return item.at_ms + item.error_ms >= day.begins_ms and item.at_ms - item.error_ms < day.ends_ms
+        return day.begins_ms, day.ends_ms
+    return item.at_ms - item.error_ms, item.at_ms + item.error_ms
 
 
 def _doubts(movements: list[Movement], day: SchoolDay) -> Iterator[tuple[str, list[Movement]]]:
     """Yield the day again as it may have been, with the word for the doubt."""
-    for why, doubtful in (("automatic", "automatic"), ("copied", "copied")):
-        if any(getattr(item, doubtful) for item in movements):
-            yield why, [item for item in movements if not getattr(item, doubtful)]
+    sure = [item for item in movements if not item.automatic]
+    if len(sure) < len(movements):
+        yield "automatic", sure
+    sure = [item for item in movements if not item.copied]
+    if len(sure) < len(movements):
+        yield "copied", sure
     edges = [edge for item in day.sessions for edge in (item.starts_ms, item.closes_ms, item.ends_ms)]
     for number, item in enumerate(movements):
         if item.error_ms == 0:
             continue
-        if item.error_ms is None:
-            low, high = day.begins_ms, day.ends_ms
-        else:
-            low, high = item.at_ms - item.error_ms, item.at_ms + item.error_ms
+        low, high = _bounds(item, day)
         # A code changes only where an edge, or another movement, lies between.
         others = [other.at_ms for other in movements if other is not item]
         times = {low, high}
@@ -151,21 +154,22 @@ class _Day:
 
     def _session(self, ordered: list[Movement], number: int) -> Proposal:
         session = self.day.sessions[number]
-        last = self._sign_before(ordered, number)
+        last = self._move_before(ordered, session)
         if last is not None and last.is_in:
             return self._was_in(ordered, session, last)
         checked = _last([item for item in ordered if session.begins_ms <= item.at_ms < session.starts_ms])
-        if checked is not None and checked.is_in and _present_code(checked):
-            return Proposal(session.name, _present_code(checked), evidence=(checked.key,))
+        if checked is not None and checked.is_in and (code := _present_code(checked)):
+            return Proposal(session.name, code, evidence=(checked.key,))
         arrival = self._arrival(ordered, session)
         if arrival is not None:
             return self._came(ordered, session, arrival)
         return self._reason(ordered, number)
 
-    def _sign_before(self, ordered: list[Movement], number: int) -> Movement | None:
-        session = self.day.sessions[number]
+    def _move_before(self, ordered: list[Movement], session: Session) -> Movement | None:
+        """Return what says whether somebody is there when a register starts, as far back as the site trusts it."""
+        last = _last([item for item in ordered if _moves(item) and item.at_ms < session.starts_ms])
         since_ms = self.day.begins_ms if self.register.pm_presence == "trusted" else session.begins_ms
-        return _last([item for item in ordered if _moves(item) and since_ms <= item.at_ms < session.starts_ms])
+        return last if last is not None and last.at_ms >= since_ms else None
 
     def _was_in(self, ordered: list[Movement], session: Session, last: Movement) -> Proposal:
         before = [item for item in ordered if last.at_ms <= item.at_ms < session.starts_ms and item.is_in]
@@ -180,23 +184,19 @@ class _Day:
         return Proposal(session.name, None, evidence=evidence)
 
     def _arrival(self, ordered: list[Movement], session: Session) -> Movement | None:
-        is_inside = self._was_inside(ordered, session)
+        is_inside = False
         for item in ordered:
-            if item.at_ms < session.starts_ms:
-                continue
             if item.at_ms >= session.ends_ms:
                 return None
-            if not item.is_in:
+            if item.at_ms < session.starts_ms:
+                # Whoever signed in earlier and has not left since is there, trusted for a mark or not.
+                is_inside = item.is_in if _moves(item) else is_inside
+            elif not item.is_in:
                 # Whoever leaves after the register closed was there: coming back is no arrival.
                 is_inside = is_inside or item.at_ms >= session.closes_ms
             elif _counts(item):
                 return None if is_inside else item
         return None
-
-    def _was_inside(self, ordered: list[Movement], session: Session) -> bool:
-        """Return whether somebody signed in before this session began and has not left since."""
-        last = _last([item for item in ordered if item.at_ms < session.starts_ms and _moves(item)])
-        return last is not None and last.is_in
 
     def _came(self, ordered: list[Movement], session: Session, arrival: Movement) -> Proposal:
         action, is_late = arrival.action, arrival.at_ms < session.closes_ms
@@ -224,9 +224,8 @@ class _Day:
     def _reason(self, ordered: list[Movement], number: int) -> Proposal:
         session = self.day.sessions[number]
         left = _last([item for item in ordered if item.at_ms < session.ends_ms])
-        nothing = Proposal(session.name, None, evidence=tuple(
-            item.key for item in ordered if session.begins_ms <= item.at_ms < session.ends_ms
-        ))  # fmt: skip
+        of_session = [item for item in ordered if session.begins_ms <= item.at_ms < session.ends_ms]
+        nothing = Proposal(session.name, None, evidence=tuple(item.key for item in of_session))
         if left is None or left.out_code is None:
             return nothing
         proposal = Proposal(session.name, left.out_code, evidence=(left.key,))
@@ -235,7 +234,7 @@ class _Day:
                 return nothing if self._is_marked(session) else proposal
             if self.reading is None or self.reading.read_ms < session.closes_ms:
                 return replace(proposal, hold="register_not_read")
-            return nothing if self.reading.is_present(session) else proposal
+            return nothing if self._is_marked(session) else proposal
         if number == 0 or not self._is_meant_for_next(ordered, number - 1, left):
             return nothing
         is_due = self.register.out_code_when == "at_once" or self.now_ms >= session.closes_ms
@@ -246,13 +245,13 @@ class _Day:
         session = self.day.sessions[number]
         if not session.begins_ms <= left.at_ms < session.ends_ms:
             return False
-        last = self._sign_before(ordered, number)
+        last = self._move_before(ordered, session)
         came = self._arrival(ordered, session)
         was_in = (last is not None and last.is_in) or (came is not None and came.at_ms < left.at_ms)
         return was_in or self._is_marked(session)
 
     def _is_marked(self, session: Session) -> bool:
-        return self.reading is not None and self.reading.is_present(session)
+        return self.reading is not None and meaning_of(self.reading.codes.get(session.name, "")) is Meaning.PRESENT
 
 
 def _moves(item: Movement) -> bool:
