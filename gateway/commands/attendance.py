@@ -11,6 +11,7 @@ import json
 from datetime import date
 from pathlib import Path
 
+from gateway.access.schedule import Calendar
 from gateway.commands.hub import CONFIG
 from gateway.config import SiteSettings
 from gateway.errors import ConfigError
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(["attendance:0: --now: must be such as 10:00 or 2026-11-20T10:00:00Z."]) from None
     people = read_movements(arguments.movements, site.register, day, site.timezone)
     mis = None if arguments.mis is None else read_register(arguments.mis, day, site.timezone)
-    marks = explain(people, mis, site.register, day, site.timezone, site.holidays, now_ms)
+    marks = explain(people, mis, site.register, day, site.timezone, Calendar(site.holidays), now_ms)
     if not site.register.sessions:
         print(f"The site {site.id} has no [[site.session]] in hub.toml, so that no time belongs to a register.")
     for mark in marks:

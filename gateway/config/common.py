@@ -9,6 +9,7 @@ import string
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ PLAIN_MQTT = (
     "is not encrypted and leaves this machine; use mqtts:// with the files that `tapgate hub init` and `issue` make"
 )
 
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SITE_KEY_BYTES = 32
 
@@ -166,6 +168,11 @@ def take_web(file: SettingsFile, port: int) -> WebSettings | None:
         table.problem("certificate_file", "needs key_file beside it, and key_file needs certificate_file")
     table.finish()
     return settings
+
+
+def read_clock(text: object) -> time | None:
+    """Read a local time of day such as `08:45`, None for anything else."""
+    return time.fromisoformat(text) if isinstance(text, str) and _CLOCK.fullmatch(text) else None
 
 
 def check_texts(value: list[Any]) -> str | None:

@@ -20,6 +20,7 @@ from gateway.config.common import (
     check_texts,
     need_path,
     one_of,
+    read_clock,
     take_broker,
     take_path,
     take_web,
@@ -260,11 +261,11 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
 
 
 def _register_times(item: Table) -> tuple[time, ...]:
-    texts = item.take("register_times", list, [])
-    if not all(isinstance(text, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text) for text in texts):
+    clocks = [read_clock(text) for text in item.take("register_times", list, [])]
+    if None in clocks:
         item.problem("register_times", 'must be a list of local times such as ["08:50", "09:20"]')
         return ()
-    return tuple(sorted({time.fromisoformat(text) for text in texts}))
+    return tuple(sorted({clock for clock in clocks if clock is not None}))
 
 
 def _times_of(register: RegisterSettings) -> tuple[time, ...]:

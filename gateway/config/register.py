@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import time
 from typing import Any
 
-from gateway.config.common import check_id, check_texts, one_of
+from gateway.config.common import check_id, check_texts, one_of, read_clock
 from gateway.settings_file import SettingsFile, Table
 
 SESSION_NAMES = ("AM", "PM", "DAY")
 ANCHORS = ("before_starts", "before_closes", "before_ends")
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _CODE = re.compile(r"\S{1,8}")
 _CODE_FORM = "must be a code of the MIS such as L, at most 8 characters"
 
@@ -130,11 +129,10 @@ def _minutes(clock: time) -> int:
 
 def _clock(table: Table, key: str) -> time | None:
     text = table.take(key, str)
-    if isinstance(text, str) and _CLOCK.fullmatch(text):
-        return time.fromisoformat(text)
-    if text:
+    clock = read_clock(text)
+    if clock is None and text:
         table.problem(key, 'must be a local time such as "08:45"')
-    return None
+    return clock
 
 
 def _days(table: Table) -> frozenset[int]:

@@ -6,13 +6,14 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gateway.access.schedule import Calendar
 from gateway.config import ActionSettings, RegisterSettings
 from gateway.errors import RefusedError
 from gateway.hub.attendance.arbiter import MisMark, Terms, decide
@@ -57,7 +58,7 @@ def read_movements(path: Path, register: RegisterSettings, day: date, zone: Zone
     """
     people: dict[str, Person] = defaultdict(Person)
     actions = {action.id: action for action in register.actions}
-    for number, row in enumerate(_rows(path, "movements"), 1):
+    for number, row in enumerate(_rows(path, _load(path), "movements"), 1):
         where = f"Movement {number} of {path}"
         key = _text(row, "person_key", where)
         person = people[key]
@@ -108,18 +109,20 @@ def read_register(path: Path, day: date, zone: ZoneInfo) -> Register:
     Raises:
         RefusedError: as for `read_movements`.
     """
-    whole = None if path.suffix.casefold() == ".csv" else _json(path)
+    whole = _load(path)
     marks = {}
-    for number, row in enumerate(_rows(path, "marks"), 1):
+    for number, row in enumerate(_rows(path, whole, "marks"), 1):
         where = f"Mark {number} of {path}"
         minutes = row.get("minutes_late", row.get("minutes"))
         if minutes not in (None, "") and not str(minutes).isdigit():
             raise RefusedError(f"{where} has minutes that are no number.")
         key = _text(row, "person_key", where), _text(row, "session", where)
         marks[key] = MisMark(
-            str(row.get("code") or ""), int(minutes) if minutes else None, str(row.get("comment") or ""),
-            _flag(row, "ours"),
-        )  # fmt: skip
+            code=str(row.get("code") or ""),
+            minutes_late=int(minutes) if minutes else None,
+            comment=str(row.get("comment") or ""),
+            ours=_flag(row, "ours"),
+        )
     if not isinstance(whole, dict):
         return Register(marks=marks)
     read_at = whole.get("read_at")
@@ -140,20 +143,19 @@ def _some(whole: Mapping[str, Any], name: str, path: Path) -> frozenset[str] | N
     return frozenset(str(item) for item in value)
 
 
-def _rows(path: Path, name: str) -> Iterator[Mapping[str, Any]]:
-    if path.suffix.casefold() == ".csv":
-        yield from csv.DictReader(io.StringIO(_read(path)))
-        return
-    found = _json(path)
-    rows = found.get(name) if isinstance(found, dict) else found
+def _rows(path: Path, whole: Any, name: str) -> list[Mapping[str, Any]]:
+    rows = whole.get(name) if isinstance(whole, dict) else whole
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RefusedError(f"{path} must be a list of objects, or an object with the list {name!r}.")
-    yield from rows
+    return rows
 
 
-def _json(path: Path) -> Any:
+def _load(path: Path) -> Any:
+    text = _read(path)
+    if path.suffix.casefold() == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
     try:
-        return json.loads(_read(path))
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise RefusedError(f"{path} is not JSON; a CSV file must end with .csv.") from None
 
@@ -209,7 +211,7 @@ def explain(
     settings: RegisterSettings,
     day: date,
     zone: ZoneInfo,
-    holidays: Sequence[tuple[date, date]],
+    calendar: Calendar,
     now_ms: int | None,
 ) -> list[dict[str, Any]]:
     """Return what is proposed for each person and session, and what would become of it.
@@ -221,7 +223,7 @@ def explain(
     marks = []
     for key in sorted(people):
         person = people[key]
-        of_day = school_day(settings, day, zone, person.year, holidays)
+        of_day = school_day(settings, day, zone, person.year, calendar)
         at_ms = of_day.ends_ms - 1 if now_ms is None else now_ms
         marks += _marks(key, person, of_day, mis, settings, day, from_ms(at_ms, zone).date(), at_ms)
     return marks

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import date
 from zoneinfo import ZoneInfo
 
+from gateway.access.schedule import Calendar
 from gateway.config import RegisterSettings
 from gateway.hub.store.times import to_ms
-from gateway.hub.work.times import local_moment
+from gateway.hub.work.times import day_bounds, local_moment
+
+_NO_HOLIDAYS = Calendar()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +47,19 @@ def school_day(
     day: date,
     zone: ZoneInfo,
     year: str | None = None,
-    holidays: Sequence[tuple[date, date]] = (),
+    calendar: Calendar = _NO_HOLIDAYS,
 ) -> SchoolDay:
     """Return the sessions of a day for one year group, none on a holiday."""
-    is_closed = any(first <= day <= last for first, last in holidays)
     found = [
         item
         for item in register.sessions
-        if not is_closed and day.weekday() in item.days and (not item.years or year in item.years)
+        if not calendar.is_holiday(day) and day.weekday() in item.days and (not item.years or year in item.years)
     ]
-    begins_ms = midnight_ms = to_ms(local_moment(day, time(), zone))
+    midnight_ms, ends_ms = (to_ms(moment) for moment in day_bounds(day, zone))
+    begins_ms = midnight_ms
     sessions = []
     for item in sorted(found, key=lambda item: item.starts):
         starts, closes, ends = (to_ms(local_moment(day, at, zone)) for at in (item.starts, item.closes, item.ends))
         sessions.append(Session(item.name, begins_ms, starts, closes, ends))
         begins_ms = ends
-    return SchoolDay(midnight_ms, to_ms(local_moment(day + timedelta(days=1), time(), zone)), tuple(sessions))
+    return SchoolDay(midnight_ms, ends_ms, tuple(sessions))

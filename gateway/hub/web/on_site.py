@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, time
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Request, Response
@@ -17,7 +17,7 @@ from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.web.gate import need
 from gateway.hub.web.office import Office
 from gateway.hub.web.queries import site_days
-from gateway.hub.work.times import local_moment
+from gateway.hub.work.times import day_bounds
 
 _Warden = Annotated[Scope, need(Right.EMERGENCY)]
 
@@ -109,4 +109,4 @@ def _read(connection: Connection, sites: Sites) -> tuple[list[OnSite], list[Gate
 
 
 def _midnight_ms(at_ms: int, zone: Any) -> int:
-    return to_ms(local_moment(from_ms(at_ms, zone).date(), time(), zone))
+    return to_ms(day_bounds(from_ms(at_ms, zone).date(), zone)[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import zoneinfo
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from typing import Any
 
 from sqlalchemy import Connection, Select, false, func, or_, select, true
@@ -22,6 +22,7 @@ from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.sync.holds import HeldOperation, list_held
 from gateway.hub.web.what import say_what
 from gateway.hub.work.jobs import Job, list_jobs
+from gateway.hub.work.times import day_bounds
 
 PAGE_ROWS = 50
 _MANY = 200
@@ -138,10 +139,8 @@ def _narrowed(query: Select[Any], filters: LogFilter, days: dict[str, SiteDay]) 
         query = query.where(event.c.at_how != "set")
     if filters.day:
         site_day = days.get(filters.site or "") or next(iter(days.values()), _NO_SITE)
-        zone = site_day.zone
-        start = datetime.combine(filters.day, time(), zone)
-        end = datetime.combine(filters.day + timedelta(days=1), time(), zone)
-        query = query.where(event.c.at_ms >= to_ms(start), event.c.at_ms < to_ms(end))
+        begins, ends = day_bounds(filters.day, site_day.zone)
+        query = query.where(event.c.at_ms >= to_ms(begins), event.c.at_ms < to_ms(ends))
     return query
 
 

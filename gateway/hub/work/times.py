@@ -71,6 +71,11 @@ def local_moment(day: date, at: time, zone: ZoneInfo) -> datetime:
     return late
 
 
+def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return local midnight and the next one in UTC."""
+    return local_moment(day, time(), zone), local_moment(day + DAY, time(), zone)
+
+
 def _by_pause(timing: Timing, after: datetime, zone: ZoneInfo) -> datetime | None:
     if timing.every_minutes is None or not timing.days:
         return None

@@ -11,6 +11,7 @@ from hypothesis import given as for_all
 from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 
+from gateway.access.schedule import Calendar
 from gateway.config import ActionSettings, RegisterSettings, SessionSettings
 from gateway.hub.attendance.derive import Movement, Proposal, Reading, derive
 from gateway.hub.attendance.sessions import school_day
@@ -141,7 +142,7 @@ def test_what_nobody_did_and_what_a_copy_may_have_done_decides_nothing() -> None
 def test_yesterday_never_carries_over_and_a_holiday_has_no_sessions() -> None:
     yesterday = replace(move("17:00", IN), at_ms=at("17:00", date(2026, 11, 19)))
     assert short(marks(yesterday, register=MARKS)) == ["-", "-"]
-    assert school_day(PLAIN, FRIDAY, ZONE, holidays=[(FRIDAY, FRIDAY)]).sessions == ()
+    assert school_day(PLAIN, FRIDAY, ZONE, calendar=Calendar(((FRIDAY, FRIDAY),))).sessions == ()
     assert school_day(PLAIN, date(2026, 11, 21), ZONE).sessions == ()
 
 
