@@ -51,10 +51,13 @@ class Tally:
 
     sent: int = 0
     done: int = 0
-    unread: int = 0
     taps: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     unread_taps: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     uid_ms: list[float] = field(default_factory=list)
+
+    @property
+    def unread(self) -> int:
+        return self.unread_taps.total()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +195,6 @@ class _SchoolDay:
             while not gateway.answers.empty():
                 answer = gateway.answers.get()
                 if not answer["read"]:
-                    self.tally.unread += 1
                     self.tally.unread_taps[self._keys[answer["n"]]] += 1
                     continue
                 self.tally.done += 1

@@ -7,11 +7,13 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gateway.access.event import FIRST_PREV, CardRef, Event, encode_event, join_events
 from gateway.config import BrokerSettings
+from gateway.hub.facts.base import Projector
+from gateway.hub.facts.runner import Facts
 from gateway.hub.ingest.parse import Incoming
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
@@ -58,6 +60,15 @@ def add_site(store: Store, key_file: Path, site: str = SITE) -> None:
     with store.write() as connection:
         row = {"id": site, "name": "St Mary's", "timezone": "Europe/London", "key_file": str(key_file)}
         connection.execute(tables.site.insert().values(**row, edited=False, trust_unenrolled=True))
+
+
+def follow(store: Store, projectors: Sequence[Projector] | None = None) -> None:
+    """Let the projectors take everything that is held, within a bound."""
+    facts = Facts(store, projectors=projectors)
+    for _ in range(1_000):
+        if not facts.turn():
+            return
+    raise AssertionError("the projectors do not come to an end")
 
 
 def free_port() -> int:

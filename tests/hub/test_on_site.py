@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from msgspec import UNSET
 from sqlalchemy import insert, update
 
-from gateway.hub.facts.runner import Facts
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
@@ -19,7 +18,7 @@ from gateway.hub.web.app import build_office
 from gateway.hub.web.gate import Access
 from gateway.hub.web.office import Daemon
 from gateway.webkit.events import Broadcaster
-from tests.hub.samples import SITE, message, tap
+from tests.hub.samples import SITE, follow, message, tap
 
 AYSHA = "p_" + "a" * 16
 
@@ -43,9 +42,7 @@ def sign(store: Store, seq: int, direction: str, at: datetime, person: str = AYS
         movement={"person": person, "direction": direction}, card=UNSET, decision=UNSET, reason=UNSET,
     )  # fmt: skip
     Committer(store).commit([message(event)])
-    facts = Facts(store)
-    while facts.turn():
-        pass
+    follow(store)
 
 
 def test_whoever_signs_in_is_on_the_list_until_they_sign_out(store: Store, pages: TestClient) -> None:

@@ -55,7 +55,7 @@ class Facts(Standby):
             with self._store.read() as connection:
                 behind = _behind(connection, projector)
             if behind:
-                self._take_all(projector, behind)
+                self._take(projector, behind)
                 return True
         with self._store.read() as connection:
             waits = connection.scalar(select(tables.event_revision.c.id).limit(1)) is not None
@@ -63,30 +63,20 @@ class Facts(Standby):
             self._revise(STEP)
         return waits
 
-    def _take_all(self, projector: Projector, behind: list[_Part]) -> None:
-        # Many gateways with a tap each are one transaction, not many.
+    def _take(self, projector: Projector, parts: list[_Part]) -> None:
+        """Let a projector take parts of journals in one transaction; an event that it cannot take costs that event."""
         try:
             with self._store.write() as connection:
-                for journal, after, upto in behind:
+                for journal, after, upto in parts:
                     _follow(connection, projector, journal, after, upto)
         except StoreUnavailable:
             raise
         except Exception:
-            log.warning("%s meets a fault; each journal is tried alone", projector.name, exc_info=True)
-            for journal, after, upto in behind:
-                self._take(projector, journal, after, upto)
-
-    def _take(self, projector: Projector, journal: tuple[int, str], after: int, upto: int) -> None:
-        """Let a projector take a part of a journal; one event that it cannot take costs that event only."""
-        try:
-            with self._store.write() as connection:
-                _follow(connection, projector, journal, after, upto)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            if upto - after > 1:
-                self._take(projector, journal, after, after + (upto - after) // 2)
+            if (halves := _halve(parts)) is not None:
+                for half in halves:
+                    self._take(projector, half)
                 return
+            ((journal, _, upto),) = parts
             log.exception("%s cannot take event %s of gateway %s, epoch %s", projector.name, upto, *journal)
             with self._store.write() as connection:
                 _advance(connection, projector, journal, upto)
@@ -110,6 +100,15 @@ def rebuild(connection: Connection, projector: Projector) -> None:
     """Let a projector forget everything and begin again at the first event of each journal."""
     projector.clear(connection)
     connection.execute(delete(tables.projection).where(tables.projection.c.name == projector.name))
+
+
+def _halve(parts: list[_Part]) -> tuple[list[_Part], list[_Part]] | None:
+    """Cut parts of journals in two, None for a single event."""
+    if len(parts) > 1:
+        return parts[: len(parts) // 2], parts[len(parts) // 2 :]
+    ((journal, after, upto),) = parts
+    middle = after + (upto - after) // 2
+    return None if middle == after else ([(journal, after, middle)], [(journal, middle, upto)])
 
 
 def _behind(connection: Connection, projector: Projector) -> list[_Part]:

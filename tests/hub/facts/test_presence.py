@@ -11,13 +11,13 @@ from sqlalchemy import Connection, select, update
 
 from gateway.hub.facts.base import Held
 from gateway.hub.facts.presence import Presence
-from gateway.hub.facts.runner import Facts, rebuild
+from gateway.hub.facts.runner import rebuild
 from gateway.hub.fleet.true_time import TimeRepair
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.revisions import note_revised
-from tests.hub.samples import message, tap
+from tests.hub.samples import follow, message, tap
 from tests.hub.test_true_time import UNSET_STAMP, clock_record
 
 BOTH_DATABASES = True
@@ -28,14 +28,6 @@ def moved(seq: int, person: str, direction: object, minute: str = "08:41", **fie
     body = {"person": person, "direction": direction, **fields.pop("body", {})}  # type: ignore[dict-item]  # a dict
     fields = {"at": f"2026-11-20T{minute}:00.000Z", "point": "desk", "person": person, **fields}
     return tap(seq, kind="movement", movement=body, card=UNSET, decision=UNSET, reason=UNSET, **fields)
-
-
-def follow(store: Store) -> None:
-    facts = Facts(store)
-    for _ in range(1_000):
-        if not facts.turn():
-            return
-    raise AssertionError("the projectors do not come to an end")
 
 
 def who(store: Store) -> dict[str, str]:
@@ -138,19 +130,14 @@ class Choking(Presence):
 def test_an_event_that_a_projector_cannot_take_costs_that_event_only(store: Store) -> None:
     events = [moved(number, AYSHA if number in {3, 4, 9} else BEN, "in") for number in range(1, 12)]
     Committer(store).commit([message(*events)])
-    facts = Facts(store, projectors=[Choking()])
-    for _ in range(100):
-        if not facts.turn():
-            break
+    follow(store, [Choking()])
     with store.read() as connection:
         seqs = connection.scalars(select(tables.movement.c.seq).order_by("seq")).all()
         assert connection.scalar(select(tables.projection.c.upto)) == 11
     assert seqs == [1, 2, 5, 6, 7, 8, 10, 11]
     with store.write() as connection:
         note_revised(connection, connection.execute(select(*tables.event.primary_key)).all())
-    for _ in range(100):
-        if not facts.turn():
-            break
+    follow(store, [Choking()])
     with store.read() as connection:
         assert connection.scalar(select(tables.event_revision.c.id).limit(1)) is None
 
@@ -189,7 +176,5 @@ def test_a_projector_that_counts_an_event_twice_would_be_seen(store: Store) -> N
     Committer(store).commit([message(moved(1, AYSHA, "in"), moved(2, BEN, "in"))])
     follow(store)
     once = held(store)
-    facts = Facts(store, projectors=[Counting()])
-    while facts.turn():
-        pass
+    follow(store, [Counting()])
     assert held(store) != once
