@@ -14,7 +14,7 @@ from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
-from gateway.link.client import Arrived, Connected, Link
+from gateway.link.client import Arrived, Connected, Link, Published
 from gateway.link.messages import Watermark, decode
 from gateway.link.topics import GatewayTopics
 from tests.hub.samples import EPOCH, GATEWAY, SITE, message, mosquitto, tap, wait_until
@@ -36,6 +36,7 @@ class Gateway:
     def __init__(self, broker: BrokerSettings) -> None:
         self.link = Link(broker, "a-gateway", session_expiry_seconds=0)
         self.mark: Watermark | None = None
+        self.unconfirmed: set[int] = set()
         self.link.start()
         wait_until(lambda: self._turn() or self.link.connected, "no connection")
 
@@ -47,6 +48,8 @@ class Gateway:
                     self.link.subscribe([TOPICS.ack])
                 elif isinstance(item, Arrived):
                     self.mark = decode(item.payload, Watermark)
+                elif isinstance(item, Published):
+                    self.unconfirmed.discard(item.mid)
         except queue.Empty:
             return
 
@@ -56,7 +59,20 @@ class Gateway:
 
     def send(self, *events: bytes, last: str = "taps") -> None:
         sent = message(*events, last=last)
-        wait_until(lambda: self.link.publish(sent.topic, sent.payload) is not None, "not connected")
+        mid: int | None = None
+
+        def published() -> bool:
+            nonlocal mid
+            mid = self.link.publish(sent.topic, sent.payload)
+            return mid is not None
+
+        wait_until(published, "not connected")
+        assert mid is not None
+        self.unconfirmed.add(mid)
+
+    def all_confirmed(self) -> bool:
+        self._turn()
+        return not self.unconfirmed
 
 
 def _count(store: Store) -> int:
@@ -86,11 +102,11 @@ def _first_session(broker: BrokerSettings, store: Store) -> None:
 
 def _reach(gateway: Gateway, seq: int, store: Store) -> None:
     """Send one tap until it is committed: a worker takes its share a moment before the broker knows it."""
-    before = _count(store)
 
     def arrived() -> bool:
         gateway.send(tap(seq))
-        return _count(store) > before
+        with store.read() as connection:
+            return connection.scalar(select(tables.event.c.seq).where(tables.event.c.seq == seq)) is not None
 
     wait_until(arrived, "the broker does not know the worker")
 
@@ -115,7 +131,10 @@ def test_what_comes_while_no_worker_runs_is_sent_again_by_its_gateway(broker: Br
     gateway = Gateway(broker)
     for seq in range(2, 52):
         gateway.send(tap(seq))
+    # The last of them may otherwise reach the broker only after the worker has come.
+    wait_until(gateway.all_confirmed, "the broker does not take the taps")
     worker = _started(MqttShare(broker, "hub-0", Committer(store)))
+    assert _count(store) == 1
     _reach(gateway, 51, store)
     for seq in range(2, 51):
         gateway.send(tap(seq))
