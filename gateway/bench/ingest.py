@@ -21,17 +21,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from gateway.access.event import CardRef, Event, encode_event, join_events
 from gateway.config import BrokerSettings
 from gateway.errors import FatalError
 from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.mqtt_share import MqttShare
+from gateway.hub.ingest.seals import Sealer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, open_store
 from gateway.link.client import Arrived, Connected, Link, Published
 from gateway.link.embedded import EmbeddedBroker
 from gateway.link.messages import Watermark, decode
 from gateway.link.topics import GatewayTopics
+from gateway.roster.signing import Signer
 
 _SITE = "bench"
 _ROUNDS = 3
@@ -137,18 +141,24 @@ def _wait_for_port(port: int) -> None:
 def _store(folder: Path) -> Store:
     store = open_store("sqlite:///hub.db", folder)
     store.migrate()
+    key_file = folder / "site.key"
+    key_file.write_text(bytes(32).hex(), encoding="ascii")
     with store.write() as connection:
         row = {
             "id": _SITE,
             "name": "Bench",
             "timezone": "UTC",
-            "key_file": "none",
+            "key_file": str(key_file),
             "edited": False,
             "trust_unenrolled": True,
         }
         if connection.scalar(tables.site.select()) is None:
             connection.execute(tables.site.insert().values(row))
     return store
+
+
+def _sealer(store: Store) -> Sealer:
+    return Sealer(store, Signer(Ed25519PrivateKey.generate()))
 
 
 def _drain(
@@ -164,7 +174,7 @@ def _drain(
         if sum(fresh for _, fresh in committed) >= count:
             done.set()
 
-    worker = MqttShare(broker, "bench", held, on_commit=note)
+    worker = MqttShare(broker, "bench", held, on_commit=note, seal=_sealer(store))
     worker.start()
     _until(lambda: worker.connected and worker.takes_share, "the worker to connect")
     _publish(broker, gateway, count, per_message, "backlog" if per_message > 1 else "taps")
@@ -276,7 +286,7 @@ def _live_beside_backlog(broker: BrokerSettings, folder: Path) -> list[float]:
         drained += result.fresh
 
     held = Held(store, Committer(store))
-    worker = MqttShare(broker, "bench", held, on_commit=note)
+    worker = MqttShare(broker, "bench", held, on_commit=note, seal=_sealer(store))
     worker.start()
     _until(lambda: worker.connected and worker.takes_share, "the worker to connect")
     _publish(broker, "gw-drain", _DRAIN, _PER_MESSAGE, "backlog")

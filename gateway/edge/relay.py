@@ -371,6 +371,10 @@ class Relay:
         except BadMessage as error:
             log.warning("a watermark was ignored: %s", error)
             return
+        if not self._standing.believes(mark):
+            if self._standing.doubt():
+                self._birth()
+            return
         if mark.epoch == self._memory.epoch:
             self._memory.watermark(mark.upto, mark.have)
             return

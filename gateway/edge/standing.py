@@ -20,7 +20,15 @@ import msgspec
 from tinydb.table import Document, Table
 
 from gateway.errors import BadMessage, BadRoster, JournalFull, JournalWriteFailed
-from gateway.link.messages import MAX_WITNESSES, WELCOME_PURPOSE, Signed, Welcome
+from gateway.link.messages import (
+    MAX_WITNESSES,
+    WATERMARK_PURPOSE,
+    WELCOME_PURPOSE,
+    Signed,
+    Watermark,
+    Welcome,
+    watermark_body,
+)
 from gateway.roster.signing import Trust
 
 log = logging.getLogger(__name__)
@@ -29,6 +37,11 @@ PATIENCE_SECONDS = 3.0
 ASK_AGAIN_SECONDS = 10.0
 STOPPED_ASK_SECONDS = 60.0
 FORK_SHOWN_SECONDS = 24 * 3600.0
+_DOUBT_SHOWN_SECONDS = 600.0
+_DOUBT = (
+    "A watermark without the hub's signature was ignored: another program writes to the broker, or a worker of the hub "
+    "cannot read the key of this site. Taps are kept here and sent again."
+)
 WAITING, GOES_ON, STOPPED = "waiting", "goes_on", "stopped"
 _DOCUMENT = 1
 _SERIAL = Path("/sys/firmware/devicetree/base/serial-number")
@@ -77,6 +90,7 @@ class Standing:
     proof: Signed | None = None
     _proven: int = 0
     _signs: bool = False
+    _seals: bool = False
     _welcoming: bool | None = None
     _born_at: float = 0.0
     _connected_at: float = 0.0
@@ -91,6 +105,7 @@ class Standing:
             known = document.get("witnesses")
             self.before = [item for item in known if isinstance(item, str)] if isinstance(known, list) else []
             self._signs = document.get("signed") is True
+            self._seals = document.get("seals") is True
             with contextlib.suppress(msgspec.ValidationError):
                 self.proof = msgspec.convert(document.get("proof"), Signed)
                 self._proven = msgspec.json.decode(self.proof.body, type=Welcome).roster
@@ -103,7 +118,8 @@ class Standing:
         """
         kept = [self.witness, *self.before][:MAX_WITNESSES]
         proof = msgspec.to_builtins(self.proof) if self.proof else None
-        self.memory.upsert(Document({"witnesses": kept, "signed": self._signs, "proof": proof}, _DOCUMENT))
+        values = {"witnesses": kept, "signed": self._signs, "seals": self._seals, "proof": proof}
+        self.memory.upsert(Document(values, _DOCUMENT))
 
     def stay(self) -> None:
         """Go by the witness of the last start, because this start's could not be kept.
@@ -175,6 +191,18 @@ class Standing:
             self.state = WAITING
         return fresh
 
+    def believes(self, mark: Watermark) -> bool:
+        """Return whether a watermark counts: once the hub said that it signs them, only with its signature."""
+        if not self._seals or self.trust is None:
+            return True
+        return self._is_signed(WATERMARK_PURPOSE, Signed(watermark_body(self.site, self.gateway, mark), mark.seal))
+
+    def doubt(self) -> bool:
+        """Note a watermark that is not believed; tell whether to ask the hub, whose own answer is signed."""
+        if self.notice in {None, _DOUBT}:
+            self._say(_DOUBT, _DOUBT_SHOWN_SECONDS)
+        return self.state == GOES_ON and self.monotonic() - self._born_at > STOPPED_ASK_SECONDS
+
     def answered(self, signed: Signed, epoch: str, *, is_ours: bool) -> Welcome | None:
         """Take in the hub's answer to a birth; return it when it is an order: to begin a new epoch, or to stop.
 
@@ -190,7 +218,7 @@ class Standing:
             raise BadMessage(f"This is not a Welcome: {error}.") from None
         if (welcome.site, welcome.gateway, welcome.to, welcome.epoch) != (self.site, self.gateway, self.witness, epoch):
             return None
-        is_signed = self._is_signed(signed)
+        is_signed = self._is_signed(WELCOME_PURPOSE, signed)
         if is_signed:
             self._remember(signed, welcome)
             self._hub_ms, self._hub_ms_at = welcome.at_ms, self.monotonic()
@@ -220,9 +248,9 @@ class Standing:
         )
 
     def _remember(self, signed: Signed, welcome: Welcome) -> None:
-        if self._signs and welcome.roster <= self._proven:
+        if self._signs and welcome.roster <= self._proven and welcome.seals == self._seals:
             return
-        self._signs = True
+        self._signs, self._seals = True, welcome.seals
         if welcome.roster > self._proven:
             self.proof, self._proven = signed, welcome.roster
         try:
@@ -247,12 +275,12 @@ class Standing:
             log.error("%s", sentence)
         self._notice, self._notice_until = sentence, self.monotonic() + seconds
 
-    def _is_signed(self, signed: Signed) -> bool:
+    def _is_signed(self, purpose: bytes, signed: Signed) -> bool:
         if self.trust is None:
             return False
         try:
-            self.trust.check_statement(WELCOME_PURPOSE, signed.body, signed.seal)
+            self.trust.check_statement(purpose, signed.body, signed.seal)
         except BadRoster as error:
-            log.warning("the hub's answer is not signed as it should be: %s", error)
+            log.warning("a message of the hub is not signed as it should be: %s", error)
             return False
         return True

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.config import HubSettings
 from gateway.errors import FatalError, StoreUnavailable
@@ -25,6 +25,7 @@ from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.engine import Ingest
 from gateway.hub.ingest.fence import Fence
 from gateway.hub.ingest.mqtt_share import MqttShare
+from gateway.hub.ingest.seals import Seal, Sealer
 from gateway.hub.mail.sender import MailSender
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
@@ -157,7 +158,8 @@ def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callabl
             hub.parts.append(MailSender(store, settings.mail, settings.mail_to, beat=beat))
     if role in {"all", "ingest"}:
         beat = hub.beats.register("ingest", _LOOP_SECONDS)
-        hub.ingest = _ingest(settings, Committer(store), Fence(store), beat, committed)
+        signer = load_or_create_signer(settings.signing_key_file)
+        hub.ingest = _ingest(settings, Committer(store), Fence(store), beat, committed, Sealer(store, signer))
         hub.parts.append(hub.ingest)
     if hub.web is not None and feed is not None:
         hub.parts += [feed, hub.web]
@@ -170,11 +172,12 @@ def _ingest(
     fence: Fence,
     beat: Callable[[], None],
     committed: Callable[[Committed], None],
+    seal: Seal,
 ) -> Ingest:
+    options: Any = {"fence": fence.why, "beat": beat, "on_commit": committed, "seal": seal}
     if settings.ingest == "mqtt-share":
-        return MqttShare(settings.broker, settings.worker, committer, fence=fence.why, beat=beat, on_commit=committed)
-    url = settings.amqp_url or ""
-    return AmqpQuorum(url, settings.broker, settings.worker, committer, fence=fence.why, beat=beat, on_commit=committed)
+        return MqttShare(settings.broker, settings.worker, committer, **options)
+    return AmqpQuorum(settings.amqp_url or "", settings.broker, settings.worker, committer, **options)
 
 
 def _patient_store(settings: HubSettings, *, follow: bool) -> Store:

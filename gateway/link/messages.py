@@ -14,6 +14,7 @@ from msgspec import Meta
 from gateway.errors import BadMessage
 
 WELCOME_PURPOSE = b"tapgate welcome v1\0"
+WATERMARK_PURPOSE = b"tapgate watermark v1\0"
 MAX_LINKS = 64
 MAX_WITNESSES = 64
 MAX_MISSING = 32
@@ -25,6 +26,7 @@ _Boot = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 _Millis = Annotated[int, Meta(ge=0, le=1 << 46)]
 _Epoch = Annotated[str, Meta(max_length=63, pattern="^[A-Za-z0-9_-]*$")]
 _Hex = Annotated[str, Meta(max_length=128, pattern="^[0-9a-f]*$")]
+_Seal = Annotated[str, Meta(max_length=512, pattern="^[0-9a-f]*$")]
 _Name = Annotated[str, Meta(max_length=63)]
 _Text = Annotated[str, Meta(max_length=1000)]
 
@@ -40,7 +42,7 @@ class Signed(msgspec.Struct, frozen=True):
     """A statement of the hub: `body` as it was signed, `seal` in hex (see roster.signing)."""
 
     body: Annotated[str, Meta(max_length=2000)]
-    seal: Annotated[str, Meta(max_length=512, pattern="^[0-9a-f]*$")]
+    seal: _Seal
 
 
 class Watermark(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,6 +52,7 @@ class Watermark(msgspec.Struct, frozen=True, omit_defaults=True):
         link: what the event after `upto` carries as `prev`, 32 hex digits: a number alone does not say whose event the
             hub holds under it. Empty from a hub before 0.3, or where the hub does not know it.
         welcome: the hub's answer to a birth, a Welcome.
+        seal: the hub's signature over all of this but `welcome`, see watermark_body; empty from a hub before 0.3.
     """
 
     epoch: _Epoch
@@ -58,6 +61,7 @@ class Watermark(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected: Annotated[list[Rejected], Meta(max_length=_MAX_RANGES)] = []
     link: _Hex = ""
     welcome: Signed | None = None
+    seal: _Seal = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,6 +73,7 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
             `twin`: another machine uses this id, send nothing.
         at_ms: the hub's time, milliseconds since 1970.
         roster: the newest roster generation of the site.
+        seals: the hub signs its watermarks too; the gateway believes no other from now on.
         others: for people: the boards that take turns under this id.
     """
 
@@ -81,6 +86,7 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
     at_ms: _Millis = 0
     roster: Seq = 0
     others: Annotated[list[_Name], Meta(max_length=8)] = []
+    seals: bool = False
 
 
 class LinkPoint(msgspec.Struct, frozen=True, array_like=True):
@@ -189,6 +195,12 @@ class Reply(msgspec.Struct, omit_defaults=True):
 
 
 _Form = TypeVar("_Form", bound=msgspec.Struct)
+
+
+def watermark_body(site: str, gateway: str, mark: Watermark) -> str:
+    """Return what the hub signs of a watermark: whose it is, and all of it but the welcome."""
+    parts = [site, gateway, mark.epoch, mark.upto, mark.have, mark.rejected, mark.link]
+    return msgspec.json.encode(parts).decode()
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
+from tinydb.table import Document
 
 from gateway.access.event import decode_event
 from gateway.edge.outbox import Outbox
@@ -15,12 +18,14 @@ from gateway.edge.relay import Relay
 from gateway.errors import RefusedError
 from gateway.journal.journal import Journal
 from gateway.link.client import Arrived
-from gateway.link.messages import Command
+from gateway.link.messages import WATERMARK_PURPOSE, Command, Watermark, encode, watermark_body
+from gateway.roster.signing import Signer, Trust
 from tests.brokers import Iotcore, Mosquitto, needs_mosquitto
 from tests.edge.small_hub import SmallHub, wait_until
 from tests.journal.journals import GATEWAY, assert_chained, fill, small, tap
 
 Broker = Mosquitto | Iotcore
+KEY = bytes(range(32))
 
 
 def make_relay(journal: Journal, broker: Broker, **options: Any) -> Relay:
@@ -385,4 +390,29 @@ def test_a_replay_may_end_before_the_head(journal: Journal, broker: Broker, hub:
     hub.command(Command("replay", args={"from": 1, "epoch": "00000000"}))
     hub.replies.get(timeout=10)
     assert "is of epoch" in (hub.replies.get(timeout=10)[0].error or "")
+    relay.stop()
+
+
+@pytest.mark.parametrize("seals", [False, True], ids=["before 0.3", "signed"])
+def test_nobody_but_the_hub_makes_a_gateway_forget_a_tap(
+    journal: Journal, broker: Broker, hub: SmallHub, seals: bool
+) -> None:
+    # The first run shows what the second prevents: a hub that signs nothing can be spoken for.
+    journal.tinydb.table("standing").upsert(Document({"witnesses": [], "signed": True, "seals": seals}, 1))
+    hub.acking = False
+    relay = make_relay(journal, broker, trust=Trust(KEY))
+    seq = journal.append(tap()).wait(5)
+    wait_until(lambda: relay.status().sent > 0)
+    topic, forged = hub.topics.ack, Watermark(journal.epoch, seq)
+    hub.publish(topic, encode(forged))
+    if not seals:
+        wait_until(lambda: journal.acked == seq)
+        relay.stop()
+        return
+    wait_until(lambda: "without the hub's signature" in (relay.status().notice or ""))
+    assert journal.acked == 0
+    signer = Signer(Ed25519PrivateKey.generate())
+    body = watermark_body("st-marys", GATEWAY, forged)
+    hub.publish(topic, encode(replace(forged, seal=signer.seal_statement(KEY, WATERMARK_PURPOSE, body))))
+    wait_until(lambda: journal.acked == seq)
     relay.stop()

@@ -6,11 +6,22 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
-from gateway.edge.standing import GOES_ON, PATIENCE_SECONDS, STOPPED, WAITING, Standing
+from gateway.edge.standing import GOES_ON, PATIENCE_SECONDS, STOPPED, STOPPED_ASK_SECONDS, WAITING, Standing
 from gateway.errors import BadMessage
 from gateway.journal.journal import Journal
-from gateway.link.messages import WELCOME_PURPOSE, Signed, Welcome, encode
+from gateway.link.messages import (
+    WATERMARK_PURPOSE,
+    WELCOME_PURPOSE,
+    Rejected,
+    Signed,
+    Watermark,
+    Welcome,
+    decode,
+    encode,
+    watermark_body,
+)
 from gateway.roster.signing import Signer, Trust
 from tests.journal.journals import small
 
@@ -132,3 +143,62 @@ def test_the_hub_s_time_is_known_by_its_signed_word_only(bench: Bench) -> None:
     bench.answer("go_on", at_ms=5_000)
     bench.now += 2
     assert bench.standing.hub_ms() == 7_000
+
+
+MARK = Watermark(EPOCH, 7, [(9, 12)], [Rejected(3, "It is not JSON.")], "ab" * 16)
+
+
+def sealed(mark: Watermark, signer: Signer = SIGNER, key: bytes = KEY, gateway: str = "gw") -> Watermark:
+    seal = signer.seal_statement(key, WATERMARK_PURPOSE, watermark_body("st-marys", gateway, mark))
+    return replace(mark, seal=seal)
+
+
+def test_once_its_hub_signs_watermarks_no_other_counts(bench: Bench) -> None:
+    assert bench.standing.believes(MARK)
+    bench.answer("go_on", seals=True)
+    assert not bench.standing.believes(MARK)
+    assert bench.standing.believes(decode(encode(sealed(MARK)), Watermark))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        sealed(MARK, STRANGER),
+        sealed(MARK, key=bytes(32)),
+        sealed(MARK, gateway="gw-2"),
+        replace(sealed(MARK), upto=8),
+        replace(sealed(MARK), have=[(9, 13)]),
+        replace(sealed(MARK), epoch="00000000"),
+        replace(sealed(MARK), link=""),
+        replace(sealed(MARK), rejected=[]),
+        replace(MARK, seal="ab"),
+    ],
+    ids=["a stranger's", "no key", "another gateway's", "upto", "have", "epoch", "link", "rejected", "torn"],
+)
+def test_a_signature_covers_the_whole_watermark_and_whose_it_is(bench: Bench, forged: Watermark) -> None:
+    bench.answer("go_on", seals=True)
+    assert not bench.standing.believes(forged)
+
+
+def test_that_watermarks_are_signed_is_known_after_a_restart_and_ends_by_a_signed_word_only(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.answer("go_on", seals=True, roster=4)
+    bench.journal.close()
+    again = Bench(tmp_path)
+    assert not again.standing.believes(MARK)
+    again.answer("go_on", STRANGER)
+    assert not again.standing.believes(MARK)
+    again.answer("go_on", roster=4)
+    assert again.standing.believes(MARK)
+    again.journal.close()
+
+
+def test_a_doubted_watermark_is_told_and_the_hub_asked_once_a_minute(bench: Bench) -> None:
+    bench.answer("go_on", seals=True)
+    bench.standing.born()
+    assert not bench.standing.doubt()
+    assert "without the hub's signature" in (bench.standing.notice or "")
+    bench.now += STOPPED_ASK_SECONDS + 1
+    assert bench.standing.doubt()
+    bench.standing.born()
+    assert not bench.standing.doubt()

@@ -29,6 +29,7 @@ from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.link.client import Arrived, Connected, Link, Will
 from gateway.link.messages import (
+    WATERMARK_PURPOSE,
     WELCOME_PURPOSE,
     Command,
     GatewayState,
@@ -38,6 +39,7 @@ from gateway.link.messages import (
     Welcome,
     decode,
     encode,
+    watermark_body,
 )
 from gateway.link.topics import HUB_STATE, GatewayTopics, roster_chunk, roster_delta, roster_manifest
 from gateway.roster.publication import apply_delta, join_chunks, open_chunk, read_manifest
@@ -230,7 +232,7 @@ def test_the_hub_says_ready_publishes_the_roster_and_says_lost_when_it_goes(
 
 @pytest.mark.mosquitto
 def test_a_birth_is_answered_with_the_watermark_and_an_old_will_is_ignored(
-    broker: BrokerSettings, store: Store, service: FleetService
+    broker: BrokerSettings, store: Store, service: FleetService, site_key: bytes
 ) -> None:
     Committer(store).commit([message(tap(1), tap(2), tap(4))])
     topics = GatewayTopics(SITE, GATEWAY)
@@ -242,7 +244,10 @@ def test_a_birth_is_answered_with_the_watermark_and_an_old_will_is_ignored(
         listener.link.publish(topics.state, encode(birth), retain=True)
         listener.turn()
         time.sleep(0.05)
-    assert b'"upto":2,"have":[[4,4]]' in (listener.last(topics.ack) or b"")
+    answer = decode(listener.last(topics.ack) or b"", Watermark)
+    assert (answer.upto, answer.have) == (2, [(4, 4)])
+    body = watermark_body(SITE, GATEWAY, answer)
+    Trust(site_key, SIGNER.public_key.hex()).check_statement(WATERMARK_PURPOSE, body, answer.seal)
     listener.link.publish(topics.state, encode(GatewayState("lost", boot=4)), retain=True)
     listener.link.publish(f"tapgate/v1/{SITE}/gw-gate/state", b"not a state")
 

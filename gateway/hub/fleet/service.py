@@ -12,14 +12,13 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.config import BrokerSettings, read_site_key
-from gateway.errors import BadMessage, StoreUnavailable, TapgateError
+from gateway.config import BrokerSettings
+from gateway.errors import BadMessage, StoreUnavailable
 from gateway.hub.fleet.asking import Asking
 from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
 from gateway.hub.fleet.counting import RosterCount
@@ -29,6 +28,7 @@ from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
 from gateway.hub.ingest.parse import Fault
 from gateway.hub.ingest.quarantine import quarantine
+from gateway.hub.ingest.seals import Sealer, read_site_keys
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.work.standby import LOOK_SECONDS, Standby
@@ -87,6 +87,7 @@ class FleetService(Standby):
     ) -> None:
         super().__init__(LOCK, store, beat)
         self._broker, self._worker, self._signer = broker, worker, signer
+        self._seal = Sealer(store, signer)
         self._link: Link | None = None
         self._is_new_here = False
         self._published: str | None = None
@@ -102,7 +103,7 @@ class FleetService(Standby):
         return self._link is not None and self._link.connected
 
     def _work(self, still_held: Callable[[], bool]) -> None:
-        claim = Claim(self._store, self._signer, self._site_keys)
+        claim = Claim(self._store, self._signer, lambda: read_site_keys(self._store))
         # Not told as lost by a fenced hub: the word on the broker is that of the one that serves.
         lost = Will(HUB_STATE, claim.payload("lost"))
         link = Link(self._broker, f"{self._worker}-fleet", will=lost, session_expiry_seconds=0)
@@ -169,16 +170,9 @@ class FleetService(Standby):
         if link.publish(HUB_STATE, claim.payload(state), retain=True) is not None:
             self._published, self._published_at = state, now
 
-    def _site_keys(self) -> dict[str, bytes]:
-        # Read anew each time: a site may come, and its key may be changed, while this runs.
-        with self._store.read() as connection:
-            files = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
-        return {site: key for site, key_file in files if (key := _read_key(site, key_file)) is not None}
-
     def _site_key(self, site: str) -> bytes | None:
-        with self._store.read() as connection:
-            key_file = connection.scalar(select(tables.site.c.key_file).where(tables.site.c.id == site))
-        return None if key_file is None else _read_key(site, key_file)
+        # Read anew each time: a site may come, and its key may be changed, while this runs.
+        return read_site_keys(self._store).get(site)
 
     def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):
@@ -222,7 +216,7 @@ class FleetService(Standby):
             marks = stored_watermarks(connection)
             names = [GatewayTopics(view.site, view.name) for view in list_gateways(connection)]
         for topics, mark in marks:
-            link.publish(topics.ack, encode(mark), retain=True)
+            link.publish(topics.ack, encode(self._seal(topics, mark)), retain=True)
         for topics in names:
             # Their own word of what was acknowledged may lie above what this database has since a restore.
             self._ask_for_birth(link, topics)
@@ -268,7 +262,7 @@ class FleetService(Standby):
             else:
                 mark = dict(stored_watermarks(connection, number)).get(topics)
         if mark is not None:
-            link.publish(topics.ack, encode(mark), retain=True)
+            link.publish(topics.ack, encode(self._seal(topics, mark)), retain=True)
         if state.proof is not None and key is not None and self._count.take_proof(site, name, state.proof, key):
             self._rosters.look_again(site)
         self._asked_at = 0.0
@@ -289,6 +283,7 @@ class FleetService(Standby):
                 now_ms(),
                 connection.scalar(newest) or 0,
                 list(verdict.others),
+                seals=key is not None,
             )
         ).decode()
         # Without the site's key only `go_on` is believed, as before there was a signature.
@@ -358,11 +353,3 @@ class FleetService(Standby):
         if lost:
             # The chain watch finds the hole and names it; here only the mark is freed.
             log.error("gateway %s/%s no longer has events %d to %d, and neither has the hub", *topic[:2], *lost)
-
-
-def _read_key(site: str, key_file: str) -> bytes | None:
-    try:
-        return read_site_key(Path(key_file))
-    except TapgateError as error:
-        log.debug("the key of site %s cannot be read: %s", site, error)
-        return None

@@ -31,6 +31,7 @@ from gateway.hub.ingest.engine import (
     commit_until_done,
 )
 from gateway.hub.ingest.parse import Incoming
+from gateway.hub.ingest.seals import Seal, unsealed
 from gateway.hub.store.engine import now_ms
 from gateway.link.client import Connected, Link
 from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
@@ -67,6 +68,7 @@ class AmqpQuorum:
         fence: returns why no events may be taken now, None when they may; called about once a second.
         beat: called whenever the loop turns; feeds the watchdog.
         on_commit: called after every durable commit; must not wait and must not raise.
+        seal: adds the hub's signature to a watermark.
 
     Raises:
         MissingExtra: pika is not installed.
@@ -82,6 +84,7 @@ class AmqpQuorum:
         fence: Callable[[], str | None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
         on_commit: Callable[[Committed], None] = lambda _committed: None,
+        seal: Seal = unsealed,
     ) -> None:
         self._fence = fence
         self._fence_at = 0.0
@@ -94,7 +97,7 @@ class AmqpQuorum:
         self._parameters = [self._pika.URLParameters(url.strip()) for url in amqp_url.split(",")]
         self._committer, self._beat, self._on_commit = committer, beat, on_commit
         self._link = Link(broker, f"{worker}-marks", session_expiry_seconds=0)
-        self._outgoing = Outgoing()
+        self._outgoing = Outgoing(seal)
         self._waiting: dict[str, deque[_Delivery]] = {label: deque() for label in QUEUES}
         self._consuming = self._cancelled = False
         self._stopping = threading.Event()

@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway.errors import StoreUnavailable
 from gateway.hub.ingest.commit import Committed, Committer
 from gateway.hub.ingest.parse import Incoming
+from gateway.hub.ingest.seals import Seal, unsealed
 from gateway.link.client import Link
 from gateway.link.messages import Watermark, encode
 from gateway.link.topics import GatewayTopics
@@ -51,18 +52,23 @@ def commit_until_done(
 
 
 class Outgoing:
-    """The newest watermark of each gateway until the broker has accepted it."""
+    """The newest watermark of each gateway until the broker has accepted it.
 
-    def __init__(self) -> None:
-        self._unsent: dict[str, bytes] = {}
+    Args:
+        seal: adds the hub's signature.
+    """
+
+    def __init__(self, seal: Seal = unsealed) -> None:
+        self._seal = seal
+        self._unsent: dict[str, tuple[GatewayTopics, Watermark]] = {}
 
     def add(self, watermarks: Iterable[tuple[GatewayTopics, Watermark]]) -> None:
         for topics, mark in watermarks:
-            self._unsent[topics.ack] = encode(mark)
+            self._unsent[topics.ack] = topics, mark
 
     def flush(self, link: Link) -> None:
         """Send what can be sent; the rest waits for the next connection."""
-        for topic in list(self._unsent):
-            if link.publish(topic, self._unsent[topic], retain=True) is None:
+        for topic, (topics, mark) in list(self._unsent.items()):
+            if link.publish(topic, encode(self._seal(topics, mark)), retain=True) is None:
                 return
             del self._unsent[topic]

@@ -29,6 +29,7 @@ from gateway.hub.ingest.engine import (
     commit_until_done,
 )
 from gateway.hub.ingest.parse import Incoming
+from gateway.hub.ingest.seals import Seal, unsealed
 from gateway.hub.store.engine import now_ms
 from gateway.link.client import Arrived, Connected, Disconnected, Link, Published, Unsubscribed
 from gateway.link.topics import ALL_BACKLOG, ALL_TAPS
@@ -62,6 +63,7 @@ class MqttShare:
         fence: returns why no events may be taken now, None when they may; called about once a second.
         beat: called whenever the loop turns, at least every few seconds; feeds the watchdog.
         on_commit: called after every durable commit; must not wait and must not raise.
+        seal: adds the hub's signature to a watermark.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class MqttShare:
         fence: Callable[[], str | None] = lambda: None,
         beat: Callable[[], None] = lambda: None,
         on_commit: Callable[[Committed], None] = lambda _committed: None,
+        seal: Seal = unsealed,
     ) -> None:
         self._fence = fence
         self._shares, self._leaving = False, 0
@@ -93,7 +96,7 @@ class MqttShare:
         }
         self._topics = {"live": LIVE_SHARE + ALL_TAPS, "backlog": BACKLOG_SHARE + ALL_BACKLOG}
         self._waiting: dict[str, deque[Arrived]] = {label: deque() for label in self._links}
-        self._outgoing = Outgoing()
+        self._outgoing = Outgoing(seal)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
