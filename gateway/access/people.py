@@ -71,6 +71,14 @@ class Stale(enum.StrEnum):
     DENY = "deny"
 
 
+class Copies(enum.StrEnum):
+    """Whom a point serves of those whose card showed a sign of being a copy."""
+
+    LOG = "log"
+    STAFF = "staff"
+    DENY = "deny"
+
+
 STALE_AFTER_SECONDS = 14 * 86400.0
 
 
@@ -81,6 +89,7 @@ class PointRules:
     Attributes:
         unset_clock: which rules apply while the clock is unset.
         stale: who still passes once the roster is older than `stale_after_seconds`.
+        copies: who still passes with a card that looks like a copy.
     """
 
     rules: tuple[Rule, ...]
@@ -88,6 +97,7 @@ class PointRules:
     unset_clock: UnsetClock = UnsetClock.RULES_WITHOUT_HOURS
     stale: Stale = Stale.WARN
     stale_after_seconds: float = STALE_AFTER_SECONDS
+    copies: Copies = Copies.LOG
 
 
 class Roster(Protocol):

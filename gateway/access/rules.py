@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.access.people import STAFF, CardEntry, CardState, PointRules, Roster, Rule, Stale, UnsetClock
+from gateway.access.people import STAFF, CardEntry, CardState, Copies, PointRules, Roster, Rule, Stale, UnsetClock
 from gateway.access.schedule import applies
 
 
@@ -24,6 +24,7 @@ class Reason(enum.StrEnum):
     CARD_LOST = "card_lost"
     CARD_REPLACED = "card_replaced"
     CARD_EXPIRED = "card_expired"
+    CARD_COPIED = "card_copied"
     CARD_RANDOM_UID = "card_random_uid"
     CARD_FORMAT = "card_format"
     PERSON_INACTIVE = "person_inactive"
@@ -54,10 +55,12 @@ class Presentation:
     Attributes:
         keys: card keys to try, one a projection in use, in the roster's order; empty when `refused` is set.
         refused: why the reader could not take the card as an identity, None when it could.
+        looks_copied: whether this card has shown a sign of being a copy.
     """
 
     keys: tuple[bytes, ...] = ()
     refused: Reason | None = None
+    looks_copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ def decide(
     if entry is None:
         return Decision(False, Reason.CARD_UNKNOWN, first, roster=version)
     rules = roster.point(point)
-    reason, rule = _judge(entry, rules, roster, moment)
+    reason, rule = _judge(entry, rules, roster, moment, looks_copied=card.looks_copied)
     return Decision(reason is Reason.OK, reason, key, entry.person, rule, version)
 
 
@@ -131,8 +134,12 @@ def _find(keys: tuple[bytes, ...], roster: Roster) -> tuple[bytes | None, CardEn
     return None, None
 
 
-def _judge(entry: CardEntry, rules: PointRules | None, roster: Roster, moment: Moment) -> tuple[Reason, str | None]:
+def _judge(
+    entry: CardEntry, rules: PointRules | None, roster: Roster, moment: Moment, *, looks_copied: bool
+) -> tuple[Reason, str | None]:
     refusal = _judge_card(entry) or _judge_point(entry, rules, moment)
+    if refusal is None and looks_copied and rules is not None and not _serves_copies(entry, rules.copies):
+        refusal = Reason.CARD_COPIED
     if refusal is not None or rules is None:
         return refusal or Reason.NO_ACCESS, None
     mine = [rule for rule in rules.rules if not rule.groups or not rule.groups.isdisjoint(entry.groups)]
@@ -167,6 +174,10 @@ def _is_too_stale(entry: CardEntry, rules: PointRules, moment: Moment) -> bool:
     if rules.stale is Stale.WARN or age is None or age <= rules.stale_after_seconds:
         return False
     return rules.stale is Stale.DENY or STAFF not in entry.groups
+
+
+def _serves_copies(entry: CardEntry, policy: Copies) -> bool:
+    return policy is Copies.LOG or (policy is Copies.STAFF and STAFF in entry.groups)
 
 
 def _judge_days(entry: CardEntry, rules: PointRules, moment: Moment) -> Reason | None:

@@ -28,6 +28,7 @@ from gateway.config.gateway import (
     load_gateway,
 )
 from gateway.config.hub import (
+    COPIES,
     SOURCE_KINDS,
     STALE,
     UNSET_CLOCK,
@@ -43,6 +44,7 @@ from gateway.config.register import ActionSettings, RegisterSettings, SessionSet
 from gateway.config.sign_in import IssuerSettings, SignInSettings
 
 __all__ = [
+    "COPIES",
     "EGRESS_WAYS",
     "LOCK_KINDS",
     "PLAIN_MQTT",

@@ -33,6 +33,7 @@ from gateway.settings_file import SettingsFile, Table
 # The values of access.people, which this package may not import; a test compares the two.
 UNSET_CLOCK = ("rules-without-hours", "grant", "deny")
 STALE = ("warn", "staff", "deny")
+COPIES = ("log", "staff", "deny")
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _MOST_ADDRESSES = 20
 SOURCE_KINDS = ("csv", "oneroster-csv", "sql", "agent", "gg4l", "wonde", "oneroster", "managebac", "isams")
@@ -60,12 +61,13 @@ class RuleSettings:
 
 @dataclass(frozen=True, slots=True)
 class PointPolicySettings:
-    """What a point does while it lacks a clock or a fresh roster; `point` is `*` for every point."""
+    """What a point does without a clock or a fresh roster, and with a copied card; `point` is `*` for every point."""
 
     point: str
     unset_clock: str
     stale: str
     stale_after_hours: int
+    copies: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,7 @@ def _policy(table: Table) -> PointPolicySettings:
         unset_clock=table.take("unset_clock", str, UNSET_CLOCK[0], one_of(UNSET_CLOCK)),
         stale=table.take("stale", str, STALE[0], one_of(STALE)),
         stale_after_hours=table.take("stale_after_hours", int, 14 * 24, between(1, 8784)),
+        copies=table.take("copies", str, COPIES[0], one_of(COPIES)),
     )
     table.finish()
     return policy

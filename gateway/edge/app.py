@@ -26,6 +26,7 @@ from gateway.edge.absent import AbsentJournal
 from gateway.edge.build import make_buses, make_checkpoints, make_point, make_relay, restore_kiosks
 from gateway.edge.buses import ReaderSignals
 from gateway.edge.clock import Clock
+from gateway.edge.copies import Copies
 from gateway.edge.door_pins import DoorPins
 from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
@@ -107,6 +108,7 @@ class Gateway:
             self._moment,
             self.recorder,
             board,
+            Copies(self.journal.tinydb.table("copies"), time.monotonic),
             self._on_change,
             no_roster=lambda: Reason.ROSTER_STALE if self.roster.was_put_back else Reason.ROSTER_MISSING,
         )
@@ -304,6 +306,7 @@ class Gateway:
                     self._checkpoints.due()
                 self._refusals.turn()
                 self.tapline.brake.tick()
+                self.tapline.copies.tick()
                 if time.monotonic() >= self._mend_at:
                     self._mend_at = time.monotonic() + _MEND_SECONDS
                     self._mend()

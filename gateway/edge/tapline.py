@@ -22,6 +22,7 @@ from gateway.cards.identity import CardNumber, card_key
 from gateway.edge.answers import Answers, Ticket
 from gateway.edge.brake import Brake
 from gateway.edge.clock import Clock
+from gateway.edge.copies import Copies
 from gateway.outputs.base import Switchboard
 from gateway.points.actions import Action, Failed, Record
 from gateway.readers.base import CardGone, CardRead, CardRefused, CardSuspicion, ReaderEvent, ReaderNotice
@@ -96,6 +97,7 @@ class Tapline:
         points_of: the point of each reader.
         roster: returns the roster in force, None when there is none.
         moment: returns the site's local time and what is known of clock and roster, for a decision.
+        copies: the cards that showed a sign of being a copy.
         no_roster: returns why there is no roster, where there is none.
         watch: told of every card read, after it has had its answer; may be set and taken away at any time.
     """
@@ -109,6 +111,7 @@ class Tapline:
         moment: Callable[[], Moment],
         recorder: Recorder,
         board: Switchboard,
+        copies: Copies,
         on_change: Callable[[], None] = lambda: None,
         watch: Callable[[CardRead], None] | None = None,
         no_roster: Callable[[], Reason] = lambda: Reason.ROSTER_MISSING,
@@ -117,6 +120,7 @@ class Tapline:
         self._seats, self._points_of = seats, points_of
         self._roster, self._moment, self._recorder, self._board = roster, moment, recorder, board
         self._no_roster = no_roster
+        self.copies = copies
         self._on_change = on_change
         self.watch = watch
         self.stats = TapStats()
@@ -130,6 +134,8 @@ class Tapline:
         try:
             if isinstance(event, CardSuspicion | ReaderNotice):
                 point = self._points_of[event.reader]
+                if isinstance(event, CardSuspicion):
+                    self.copies.suspect(event.reader, event.sign, event.tail)
                 self._recorder.record("reader", point=point, reader=event.reader, data=_reader_data(event))
                 self._on_change()
                 return
@@ -250,7 +256,9 @@ class Tapline:
         if site_key is None:
             return Presentation(refused=Reason.SITE_KEY_MISSING), None
         keys = tuple(card_key(site_key, form) for form in _forms(event.number, roster))
-        return Presentation(keys), CardRef(keys[0].hex(), event.number.tail, event.card_type)
+        looks_copied = self.copies.holds(keys)
+        self.copies.was_read(event.reader, event.number.tail, keys)
+        return Presentation(keys, looks_copied=looks_copied), CardRef(keys[0].hex(), event.number.tail, event.card_type)
 
 
 def _reader_data(event: CardSuspicion | ReaderNotice) -> dict[str, Any]:

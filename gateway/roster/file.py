@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.access.people import CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, format_window, parse_window
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
@@ -325,6 +325,8 @@ def _pack_point(rules: PointRules) -> dict[str, Any]:
         packed["unset_clock"] = str(rules.unset_clock)
     if rules.stale is not default.stale or rules.stale_after_seconds != default.stale_after_seconds:
         packed["stale"] = [str(rules.stale), rules.stale_after_seconds]
+    if rules.copies is not default.copies:
+        packed["copies"] = str(rules.copies)
     return packed
 
 
@@ -350,6 +352,7 @@ def _unpack_point(raw: dict[str, Any]) -> PointRules:
         UnsetClock(raw.get("unset_clock", default.unset_clock)),
         Stale(stale),
         float(after_seconds),
+        Copies(raw.get("copies", default.copies)),
     )
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.people import CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
 from gateway.access.rules import Decision, Moment, Presentation, Reason, decide
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, Window, applies, format_window, parse_window
-from gateway.config import STALE, UNSET_CLOCK
+from gateway.config import COPIES, STALE, UNSET_CLOCK
 
 KEY = bytes(range(16))
 MONDAY_NINE = datetime(2026, 11, 23, 9, 0)  # noqa: DTZ001  # site-local wall clock
@@ -190,7 +190,37 @@ def test_a_roster_that_the_hub_has_not_confirmed_for_too_long_serves_whom_the_po
     assert decide(Presentation((KEY,)), roster, "gate", Moment(MONDAY_NINE, True, age)).reason is reason
 
 
+@pytest.mark.parametrize(
+    ("copies", "groups", "reason"),
+    [
+        (Copies.LOG, {"pupils"}, Reason.OK),
+        (Copies.STAFF, {"pupils"}, Reason.CARD_COPIED),
+        (Copies.STAFF, {"pupils", "staff"}, Reason.OK),
+        (Copies.DENY, {"pupils", "staff"}, Reason.CARD_COPIED),
+    ],
+)
+def test_a_card_that_looks_like_a_copy_passes_where_the_point_says(
+    copies: Copies, groups: set[str], reason: Reason
+) -> None:
+    roster = _Roster(
+        {KEY: replace(PUPIL, groups=frozenset(groups))},
+        {"gate": PointRules((Rule("all", frozenset(), ALWAYS),), copies=copies)},
+    )
+    assert decide(Presentation((KEY,), looks_copied=True), roster, "gate", Moment(MONDAY_NINE)).reason is reason
+    assert decide(Presentation((KEY,)), roster, "gate", Moment(MONDAY_NINE)).granted
+
+
+def test_a_copy_of_a_lost_card_is_a_lost_card() -> None:
+    roster = _Roster(
+        {KEY: replace(PUPIL, state=CardState.LOST)},
+        {"gate": PointRules((Rule("all", frozenset(), ALWAYS),), copies=Copies.DENY)},
+    )
+    decision = decide(Presentation((KEY,), looks_copied=True), roster, "gate", Moment(MONDAY_NINE))
+    assert decision.reason is Reason.CARD_LOST
+
+
 def test_the_settings_know_every_policy() -> None:
+    assert (set(COPIES), COPIES[0]) == (set(Copies), PointRules(()).copies)
     assert set(UNSET_CLOCK) == set(UnsetClock)
     assert set(STALE) == set(Stale)
     assert (UNSET_CLOCK[0], STALE[0]) == (PointRules(()).unset_clock, PointRules(()).stale)

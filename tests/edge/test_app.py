@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import UNSET
 
 from gateway.access.event import Event, decode_event
-from gateway.access.people import CardEntry, CardState, PointRules, Rule
+from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule
 from gateway.access.schedule import Schedule, parse_window
 from gateway.cards.identity import CardNumber, card_key
 from gateway.config import load_gateway
@@ -239,6 +240,53 @@ def test_a_suspicion_is_recorded_after_the_tap_and_changes_no_decision(house: _H
     assert (said.point, said.reader) == ("front", "front")
     assert said.data == {"state": "suspicion", "sign": "backdoor", "tail": "A5A6"}
     assert [event.decision for event in house.events("tap")] == ["granted"]
+
+
+def _deny_copies(house: _House) -> None:
+    people = {
+        card_key(SITE_KEY, number): CardEntry(person, CardState.ACTIVE, frozenset(groups), None, None, True)
+        for number, person, groups in (
+            (ALICE, "p_00000000000000a1", {"pupils"}),
+            (BOB, "p_00000000000000b0", {"staff"}),
+        )
+    }
+    everyone = rule_for_everyone()
+    points = {"*": everyone, "front": replace(everyone, copies=Copies.STAFF)}
+    house.gateway.roster.install(build(RosterContent("st-marys", 2, people, points), SIGNER, SITE_KEY))
+
+
+def _reasons(house: _House, reader: str) -> list[str]:
+    return [str(event.reason) for event in house.events("tap") if event.reader == reader]
+
+
+def test_a_point_that_serves_no_copies_denies_a_suspected_card_from_its_next_tap_on(tmp_path: Path) -> None:
+    house = _House(tmp_path)
+    _deny_copies(house)
+    for number in (ALICE, BOB):
+        house.tap("front", number)
+        house.gateway.tapline.handle(CardSuspicion("front", "backdoor", time.monotonic_ns(), number.tail))
+        house.tap("front", number)
+        house.tap("desk", number)
+    _until(lambda: len(house.events("tap")) == 6)
+    assert _reasons(house, "front") == ["ok", "card_copied", "ok", "ok"], "staff still pass"
+    assert _reasons(house, "desk") == ["ok", "ok"], "another point only logs"
+    _until(lambda: house.gateway.journal.tinydb.table("copies").get(doc_id=1))
+    house.stop()
+    house.start()
+    house.tap("front", ALICE)
+    _until(lambda: len(house.events("tap")) == 7)
+    assert _reasons(house, "front")[-1] == "card_copied", "a restart forgets nothing"
+    house.stop()
+
+
+@pytest.mark.parametrize(("sign", "tail"), [("static_nonce", ALICE.tail), ("backdoor", "FFFF")])
+def test_a_weak_sign_or_another_card_s_denies_nobody(house: _House, sign: str, tail: str) -> None:
+    _deny_copies(house)
+    house.tap("front", ALICE)
+    house.gateway.tapline.handle(CardSuspicion("front", sign, time.monotonic_ns(), tail))
+    house.tap("front", ALICE)
+    _until(lambda: len(house.events("tap")) == 2)
+    assert _reasons(house, "front") == ["ok", "ok"]
 
 
 def test_an_old_roster_put_back_on_the_card_opens_nothing_and_is_named(tmp_path: Path) -> None:

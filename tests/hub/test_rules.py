@@ -84,10 +84,12 @@ def test_a_window_that_cannot_be_read_is_named_by_line(hub_toml: Path) -> None:
 
 def test_zone_and_point_policies_go_into_the_roster_and_follow_the_file(hub_toml: Path) -> None:
     policy = '[[site.point]]\nid = "front-door"\nunset_clock = "grant"\nstale = "staff"\nstale_after_hours = 48\n'
+    policy += 'copies = "deny"\n'
     content = _content(hub_toml, HUB + 'timezone = "Australia/Perth"\n' + policy)
     assert content.zone == "Australia/Perth"
     found = content.points["front-door"]
     assert (found.unset_clock, found.stale, found.stale_after_seconds) == ("grant", "staff", 172_800)
+    assert (found.copies, content.points["*"].copies) == ("deny", "log")
     assert [rule.name for rule in found.rules] == ["everyone"], "a policy takes no rule away"
     assert content.points["*"].unset_clock == "rules-without-hours"
     again = _content(hub_toml, HUB)

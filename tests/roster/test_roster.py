@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.people import CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, Window
 from gateway.errors import BadRoster, FatalError
 from gateway.roster.file import RosterContent, assemble, build, iter_records, split, what_it_says
@@ -323,6 +323,7 @@ def _odd(**changes: object) -> bytes:
         {"points": {"gate": {"lockdown": False, "rules": [], "stale": ["deny", -1]}}},
         {"points": {"gate": {"lockdown": False, "rules": [], "stale": ["deny", 1e300]}}},
         {"points": {"gate": {"lockdown": False, "rules": [], "stale": "deny"}}},
+        {"points": {"gate": {"lockdown": False, "rules": [], "copies": "eat"}}},
         {"points": {"gate": []}},
         {"site": 7},
     ],
@@ -362,8 +363,8 @@ def test_a_signed_roster_with_an_odd_record_is_refused(tmp_path: Path, place: st
 
 def test_zone_and_policies_read_back_and_are_left_out_where_they_are_the_usual_ones() -> None:
     usual = build(_content(1, {}), SIGNER, SITE_KEY)
-    assert not any(word in usual for word in (b"zone", b"unset_clock", b"stale"))
-    rules = PointRules(POINTS["gate"].rules, False, UnsetClock.GRANT, Stale.STAFF, 7200)
+    assert not any(word in usual for word in (b"zone", b"unset_clock", b"stale", b"copies"))
+    rules = PointRules(POINTS["gate"].rules, False, UnsetClock.GRANT, Stale.STAFF, 7200, Copies.DENY)
     content = replace(_content(1, {}), points={"gate": rules}, zone="Australia/Perth")
     snapshot = Snapshot(build(content, SIGNER, SITE_KEY), TRUST, "st-marys")
     assert snapshot.point("gate") == rules

@@ -248,6 +248,7 @@ def _register_rules(connection: Connection, site: SiteSettings) -> None:
             "unset_clock": policy.unset_clock,
             "stale": policy.stale,
             "stale_after_hours": policy.stale_after_hours,
+            "copies": policy.copies,
         }
         for policy in site.policies
     ]

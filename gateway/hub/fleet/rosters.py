@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Text, cast, delete, insert, select, update
 
 from gateway import __version__
-from gateway.access.people import EVERY_POINT, CardEntry, CardState, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import EVERY_POINT, CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
@@ -158,6 +158,7 @@ def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
                 unset_clock=UnsetClock(policy.unset_clock),
                 stale=Stale(policy.stale),
                 stale_after_seconds=policy.stale_after_hours * 3600.0,
+                copies=Copies(policy.copies),
             )
         points[point] = own
     return points

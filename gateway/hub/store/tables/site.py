@@ -66,7 +66,8 @@ access_rule = Table(
     UniqueConstraint("site", "point", "place"),
 )
 
-# What a point does while it lacks a clock or a fresh roster (see access.people); `point` may be `*` for every point.
+# What a point does without a clock or a fresh roster, and with a card that looks copied (see access.people); `point`
+# may be `*` for every point.
 point_policy = Table(
     "point_policy",
     metadata,
@@ -75,6 +76,7 @@ point_policy = Table(
     Column("unset_clock", String(31), nullable=False),
     Column("stale", String(15), nullable=False),
     Column("stale_after_hours", Integer, nullable=False),
+    Column("copies", String(7), nullable=False, server_default="log"),
 )
 
 holiday = Table(
