@@ -142,6 +142,9 @@ def add_school(store: Store, folder: Path, number: int) -> School:
         connection.execute(insert(tables.chain_fault).values(fault))
         here = {"site": site, "person": ref, "state": "in", "since_ms": at_ms, "at_how": "set", "automatic": False}
         connection.execute(insert(tables.presence).values(**here, gateway=owner, point=f"{word} desk"))
+        pair = {"gateway": owner, "epoch": "5f1c9a02", "seq": 2, "other_gateway": owner, "other_epoch": "5f1c9a02"}
+        places = {"site": site, "at_ms": at_ms, "point": f"door-{word.lower()}", "other_point": f"{word} desk"}
+        connection.execute(insert(tables.two_places).values(**pair, **places, other_seq=1))
         connection.execute(tables.mark.update().where(tables.mark.c.gateway == owner).values(accepted_ms=None))
         grant = connection.scalar(select(tables.account_grant.c.id).where(tables.account_grant.c.account == account.id))
         token = connection.scalar(select(tables.api_token.c.id).where(tables.api_token.c.site == site))

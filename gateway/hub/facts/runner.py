@@ -11,6 +11,7 @@ from gateway.access.event import decode_event
 from gateway.errors import StoreUnavailable
 from gateway.hub.facts.base import Held, Projector
 from gateway.hub.facts.presence import Presence
+from gateway.hub.facts.two_places import TwoPlaces
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.rows import in_slices, insert_if_new
@@ -37,7 +38,7 @@ class Facts(Standby):
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(LOCK, store, beat)
-        self._projectors = [Presence()] if projectors is None else projectors
+        self._projectors: Sequence[Projector] = [Presence(), TwoPlaces()] if projectors is None else projectors
 
     def _work(self, still_held: Callable[[], bool]) -> None:
         while still_held() and not self._stopping.is_set():

@@ -53,6 +53,12 @@ def say_suspicion(reader: str, tail: str | None, sign: str) -> str:
     return f"{reader}: {card} looks like a copy: {_SIGNS.get(sign) or _words(sign)}"
 
 
+def say_two_places(point: str, other_point: str, tail: str | None) -> str:
+    """Return one sentence saying that a card was used at two points at once."""
+    card = f"a card ending ..{tail}" if tail else "a card"
+    return f"{point} and {other_point}: {card} was let in at both within two seconds; one of them is a copy"
+
+
 def _reader(event: Event) -> str:
     data = event.data if isinstance(event.data, dict) else {}
     name = event.reader if isinstance(event.reader, str) else ""

@@ -19,7 +19,7 @@ from gateway.hub.store.tables.accounts import (
 from gateway.hub.store.tables.audit import audit, audit_head
 from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
-from gateway.hub.store.tables.facts import event_revision, movement, presence, projection
+from gateway.hub.store.tables.facts import event_revision, movement, presence, projection, two_places
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
 from gateway.hub.store.tables.people import card, field_override, holding, identity, person, person_claim
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
@@ -72,6 +72,7 @@ __all__ = [
     "source",
     "source_cursor",
     "sync_run",
+    "two_places",
     "upload",
     "upload_part",
     "web_session",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from gateway.hub.store.tables.base import RowId, metadata
 
@@ -60,4 +60,23 @@ presence = Table(
     Column("gateway", ForeignKey("gateway.id"), nullable=False),
     Column("automatic", Boolean, nullable=False),
     Index(None, "site", "state"),
+)
+
+# A card that was granted at two points within a moment; the first key is the later of the two events.
+two_places = Table(
+    "two_places",
+    metadata,
+    Column("gateway", ForeignKey("gateway.id"), primary_key=True, autoincrement=False),
+    Column("epoch", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("other_gateway", Integer, primary_key=True, autoincrement=False),
+    Column("other_epoch", String(63), primary_key=True),
+    Column("other_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("point", Text, nullable=False),
+    Column("other_point", Text, nullable=False),
+    Column("tail", String(4)),
+    Index(None, "other_gateway", "other_epoch", "other_seq"),
+    Index(None, "at_ms"),
 )
