@@ -15,7 +15,7 @@ import msgspec
 from gateway import __version__
 from gateway.access.event import EVENT_VERSION, Event
 from gateway.access.rules import Reason
-from gateway.link.messages import GatewayState, HubState, Watermark
+from gateway.link.messages import GatewayState, HubState, Reported, Watermark
 from gateway.link.topics import HUB_STATE, GatewayTopics, roster_chunk, roster_delta, roster_manifest
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -58,8 +58,8 @@ def async_api() -> dict[str, Any]:
             topics.reported,
             "send",
             True,
-            {"type": "object"},
-            "which roster is in force, and why not another",
+            _struct(Reported),
+            "which roster is in force, why not another, and the verdict of the status page",
         ),
         ("command", topics.command, "receive", False, {"type": "object"}, "a request to the gateway"),
         ("reply", topics.reply, "send", False, {"type": "object"}, "its answer"),

@@ -34,6 +34,7 @@ from gateway.edge.panel.desk import Daemon, Desk
 from gateway.edge.points_loop import PointsLoop
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
+from gateway.edge.reporter import Reporter
 from gateway.edge.roster_age import RosterAge
 from gateway.edge.roster_sync import RosterSync
 from gateway.edge.snapshot import take_view, tap_row
@@ -66,6 +67,7 @@ log = logging.getLogger(__name__)
 _LAST_TAPS = 20
 _LAST_RECORD_SECONDS = 2.0
 _MEND_SECONDS = 10.0
+_TELL_SECONDS = 5.0
 
 
 class Gateway:
@@ -121,8 +123,10 @@ class Gateway:
         self._refusals = Refusals(self.journal.stats, self.recorder, self.journal.unsaved)
         self.relay: Relay | None = None
         self.roster_sync: RosterSync | None = None
+        self.reporter: Reporter | None = None
         self._make_link()
         self._mend_at = time.monotonic() + _MEND_SECONDS
+        self._tell_at = time.monotonic() + _TELL_SECONDS
         self.desk: Desk | None = None
         try:
             restore_kiosks(self.seats, self.journal, self.clock.now(), self.zone)
@@ -241,7 +245,8 @@ class Gateway:
             self.faults.note(HUB_LINK, f"{why} The gateway keeps trying; taps are stored here meanwhile.")
             return
         topics = GatewayTopics(settings.site, settings.id)
-        self.roster_sync = RosterSync(self.roster, relay, topics.reported, self._on_roster)
+        self.reporter = Reporter(relay, topics.reported, time.monotonic)
+        self.roster_sync = RosterSync(self.roster, relay, self.reporter, self._on_roster)
         self.relay = relay
         self.faults.clear(HUB_LINK)
 
@@ -307,6 +312,9 @@ class Gateway:
                 self._refusals.turn()
                 self.tapline.brake.tick()
                 self.tapline.copies.tick()
+                if self.reporter and time.monotonic() >= self._tell_at:
+                    self._tell_at = time.monotonic() + _TELL_SECONDS
+                    self.reporter.verdict(verdict(self.view()))
                 if time.monotonic() >= self._mend_at:
                     self._mend_at = time.monotonic() + _MEND_SECONDS
                     self._mend()

@@ -7,14 +7,14 @@ holds damaged is asked for at the hub, less and less often while nothing comes o
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from gateway.edge.reporter import Reporter
 from gateway.errors import BadRoster
 from gateway.link.client import Arrived
 from gateway.link.messages import MAX_MISSING
@@ -39,8 +39,6 @@ class Wire(Protocol):
 
     def off(self, topic: str) -> None: ...
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None: ...
-
 
 @dataclass(slots=True)
 class _Fetch:
@@ -62,9 +60,9 @@ class RosterSync:
     """
 
     def __init__(
-        self, store: RosterStore, wire: Wire, reported_topic: str, changed: Callable[[], None] = lambda: None
+        self, store: RosterStore, wire: Wire, reporter: Reporter, changed: Callable[[], None] = lambda: None
     ) -> None:
-        self._store, self._wire, self._reported_topic, self._changed = store, wire, reported_topic, changed
+        self._store, self._wire, self._reporter, self._changed = store, wire, reporter, changed
         self._fetch: _Fetch | None = None
         # Handlers run on the relay's thread, tick on the housekeeper's.
         self._lock = threading.RLock()
@@ -124,11 +122,7 @@ class RosterSync:
     def report(self) -> None:
         """Tell the hub which roster is in force."""
         current = self._store.current
-        body: dict[str, Any] = {"roster": current.version if current else None}
-        body["error"] = self.fault or self._store.fault
-        if self._missing:
-            body["missing"] = self._missing
-        self._wire.publish(self._reported_topic, json.dumps(body).encode(), retain=True)
+        self._reporter.roster(current.version if current else None, self.fault or self._store.fault, self._missing)
 
     def _on_manifest(self, _topic: str, payload: bytes) -> None:
         if not payload:

@@ -18,6 +18,7 @@ WATERMARK_PURPOSE = b"tapgate watermark v1\0"
 MAX_LINKS = 64
 MAX_WITNESSES = 64
 MAX_MISSING = 32
+MAX_TEXT = 1000
 _MAX_RANGES = 1000
 
 # Whatever another machine may write is bounded here, where it is read.
@@ -28,7 +29,7 @@ _Epoch = Annotated[str, Meta(max_length=63, pattern="^[A-Za-z0-9_-]*$")]
 _Hex = Annotated[str, Meta(max_length=128, pattern="^[0-9a-f]*$")]
 _Seal = Annotated[str, Meta(max_length=512, pattern="^[0-9a-f]*$")]
 _Name = Annotated[str, Meta(max_length=63)]
-_Text = Annotated[str, Meta(max_length=1000)]
+_Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -127,17 +128,22 @@ class GatewayState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reported(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a gateway says of its roster, retained.
+    """What a gateway says of itself, retained.
 
     Attributes:
         roster: the generation in force; `error` says in one sentence why it is not the newest.
         missing: what the gateway lacks on the broker, or found there damaged: `manifest`, or names of chunks. The hub
             sends the site's roster again; a hub before 0.3 does not read it.
+        level: the verdict of its status page, with its sentence and what to do about it; empty from a gateway before
+            0.3.
     """
 
     roster: Seq | None = None
     error: _Text | None = None
     missing: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=MAX_MISSING)] = []
+    level: Literal["", "good", "unknown", "warn", "bad"] = ""
+    sentence: _Text = ""
+    remedy: _Text = ""
 
 
 class HubState(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -31,6 +31,9 @@ class Reader:
     def tap(self, number: int) -> None:
         os.write(self._master, f"{number:08X}\r".encode())
 
+    def unplug(self) -> None:
+        os.close(self._master)
+
 
 class House:
     """A folder with one site, its broker and every process that a test starts."""

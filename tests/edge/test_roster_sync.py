@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.access.people import CardEntry, CardState
 from gateway.edge import roster_sync
+from gateway.edge.reporter import Reporter
 from gateway.edge.roster_sync import RosterSync
 from gateway.link.client import Arrived
 from gateway.link.topics import roster_chunk, roster_delta, roster_manifest
@@ -86,7 +87,7 @@ def store(tmp_path: Path) -> RosterStore:
 
 @pytest.fixture
 def sync(store: RosterStore, broker: _Broker) -> RosterSync:
-    sync = RosterSync(store, broker, "reported")
+    sync = RosterSync(store, broker, Reporter(broker, "reported", time.monotonic))
     sync.start()
     return sync
 
@@ -98,7 +99,7 @@ def _version(store: RosterStore) -> int | None:
 def test_a_new_gateway_fetches_the_chunks_and_reports(sync: RosterSync, store: RosterStore, broker: _Broker) -> None:
     broker.offer(publish(_file(5, 4000), [], SIGNER, SITE_KEY))
     assert _version(store) == 5
-    assert broker.reports[-1] == {"roster": 5, "error": None}
+    assert broker.reports[-1] == {"roster": 5}
     assert set(broker.handlers) == {roster_manifest(SITE)}
 
 

@@ -10,16 +10,18 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from gateway.hub.directory.names import search_text, sort_name
+from gateway.hub.fleet.gateways import note_verdict
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
-from gateway.hub.store.engine import Store
+from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.times import to_ms
 from gateway.hub.web.app import build_office
 from gateway.hub.web.live import LogFeed
 from gateway.hub.web.office import Daemon
+from gateway.link.messages import Reported
 from gateway.webkit.events import Broadcaster
 from gateway.webkit.site import POLICY
-from tests.hub.samples import SITE, message, tap
+from tests.hub.samples import GATEWAY, SITE, message, tap
 
 KEY = "ab" * 16
 REF = "p_" + "1" * 16
@@ -210,3 +212,24 @@ def test_without_the_broker_no_gateway_is_green(store: Store) -> None:
     assert "&#10003; ready" in pages[True]
     assert "&#10003; ready" not in pages[False]
     assert "not connected to the broker" in pages[False]
+
+
+@pytest.mark.parametrize(
+    ("state", "connected", "is_green"), [("ready", True, True), ("lost", True, False), ("ready", False, False)]
+)
+def test_a_gateway_s_own_good_verdict_is_green_only_while_it_is_there(
+    store: Store, state: str, connected: bool, is_green: bool
+) -> None:
+    Committer(store).commit([message(tap(1))])
+    sentence = "All good: 2 of 2 readers, hub connected, 0 waiting."
+    with store.write() as connection:
+        connection.execute(tables.gateway.update().values(state=state))
+        note_verdict(connection, SITE, GATEWAY, Reported(level="good", sentence=sentence), now_ms())
+        note_verdict(connection, SITE, "gw-nobody", Reported(level="bad", sentence="No."), now_ms())
+    site = build_office(store, Daemon(list, lambda: connected, dict), Broadcaster())
+    client = TestClient(site.app, base_url="http://127.0.0.1")
+    page = client.get("/gateways").text
+    assert sentence in page
+    assert ("&#10003; good" in page) is is_green
+    [row] = client.get("/v1/gateways").json()["gateways"]
+    assert (row["verdict"], row["verdict_sentence"]) == ("good", sentence)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from gateway.hub.ingest.commit import enrolled_gateway
 from gateway.hub.ingest.marks import stored_watermarks
 from gateway.hub.scope import ALL_SITES, Sites
 from gateway.hub.store import tables
 from gateway.hub.store.engine import now_ms
-from gateway.link.messages import GatewayState
+from gateway.link.messages import GatewayState, Reported
 
 ALARM_SHOWN_MS = 86_400_000
 
@@ -24,6 +24,8 @@ class GatewayView:
         waiting: events written at its last birth that are not here yet.
         roster_newest: the newest generation of its site, None before the first.
         alarm: a fork of its history or a second machine with its id, in one sentence; None without one.
+        verdict: that of its own status page when it last told, None while it has not told any; `verdict_sentence` and
+            `verdict_remedy` are its words. It counts only while the gateway is there.
     """
 
     site: str
@@ -39,6 +41,10 @@ class GatewayView:
     seen_ms: int | None
     live_ms: int | None
     alarm: str | None = None
+    verdict: str | None = None
+    verdict_sentence: str = ""
+    verdict_remedy: str = ""
+    verdict_ms: int | None = None
 
 
 def note_state(connection: Connection, site: str, name: str, state: GatewayState, at_ms: int) -> int | None:
@@ -60,6 +66,18 @@ def note_state(connection: Connection, site: str, name: str, state: GatewayState
         values["roster"] = state.roster
     connection.execute(update(table).where(table.c.id == number).values(values))
     return number
+
+
+def note_verdict(connection: Connection, site: str, name: str, reported: Reported, at_ms: int) -> None:
+    """Store what an enrolled gateway says of its health."""
+    table = tables.gateway
+    words = {"verdict": reported.level, "verdict_sentence": reported.sentence, "verdict_remedy": reported.remedy}
+    mine = (table.c.site == site, table.c.name == name, table.c.enrolled_ms.is_not(None) | _is_trusted(site))
+    connection.execute(update(table).where(*mine).values(**words, verdict_ms=at_ms))
+
+
+def _is_trusted(site: str) -> ColumnElement[bool]:
+    return select(tables.site.c.trust_unenrolled).where(tables.site.c.id == site).scalar_subquery()
 
 
 def find_gateway(connection: Connection, site: str, name: str) -> int | None:
@@ -95,6 +113,10 @@ def list_gateways(connection: Connection, sites: Sites = ALL_SITES) -> list[Gate
             seen_ms=row.seen_ms,
             live_ms=row.live_ms,
             alarm=row.alarm if row.twin_ms is not None or (row.alarm_ms or 0) > since_ms else None,
+            verdict=row.verdict,
+            verdict_sentence=row.verdict_sentence or "",
+            verdict_remedy=row.verdict_remedy or "",
+            verdict_ms=row.verdict_ms,
         )
         for row in connection.execute(query)
     ]

@@ -22,7 +22,7 @@ from gateway.errors import BadMessage, StoreUnavailable
 from gateway.hub.fleet.asking import Asking
 from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
 from gateway.hub.fleet.counting import RosterCount
-from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state
+from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state, note_verdict
 from gateway.hub.fleet.publishing import RosterPublisher
 from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
@@ -323,15 +323,18 @@ class FleetService(Standby):
         link.publish(topics.command, encode(Command("rebirth")), expiry_seconds=REPLAY_EXPIRY_SECONDS)
 
     def _on_reported(self, item: Arrived) -> None:
-        """Note that a gateway found its site's roster missing or damaged on the broker."""
+        """Note a gateway's verdict on itself, and whether it found its site's roster missing or damaged."""
         topic = parse_gateway_topic(item.topic)
         if topic is None or not item.payload:
             return
         try:
             reported = decode(item.payload, Reported)
         except BadMessage as error:
-            log.warning("what %s/%s reports of its roster was ignored: %s", topic[0], topic[1], error)
+            log.warning("what %s/%s reports of itself was ignored: %s", topic[0], topic[1], error)
             return
+        if reported.level:
+            with self._store.write() as connection:
+                note_verdict(connection, topic[0], topic[1], reported, now_ms())
         if reported.missing and self._site_key(topic[0]) is not None:
             log.warning("gateway %s/%s lacks parts of its roster on the broker", topic[0], topic[1])
             self._rosters.lacks(topic[0])

@@ -8,7 +8,7 @@ from gateway.hub.store.tables.base import metadata
 
 # `live_ms` is the newest live event's time; what comes as backlog never touches it. `acked` and `head` are the
 # gateway's own words from its birth. Only with `enrolled_ms` is anything of it taken in, unless its site trusts
-# whatever the broker lets in (`site.trust_unenrolled`).
+# whatever the broker lets in (`site.trust_unenrolled`). `verdict` is that of its own status page.
 gateway = Table(
     "gateway",
     metadata,
@@ -32,6 +32,10 @@ gateway = Table(
     Column("challenge", String(64)),
     Column("alarm", Text),
     Column("alarm_ms", BigInteger),
+    Column("verdict", String(7)),
+    Column("verdict_sentence", Text),
+    Column("verdict_remedy", Text),
+    Column("verdict_ms", BigInteger),
     UniqueConstraint("site", "name"),
 )
 
