@@ -85,7 +85,8 @@ class Stopwatch:
             call()
         finally:
             self.calls += 1
-            took = time.monotonic() - begin - (_waited_seconds() - waited)
+            # A figure that could not be read the second time takes nothing away.
+            took = time.monotonic() - begin - max(0.0, _waited_seconds() - waited)
             if took > limit_seconds:
                 self.late.append((what, took))
 
