@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import unicodedata
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -53,6 +54,11 @@ class Rule:
     name: str
     groups: frozenset[str]
     schedule: Schedule
+
+
+def fold_group(text: str) -> str:
+    """Return the name of a group as rules compare it: NFC, single spaces, case folded; accents count."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 class UnsetClock(enum.StrEnum):

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", choices=tuple(Role), help="create: what the account is")
     parser.add_argument("--name", default="", metavar="TEXT", help="create: name of the person; token: of the program")
     parser.add_argument("--site", metavar="ID", help="create, token: the only school (default: every one)")
+    parser.add_argument("--groups", metavar="A,B", help="create: whom a role sees that sees its own groups only")
     parser.add_argument("--lost-telephone", action="store_true", help="create: the link removes the second step too")
     parser.add_argument("--scopes", metavar="A,B", help=f"token: what it may do, of {', '.join(TOKEN_SCOPES)}")
     parser.add_argument("--days", type=int, metavar="N", help="token: ends after so many days (default: never)")
@@ -76,7 +77,9 @@ def _create(store: Store, settings: HubSettings, arguments: argparse.Namespace) 
         account = people.find_account(connection, email=people.norm_email(arguments.email))
         if account is None or account.state == "ended":
             account = people.create_account(connection, arguments.email, arguments.name, audit)
-        people.add_grant(connection, account.id, Grant(arguments.site or EVERYWHERE, Role(arguments.role)), audit)
+        groups = tuple(filter(None, map(str.strip, (arguments.groups or "").split(","))))
+        grant = Grant(arguments.site or EVERYWHERE, Role(arguments.role), groups=groups)
+        people.add_grant(connection, account.id, grant, audit)
         kind: tokens.Kind = "invite" if account.state == "invited" else "reset"
         payload = {"two_step": "remove"} if arguments.lost_telephone else {}
         token = tokens.make_one_time(connection, kind, at_ms, account=account.id, payload=payload)

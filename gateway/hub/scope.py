@@ -8,10 +8,14 @@ exist for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, false, true
+from sqlalchemy import Column, ColumnElement, Select, false, or_, select, true
+
+from gateway.access.people import fold_group
+from gateway.hub.store import tables
 
 EVERYWHERE = "*"
 
@@ -66,7 +70,7 @@ class Role(StrEnum):
 class Reach(IntEnum):
     """How far a right goes at a site: OWN for own groups or children only, TAILS for cards and times without names.
 
-    Pages that cannot tell somebody's own groups yet ask for TAILS or ALL, so that OWN opens nothing there.
+    A page that shows whole sites asks for TAILS or ALL; one that asks for OWN takes its rows by `Scope.rows`.
     """
 
     NONE = 0
@@ -182,12 +186,14 @@ class Scope:
         reaches: for each site, or EVERYWHERE, how far each right goes.
         account: None for a token, a command line and the pages of a trial.
         roles: the roles behind it.
+        groups: for each site, or EVERYWHERE, the folded names of the groups whose people OWN reaches.
     """
 
     actor: str
     reaches: Mapping[str, Mapping[Right, Reach]]
     account: int | None = None
     roles: frozenset[tuple[str, Role]] = frozenset()
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def reach(self, right: Right, site: str) -> Reach:
         """Return how far a right goes at a site; with an empty one, in what concerns no site."""
@@ -205,6 +211,17 @@ class Scope:
         names = (name for name, reaches in self.reaches.items() if reaches.get(right, Reach.NONE) >= least)
         return Sites(frozenset(names))
 
+    def rows(
+        self, right: Right, site: Column[Any], person: Column[Any], least: Reach = Reach.ALL
+    ) -> ColumnElement[bool]:
+        """Return the condition that a row is of a site where the right goes that far, or of a person in own groups."""
+        mine = [self.sites(right, least).hold(site)]
+        for name, codes in self.groups.items():
+            if codes and self.reaches.get(name, {}).get(right, Reach.NONE) >= Reach.OWN:
+                here = true() if name == EVERYWHERE else site == name
+                mine.append(here & person.in_(_members(codes)))
+        return or_(*mine)
+
     def grantable(self, site: str) -> frozenset[Role]:
         """Return the roles that the actor may give to others at a site; with EVERYWHERE, at all of them."""
         mine = {role for name, role in self.roles if name in {EVERYWHERE, site}}
@@ -213,23 +230,37 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role at a site; EVERYWHERE for all."""
+    """A role at a site; EVERYWHERE for all.
+
+    Attributes:
+        groups: names of the groups whose people somebody sees who reaches own groups only.
+    """
 
     site: str
     role: Role
     switches: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 def scope_of(actor: str, grants: Iterable[Grant], account: int | None = None) -> Scope:
     """Make the scope of an account: at each site the furthest of what its grants there allow."""
     reaches: dict[str, dict[Right, Reach]] = {}
     roles = set()
+    groups: dict[str, frozenset[str]] = {}
     for grant in grants:
         at_site = reaches.setdefault(grant.site, {})
         for right, reach in matrix(grant.role, grant.switches).items():
             at_site[right] = max(at_site.get(right, Reach.NONE), reach)
         roles.add((grant.site, grant.role))
-    return Scope(actor, reaches, account, frozenset(roles))
+        codes = frozenset(map(fold_group, grant.groups))
+        groups[grant.site] = groups.get(grant.site, frozenset()) | codes
+    return Scope(actor, reaches, account, frozenset(roles), groups)
+
+
+def _members(codes: Collection[str]) -> Select[tuple[str]]:
+    member, group = tables.membership, tables.grouping
+    query = select(member.c.person).join_from(member, group)
+    return query.where(member.c.until_ms.is_(None), group.c.code.in_(sorted(codes)))
 
 
 def token_scope(actor: str, scopes: Collection[str], site: str | None) -> Scope:

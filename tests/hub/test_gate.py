@@ -15,7 +15,7 @@ from sqlalchemy import select
 from gateway.config import SignInSettings
 from gateway.hub.accounts import people, sessions, tokens
 from gateway.hub.directory.people import find_people
-from gateway.hub.scope import ALL_SITES, EVERYWHERE, TOKEN_SCOPES, Grant, Reach, Right, Role, Scope, matrix
+from gateway.hub.scope import ALL_SITES, EVERYWHERE, TOKEN_SCOPES, Grant, Right, Role, Scope, matrix
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -329,13 +329,6 @@ def assert_nothing_of(school: School, answer: Any, path: str) -> None:
     # What the request itself said may come back in a message about it.
     text = answer.text.replace(f"{school.word}-1", "")
     assert school.word.lower() not in text.lower(), f"{path} tells of {school.word}"
-
-
-def test_reach_of_own_groups_opens_no_page_yet(app: FastAPI, store: Store, schools: tuple[School, School]) -> None:
-    client = client_of(app, sign_in_as(store, Role.EXTERNAL, SITE))
-    assert matrix(Role.EXTERNAL)[Right.LOGBOOK] is Reach.OWN
-    assert client.get("/v1/events").status_code == 403
-    assert client.get("/v1/people").status_code == 403
 
 
 def test_a_program_that_asks_often_writes_that_it_was_seen_once_a_minute(

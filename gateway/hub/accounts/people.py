@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from gateway.access.people import fold_group
 from gateway.errors import RefusedError
-from gateway.hub.scope import EVERYWHERE, SWITCHES, TWO_STEP_ROLES, Grant, Role, Scope, scope_of
+from gateway.hub.scope import EVERYWHERE, SWITCHES, TWO_STEP_ROLES, Grant, Reach, Role, Scope, matrix, scope_of
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 
@@ -44,6 +45,7 @@ class GrantView:
     site: str
     role: Role
     switches: tuple[str, ...]
+    groups: tuple[str, ...]
     by: str
     until_ms: int | None
 
@@ -116,10 +118,10 @@ def end_account(connection: Connection, account: int, audit: Audit) -> None:
 
 
 def add_grant(connection: Connection, account: int, grant: Grant, audit: Audit, *, until_ms: int | None = None) -> None:
-    """Grant an account a role at a site, or at all of them; the same one again only changes its switches and its end.
+    """Grant an account a role at a site, or at all; the same one again changes its switches, groups and end only.
 
     Raises:
-        RefusedError: there is no such site or switch.
+        RefusedError: there is no such site, switch or group.
     """
     table = tables.account_grant
     site = None if grant.site == EVERYWHERE else grant.site
@@ -127,12 +129,29 @@ def add_grant(connection: Connection, account: int, grant: Grant, audit: Audit, 
         raise RefusedError(f"There is no site {site!r}; choose one of hub.toml.")
     if unknown := sorted(set(grant.switches) - SWITCHES.keys()):
         raise RefusedError(f"{unknown[0]!r} cannot be switched; known are {', '.join(SWITCHES)}.")
+    _check_groups(connection, grant)
     same = (table.c.account == account, table.c.site.is_not_distinct_from(site), table.c.role == grant.role)
     connection.execute(delete(table).where(*same))
     values: dict[str, Any] = {"account": account, "site": site, "role": grant.role, "until_ms": until_ms}
-    values |= {"switches": sorted(set(grant.switches)), "by": audit.actor, "at_ms": audit.at_ms}
-    connection.execute(insert(table).values(values))
-    audit.note("role_granted", f"account:{account}", role=grant.role, site=grant.site, switches=values["switches"])
+    values |= {"switches": sorted(set(grant.switches)), "groups": sorted(set(grant.groups))}
+    connection.execute(insert(table).values(**values, by=audit.actor, at_ms=audit.at_ms))
+    detail = {"switches": values["switches"]} | ({"groups": values["groups"]} if grant.groups else {})
+    audit.note("role_granted", f"account:{account}", role=grant.role, site=grant.site, **detail)
+
+
+def _check_groups(connection: Connection, grant: Grant) -> None:
+    if not grant.groups:
+        return
+    if Reach.OWN not in matrix(grant.role, grant.switches).values():
+        narrow = ", ".join(role for role in Role if Reach.OWN in matrix(role).values())
+        raise RefusedError(f"Groups narrow the roles {narrow} only; {grant.role} sees the whole school.")
+    table = tables.grouping
+    query = select(table.c.code)
+    if grant.site != EVERYWHERE:
+        query = query.where(table.c.site == grant.site)
+    known = set(connection.scalars(query))
+    if unknown := sorted(name for name in grant.groups if fold_group(name) not in known):
+        raise RefusedError(f"There is no group {unknown[0]!r} here; the page People and cards lists them.")
 
 
 def remove_grant(connection: Connection, grant: int, audit: Audit) -> None:
@@ -176,7 +195,14 @@ def list_grants(connection: Connection, at_ms: int, accounts: Collection[int] | 
     known = set(Role)
     return [
         GrantView(
-            row.id, row.account, row.site or EVERYWHERE, Role(row.role), tuple(row.switches), row.by, row.until_ms
+            row.id,
+            row.account,
+            row.site or EVERYWHERE,
+            Role(row.role),
+            tuple(row.switches),
+            tuple(row.groups),
+            row.by,
+            row.until_ms,
         )
         for row in connection.execute(query.order_by(table.c.account, table.c.site, table.c.role))
         if row.role in known
@@ -185,8 +211,10 @@ def list_grants(connection: Connection, at_ms: int, accounts: Collection[int] | 
 
 def scope_of_account(connection: Connection, account: Account, at_ms: int) -> Scope:
     """Return what an account may see and do now."""
-    grants = (Grant(item.site, item.role, item.switches) for item in list_grants(connection, at_ms, [account.id]))
-    return scope_of(account.actor, grants, account.id)
+    views = list_grants(connection, at_ms, [account.id])
+    return scope_of(
+        account.actor, (Grant(item.site, item.role, item.switches, item.groups) for item in views), account.id
+    )
 
 
 def needs_two_steps(connection: Connection, account: int, at_ms: int) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
+from gateway.hub.directory.groups import Typed, follow_groups, typed_groups
 from gateway.hub.directory.names import search_text, sort_name
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
@@ -24,6 +25,8 @@ from gateway.mis.base import PersonFields
 
 _decode = msgspec.json.Decoder(PersonFields).decode
 _STATES = {"present": 0, "missing": 1, "out": 2, "gone": 3}
+# Whoever has left is in no group any more.
+_HERE = ("present", "missing")
 _PERSON_STATES = {"present": "active", "missing": "missing", "out": "out_of_scope", "gone": "inactive"}
 
 
@@ -73,15 +76,26 @@ def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
     for some in in_slices(sorted(set(refs))):
         claims = claims_of(connection, some)
         overrides = _overrides(connection, some, claims, at_ms)
-        rows = []
+        site_of = _sites_of(connection, some)
+        rows: list[dict[str, Any]] = []
+        groups: dict[str, tuple[str, Typed]] = {}
         for ref, of_person in claims.items():
             state = min((claim.state for claim in of_person), key=_STATES.__getitem__)
             named = next((claim for claim in of_person if claim.state == state), of_person[0])
-            values = row_of(named.person_key, combine(of_person, overrides.get(ref, {})))
+            fields = combine(of_person, overrides.get(ref, {}))
+            values = row_of(named.person_key, fields)
             values |= {"source": named.source, "state": _PERSON_STATES[state]}
+            groups[ref] = (site_of[ref], typed_groups(fields) if state in _HERE else frozenset())
             rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
         if rows:
             _write(connection, rows)
+            follow_groups(connection, groups, at_ms)
+
+
+def _sites_of(connection: Connection, refs: list[str]) -> dict[str, str]:
+    person = tables.person.c
+    rows = connection.execute(select(person.ref, person.site).where(person.ref.in_(refs)))
+    return {row.ref: row.site for row in rows}
 
 
 def _write(connection: Connection, rows: list[dict[str, Any]]) -> None:

@@ -22,11 +22,6 @@ def fold(text: str) -> str:
     return " ".join(text.split())
 
 
-def fold_group(text: str) -> str:
-    """Return the name of a group as rules compare it: NFC, single spaces, case folded; accents count."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
-
-
 def sort_name(given_name: str, family_name: str) -> str:
     """Return the folded name by which people are searched and put in order, the family name first."""
     return fold(f"{family_name} {given_name}")

@@ -53,7 +53,7 @@ class PersonView:
 
 
 def find_people(
-    sites: Sites,
+    within: Sites | ColumnElement[bool],
     connection: Connection,
     *,
     site: str | None = None,
@@ -61,13 +61,19 @@ def find_people(
     refs: list[str] | None = None,
     role: str | None = None,
     state: str | None = None,
+    group: int | None = None,
     offset: int = 0,
     limit: int = 50,
 ) -> tuple[list[PersonView], int]:
-    """Find people of some sites in name order, with the total number found (see `answers`)."""
+    """Find people in name order, with the total number found (see `answers`).
+
+    Args:
+        within: some sites, or a condition on `person` such as `Scope.rows`.
+        group: the number of a group (directory.groups) that they are in now.
+    """
     person = tables.person
     order = (person.c.sort_name, person.c.ref)
-    query = select(person.c.ref).where(sites.hold(person.c.site))
+    query = select(person.c.ref).where(within.hold(person.c.site) if isinstance(within, Sites) else within)
     if site:
         query = query.where(person.c.site == site)
     if refs is not None:
@@ -76,6 +82,10 @@ def find_people(
         query = query.where(person.c.role == role)
     if state:
         query = query.where(person.c.state == state)
+    if group is not None:
+        member = tables.membership.c
+        now = select(member.person).where(member.grouping == group, member.until_ms.is_(None))
+        query = query.where(person.c.ref.in_(now))
     if text.strip():
         query = query.where(answers(text))
     counted = select(func.count()).select_from(query.subquery())

@@ -20,12 +20,21 @@ import msgspec
 from sqlalchemy import Connection, Row, Text, cast, delete, insert, select, update
 
 from gateway import __version__
-from gateway.access.people import EVERY_POINT, CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import (
+    EVERY_POINT,
+    CardEntry,
+    CardState,
+    Copies,
+    PointRules,
+    Rule,
+    Stale,
+    UnsetClock,
+    fold_group,
+)
 from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
-from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.hub.directory.effective import row_of, settle
+from gateway.hub.directory.groups import Typed, add_members, typed_groups
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.people import new_ref
 from gateway.hub.store import tables
@@ -80,12 +81,14 @@ class Applier:
 
     def _create(self, items: list[Create]) -> None:
         people, claims, ids = [], [], []
+        groups: dict[str, Typed] = {}
         at_ms = self.audit.at_ms
         for item in items:
             ref = new_ref()
             own = {"ref": ref, "site": self.site, "source": self.source, "state": "active"}
             of_fields = row_of(item.person_key, item.fields)
             people.append({**own, **of_fields, "created_ms": at_ms, "changed_ms": at_ms})
+            groups[ref] = typed_groups(item.fields)
             claims.append(self._claim(ref, item))
             ids += self._ids(ref, item.fields.role, item.person_key, item.stable_id)
             self.audit.note("person_create", ref, person_key=item.person_key)
@@ -93,6 +96,7 @@ class Applier:
             self.connection.execute(insert(tables.person), people)
             self.connection.execute(insert(tables.person_claim), claims)
             self.connection.execute(insert(tables.identity), ids)
+            add_members(self.connection, self.site, groups, at_ms)
 
     def _claim(self, ref: str, item: Create | Join) -> dict[str, Any]:
         return {

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.hub.directory.names import fold, fold_group, name_key
+from gateway.access.people import fold_group
+from gateway.hub.directory.names import fold, name_key
 from gateway.hub.sync.emails import settle_emails
 from gateway.hub.sync.feed import Feed, by_person
 from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, insert, update
 
+from gateway.access.people import fold_group
 from gateway.errors import RetryError, SourceRefused, StoreUnavailable, TapgateError
 from gateway.hub.directory.matching import match_taps
-from gateway.hub.directory.names import fold_group
 from gateway.hub.directory.revision import in_turn, raise_revision, revision_of
 from gateway.hub.directory.sites import Source
 from gateway.hub.store import tables

@@ -89,6 +89,7 @@ def _add_invitations(office: Office) -> None:
         site: _Site,
         name: Annotated[str, Form(max_length=people.NAME_CHARS)] = "",
         switch: Annotated[list[str], Form(max_length=10)] = [],  # noqa: B006  # FastAPI copies it
+        groups: Annotated[str, Form(max_length=500)] = "",
     ) -> Response:
         if role not in scope.grantable(site):
             raise RefusedError(_NOT_YOURS)
@@ -98,7 +99,8 @@ def _add_invitations(office: Office) -> None:
             account = people.find_account(connection, email=people.norm_email(email))
             if account is None or account.state == "ended":
                 account = people.create_account(connection, email, name, audit)
-            people.add_grant(connection, account.id, Grant(site, role, tuple(switch)), audit)
+            named = tuple(filter(None, map(str.strip, groups.split(","))))
+            people.add_grant(connection, account.id, Grant(site, role, tuple(switch), named), audit)
             audit.write(connection)
             token = None
             if account.state == "invited":
@@ -249,4 +251,4 @@ def _whole(scope: Scope, connection: Connection, number: int, at_ms: int) -> peo
 
 
 def _grant(item: people.GrantView) -> dict[str, Any]:
-    return {"site": item.site, "role": item.role, "switches": item.switches}
+    return {"site": item.site, "role": item.role, "switches": item.switches, "groups": item.groups}

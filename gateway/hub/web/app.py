@@ -43,10 +43,10 @@ from gateway.webkit.site import NavigationLink, Site
 
 TEMPLATES = Path(__file__).parent / "templates"
 _NAVIGATION = (
-    (NavigationLink("/", "Logbook"), Right.LOGBOOK, Reach.TAILS),
+    (NavigationLink("/", "Logbook"), Right.LOGBOOK, Reach.OWN),
     (NavigationLink("/on-site", "On site"), Right.EMERGENCY, Reach.ALL),
     (NavigationLink("/gateways", "Gateways"), Right.SEE_GATEWAYS, Reach.ALL),
-    (NavigationLink("/people", "People and cards"), Right.PEOPLE, Reach.ALL),
+    (NavigationLink("/people", "People and cards"), Right.PEOPLE, Reach.OWN),
     (NavigationLink("/cards/unknown", "Unknown cards"), Right.CARDS, Reach.ALL),
     (NavigationLink("/syncs", "MIS syncs"), Right.SEE_SOURCES, Reach.ALL),
     (NavigationLink("/quarantine", "Quarantine"), Right.SEE_GATEWAYS, Reach.ALL),

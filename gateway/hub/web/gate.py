@@ -282,6 +282,11 @@ def _no_account() -> Problem:
     return Problem(404, "not-found", "No account", "Nobody is signed in here, so there is no account to show.")
 
 
+def missing(what: str) -> Problem:
+    """Return the problem of something that does not exist or is another's: nobody learns which."""
+    return Problem(404, "not-found", f"No such {what}", f"There is no such {what} here; reload the page.")
+
+
 def require_site(scope: Scope, right: Right, site: str | None, what: str) -> str:
     """Return the site of something that the scope may touch.
 
@@ -289,7 +294,7 @@ def require_site(scope: Scope, right: Right, site: str | None, what: str) -> str
         Problem: 404, whether it does not exist or is another school's: nobody learns which.
     """
     if site is None or site not in scope.sites(right):
-        raise Problem(404, "not-found", f"No such {what}", f"There is no such {what} here; reload the page.")
+        raise missing(what)
     return site
 
 

@@ -25,7 +25,7 @@ _RECENT = timedelta(days=7)
 # How long a stream goes on after its reader signed out or lost the right.
 _ASK_AGAIN_SECONDS = 30.0
 _STREAM = Need(Right.LOGBOOK, is_use=False)
-_Reader = Annotated[Scope, need(Right.LOGBOOK, Reach.TAILS)]
+_Reader = Annotated[Scope, need(Right.LOGBOOK, Reach.OWN)]
 _Stream = Annotated[Scope, need(Right.LOGBOOK, is_use=False)]
 
 

@@ -13,8 +13,9 @@ from sqlalchemy import select
 from gateway.hub.accounts.attempts import BY_CLAIM, forget_attempts
 from gateway.hub.accounts.sign_in import TooManyAttempts, brake
 from gateway.hub.directory.cards import CARD_STATES, CardState, claim_prelinked, set_card_state
+from gateway.hub.directory.groups import KINDS, list_groups
 from gateway.hub.directory.people import PersonView, find_people
-from gateway.hub.scope import Right, Scope
+from gateway.hub.scope import Reach, Right, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -23,10 +24,11 @@ from gateway.hub.web.gate import need, require_site
 from gateway.hub.web.office import Office
 from gateway.webkit.problems import Problem
 
-_Reader = Annotated[Scope, need(Right.PEOPLE)]
+_Reader = Annotated[Scope, need(Right.PEOPLE, Reach.OWN)]
 _Keeper = Annotated[Scope, need(Right.CARDS)]
 _Page = Annotated[int, Query(ge=0, le=10_000)]
 _Role = Annotated[Literal["student", "staff", "contact", "visitor", ""], Query()]
+_Group = Annotated[str, Query(pattern=r"^[0-9]{0,9}$")]
 _State = Annotated[Literal["active", "missing", "inactive", "out_of_scope", ""], Query()]
 # What the office calls each state.
 STATES = {"active": "on roll", "missing": "missing", "inactive": "has left", "out_of_scope": "not taken"}
@@ -44,11 +46,14 @@ def add_pages(office: Office) -> None:
         text: Annotated[str, Query(max_length=100)] = "",
         role: _Role = "",
         state: _State = "",
+        group: _Group = "",
         page: _Page = 0,
     ) -> Response:
-        found, total = _find(scope, store, text, page, role, state)
+        found, total = _find(scope, store, text, page, role, state, group)
         rows = queries.PAGE_ROWS
-        chosen = (("text", text), ("role", role), ("state", state))
+        chosen = (("text", text), ("role", role), ("state", state), ("group", group))
+        with store.read() as connection:
+            groups = list_groups(scope, connection)
         query: dict[str, Any] = {name: value for name, value in chosen if value}
         context = {
             "people": found,
@@ -56,10 +61,14 @@ def add_pages(office: Office) -> None:
             "text": text,
             "role": role,
             "state": state,
+            "group": group,
+            "groups": groups,
+            "group_kinds": [kind for kind in KINDS if any(item.kind == kind for item in groups)],
             "person_roles": ROLES,
             "person_states": STATES,
             "states": CARD_STATES,
             "changeable": scope.sites(Right.CARDS),
+            "own_only": not scope.may(Right.PEOPLE),
             "older": f"/people?{urlencode({**query, 'page': page + 1})}" if (page + 1) * rows < total else None,
             "newer": f"/people?{urlencode({**query, 'page': page - 1})}" if page else None,
         }
@@ -71,10 +80,11 @@ def add_pages(office: Office) -> None:
         text: Annotated[str, Query(max_length=100)] = "",
         role: _Role = "",
         state: _State = "",
+        group: _Group = "",
         page: _Page = 0,
     ) -> dict[str, Any]:
         """Find people by name, id, form or reference; cards by their tail only."""
-        found, total = _find(scope, store, text, page, role, state)
+        found, total = _find(scope, store, text, page, role, state, group)
         return {"people": [asdict(person) for person in found], "total": total}
 
     @office.app.post("/cards/{card_id}/state", include_in_schema=False)
@@ -127,11 +137,16 @@ def _claim(scope: Scope, store: Store, site: str, person_key: str) -> bool:
     return claimed
 
 
-def _find(scope: Scope, store: Store, text: str, page: int, role: str, state: str) -> tuple[list[PersonView], int]:
+def _find(
+    scope: Scope, store: Store, text: str, page: int, role: str, state: str, group: str
+) -> tuple[list[PersonView], int]:
     rows = queries.PAGE_ROWS
-    sites, start = scope.sites(Right.PEOPLE), page * rows
+    person = tables.person.c
+    mine, start = scope.rows(Right.PEOPLE, person.site, person.ref), page * rows
     with store.read() as connection:
-        return find_people(sites, connection, text=text, role=role, state=state, offset=start, limit=rows)
+        return find_people(
+            mine, connection, text=text, role=role, state=state, group=int(group or 0) or None, offset=start, limit=rows
+        )
 
 
 def _set_state(scope: Scope, store: Store, card_id: int, state: CardState) -> None:

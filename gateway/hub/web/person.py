@@ -15,17 +15,17 @@ from gateway.errors import RefusedError
 from gateway.hub.directory import overrides
 from gateway.hub.directory.cards import CARD_STATES, CardState, set_card_state
 from gateway.hub.directory.people import PersonView, find_people
-from gateway.hub.scope import Right, Scope
+from gateway.hub.scope import Reach, Right, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import now_ms
 from gateway.hub.store.times import from_ms
 from gateway.hub.sync.emails import dummy_address
-from gateway.hub.web.gate import need, require_site
+from gateway.hub.web.gate import missing, need, require_site
 from gateway.hub.web.office import Office
 from gateway.hub.web.queries import LogFilter, read_log, site_days
 
-_Reader = Annotated[Scope, need(Right.PEOPLE)]
+_Reader = Annotated[Scope, need(Right.PEOPLE, Reach.OWN)]
 _Keeper = Annotated[Scope, need(Right.CARDS)]
 _Corrector = Annotated[Scope, need(Right.OVERRIDES)]
 _Reason = Annotated[str, Form(max_length=200)]
@@ -66,7 +66,7 @@ def _add_views(office: Office) -> None:
                 "labels": _LABELS,
                 "dummy": dummy_address(ref, found.site),
                 "taps": rows[:_TAPS],
-                "changes": list_changes(connection, found),
+                "changes": list_changes(connection, found) if found.site in scope.sites(Right.PEOPLE) else [],
                 "states": CARD_STATES,
                 "may_change": found.site in scope.sites(Right.CARDS),
                 "may_correct": found.site in scope.sites(Right.OVERRIDES),
@@ -131,8 +131,10 @@ def _site_of(connection: Connection, ref: str) -> str | None:
 
 
 def _person(scope: Scope, connection: Connection, ref: str) -> PersonView:
-    found, _ = find_people(scope.sites(Right.PEOPLE), connection, refs=[ref])
-    require_site(scope, Right.PEOPLE, found[0].site if found else None, "person")
+    person = tables.person.c
+    found, _ = find_people(scope.rows(Right.PEOPLE, person.site, person.ref), connection, refs=[ref])
+    if not found:
+        raise missing("person")
     return found[0]
 
 

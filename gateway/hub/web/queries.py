@@ -99,8 +99,8 @@ def read_log(scope: Scope, connection: Connection, filters: LogFilter) -> tuple[
         .outerjoin(person, person.c.ref == event.c.person)
     )
     days = site_days(connection)
-    named = scope.sites(Right.LOGBOOK)
-    query = query.where((named if filters.person else scope.sites(Right.LOGBOOK, Reach.TAILS)).hold(event.c.site))
+    least = Reach.ALL if filters.person else Reach.TAILS
+    query = query.where(scope.rows(Right.LOGBOOK, event.c.site, event.c.person, least))
     query = _narrowed(query, filters, days)
     query = query.order_by(event.c.at_ms.desc(), event.c.gateway, event.c.seq.desc())
     start = filters.page * PAGE_ROWS
@@ -111,7 +111,13 @@ def read_log(scope: Scope, connection: Connection, filters: LogFilter) -> tuple[
         rows = list(itertools.islice(near, start, start + PAGE_ROWS + 1))
     else:
         rows = list(connection.execute(query.offset(start).limit(PAGE_ROWS + 1)))
-    return [_log_row(row, days, has_names=row.site in named) for row in rows[:PAGE_ROWS]], len(rows) > PAGE_ROWS
+    views = [_log_row(row, days, has_names=_has_names(scope, row.site)) for row in rows[:PAGE_ROWS]]
+    return views, len(rows) > PAGE_ROWS
+
+
+def _has_names(scope: Scope, site: str) -> bool:
+    # Whoever reaches own groups gets rows of their people only.
+    return scope.reach(Right.LOGBOOK, site) is not Reach.TAILS
 
 
 def count_near_registers(scope: Scope, connection: Connection, since: datetime) -> tuple[int, bool]:
@@ -122,7 +128,7 @@ def count_near_registers(scope: Scope, connection: Connection, since: datetime) 
         return 0, False
     query = select(event.c.site, event.c.at_ms, event.c.at_how, event.c.at_error_ms)
     query = query.where(event.c.at_how != "set", event.c.at_ms >= to_ms(since), event.c.kind == "tap")
-    query = query.where(scope.sites(Right.LOGBOOK, Reach.TAILS).hold(event.c.site))
+    query = query.where(scope.rows(Right.LOGBOOK, event.c.site, event.c.person, Reach.TAILS))
     rows = connection.execute(query.limit(_MOST_COUNTED + 1)).all()
     return sum(bool(_near(row, days)) for row in rows[:_MOST_COUNTED]), len(rows) > _MOST_COUNTED
 
@@ -199,7 +205,8 @@ def known_points(scope: Scope, connection: Connection) -> list[str]:
     """Return the points that have logged events, for the logbook filter."""
     event = tables.event
     query = select(event.c.point).where(event.c.point.is_not(None)).distinct()
-    return sorted(connection.scalars(query.where(scope.sites(Right.LOGBOOK, Reach.TAILS).hold(event.c.site))))
+    mine = scope.rows(Right.LOGBOOK, event.c.site, event.c.person, Reach.TAILS)
+    return sorted(connection.scalars(query.where(mine)))
 
 
 @dataclass(frozen=True, slots=True)

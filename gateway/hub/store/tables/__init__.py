@@ -21,7 +21,16 @@ from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
 from gateway.hub.store.tables.facts import event_revision, movement, presence, projection, two_places
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
-from gateway.hub.store.tables.people import card, field_override, holding, identity, person, person_claim
+from gateway.hub.store.tables.people import (
+    card,
+    field_override,
+    grouping,
+    holding,
+    identity,
+    membership,
+    person,
+    person_claim,
+)
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import conflict, hold_op, source, source_cursor, sync_run
 from gateway.hub.store.tables.uploads import upload, upload_part
@@ -45,6 +54,7 @@ __all__ = [
     "event_revision",
     "field_override",
     "gateway",
+    "grouping",
     "hold_op",
     "holding",
     "holiday",
@@ -53,6 +63,7 @@ __all__ = [
     "job",
     "mail",
     "mark",
+    "membership",
     "metadata",
     "moved_event",
     "movement",

@@ -19,7 +19,8 @@ account = Table(
     Column("created_by", Text, nullable=False),
 )
 
-# What an account may do; `site` None: at every site. `switches` names those of accounts.roles that are on.
+# What an account may do; `site` None: at every site. `switches` names those of accounts.roles that are on,
+# `groups` the groups of people that a role with reach of its own groups sees.
 account_grant = Table(
     "account_grant",
     metadata,
@@ -28,6 +29,7 @@ account_grant = Table(
     Column("site", ForeignKey("site.id")),
     Column("role", String(31), nullable=False),
     Column("switches", JSON, nullable=False),
+    Column("groups", JSON, nullable=False, server_default="[]"),
     Column("by", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger),

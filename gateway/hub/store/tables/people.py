@@ -140,3 +140,29 @@ holding = Table(
     Column("until_ms", BigInteger),
     Index(None, "card"),
 )
+
+# A group of a site as its sources call it; `code` is its name folded (directory.names.fold_group), `kind` one of
+# directory.groups.KINDS.
+grouping = Table(
+    "grouping",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("kind", String(15), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("site", "kind", "code"),
+)
+
+# Who is in a group, and who was; `until_ms` None: still.
+membership = Table(
+    "membership",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("grouping", ForeignKey("grouping.id"), nullable=False),
+    Column("person", ForeignKey("person.ref"), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger),
+    Index("uq_membership_open", "grouping", "person", unique=True, **where("until_ms IS NULL")),
+    Index(None, "person"),
+)
