@@ -20,7 +20,7 @@ from gateway.hub.accounts.attempts import (
 from gateway.hub.accounts.passwords import hash_password, is_password, why_weak
 from gateway.hub.accounts.people import Account, activate, find_account, needs_two_steps
 from gateway.hub.accounts.sealing import Seal
-from gateway.hub.accounts.tokens import look_at_one_time, use_one_time
+from gateway.hub.accounts.tokens import end_one_time, look_at_one_time, use_one_time
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -177,7 +177,7 @@ def welcome(store: Store, token: str, password: str, browser: str) -> SignedIn:
         activate(connection, account.id)
         if used.payload.get("two_step") == "remove":
             two_step.remove(connection, account.id)
-        _set_password(connection, account, hashed, at_ms)
+        _set_password(connection, account, hashed, at_ms, by=f"{used.kind} link")
         sessions.end_sessions(connection, account.id)
         return _open(connection, account, "password", browser, at_ms)
 
@@ -214,16 +214,18 @@ def change_password(store: Store, session: sessions.Session, old: str, new: str)
     hashed = hash_password(new)
     with store.write() as connection:
         forget_attempts(connection, BY_CODE, key)
-        _set_password(connection, account, hashed, at_ms)
+        _set_password(connection, account, hashed, at_ms, by="old password")
         sessions.end_sessions(connection, account.id, but=session.token_hash)
 
 
-def _set_password(connection: Connection, account: Account, hashed: str, at_ms: int) -> None:
+def _set_password(connection: Connection, account: Account, hashed: str, at_ms: int, *, by: str) -> None:
     way = tables.sign_in_way
     connection.execute(delete(way).where(way.c.account == account.id, way.c.kind == "password"))
     row = {"account": account.id, "kind": "password", "secret": hashed, "created_ms": at_ms}
     connection.execute(insert(way).values(row))
-    _note(connection, account, "password_set", at_ms)
+    # Whoever held a link to this account holds it no more.
+    end_one_time(connection, account.id)
+    _note(connection, account, "password_set", at_ms, by=by)
 
 
 def _note(connection: Connection, account: Account, operation: str, at_ms: int, **detail: str) -> None:
