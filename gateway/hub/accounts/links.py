@@ -50,10 +50,15 @@ class Prepared:
     address: str
 
 
-def mail_invitation(connection: Connection, mailer: Mailer, account: Account, at_ms: int) -> int:
-    """Put the invitation of an account in the outbox, once a minute at most; return how many mails that were."""
+def mail_invitation(connection: Connection, mailer: Mailer, account: Account, at_ms: int) -> bool:
+    """Put the invitation of an account in the outbox, once a minute at most; return whether one is on its way."""
     key = f"{INVITATION} {at_ms // _MINUTE_MS}"
-    return mailer.post(connection, INVITATION, {"pages": mailer.pages}, [account.email], key, at_ms)
+    if mailer.post(connection, INVITATION, {"pages": mailer.pages}, [account.email], key, at_ms):
+        return True
+    # Nothing was posted: it was a double click, the address is never mailed, or the outbox is full.
+    mail = tables.mail
+    same = (mail.c.template == INVITATION, mail.c.address == account.email, mail.c.created_ms > at_ms - _MINUTE_MS)
+    return connection.execute(select(mail.c.id).where(*same)).first() is not None
 
 
 def request_reset(store: Store, mailer: Mailer, email: str, client: str | None) -> None:

@@ -21,6 +21,7 @@ from gateway.config import SignInSettings, is_loopback
 from gateway.config.sign_in import IDLE_MINUTES
 from gateway.errors import StoreUnavailable
 from gateway.hub.accounts import people, sessions, tokens
+from gateway.hub.accounts.links import Mailer
 from gateway.hub.accounts.sealing import Seal
 from gateway.hub.directory.cards import by_hand
 from gateway.hub.scope import Reach, Right, Scope, everything
@@ -44,12 +45,14 @@ class Access:
         names: host names that the pages answer to, besides the one of `sign_in`.
         state_dir: where the key lies that seals second steps.
         base: the folder of hub.toml, from which relative paths of sources start.
+        mailer: mails links to accounts; None where hub.toml has no [mail] or no [sign_in].
     """
 
     sign_in: SignInSettings | None = None
     names: tuple[str, ...] = ()
     state_dir: Path = Path()
     base: Path = Path()
+    mailer: Mailer | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gateway.errors import RefusedError
-from gateway.hub.accounts import sessions, sign_in, two_step
+from gateway.hub.accounts import links, sessions, sign_in, two_step
 from gateway.hub.accounts.passwords import MOST_CHARS
 from gateway.hub.scope import Scope
 from gateway.hub.web.gate import PUBLIC, SIGN_IN_CODE, TWO_STEP, account_of, address_of, need, safe_next, session_of
@@ -27,6 +27,7 @@ def add_pages(office: Office) -> None:
     _add_password(office)
     _add_code(office)
     _add_again(office)
+    _add_forgot(office)
 
 
 def browser_of(request: Request) -> str:
@@ -133,3 +134,25 @@ def _add_again(office: Office) -> None:
     def _again(scope: Scope, onward: str) -> dict[str, Any]:
         with store.read() as connection:
             return {"next": safe_next(onward), "has_code": two_step.has_second_step(connection, account_of(scope))}
+
+
+def _add_forgot(office: Office) -> None:
+    mailer, store = office.gate.access.mailer, office.store
+
+    def form(request: Request, error: RefusedError | None = None, *, is_done: bool = False) -> Response:
+        shown = {"is_mailed": mailer is not None, "is_done": is_done}
+        return show(office, request, "sign_in_forgot.html", "Forgot your password?", error, **shown)
+
+    @office.app.get("/sign-in/forgot", include_in_schema=False, dependencies=[PUBLIC])
+    def forgot_form(request: Request) -> Response:
+        return form(request)
+
+    @office.app.post("/sign-in/forgot", include_in_schema=False, dependencies=[PUBLIC])
+    def forgot_now(request: Request, email: Annotated[str, Form(max_length=300)]) -> Response:
+        if mailer is None:
+            return form(request)
+        try:
+            links.request_reset(store, mailer, email, address_of(request))
+        except RefusedError as error:
+            return form(request, error)
+        return form(request, is_done=True)
