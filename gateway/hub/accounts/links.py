@@ -99,9 +99,9 @@ def prepare(connection: Connection, mail: Prepared, created_ms: int, at_ms: int)
     way = tables.sign_in_way
     ways = connection.execute(select(way.c.kind, way.c.issuer).where(way.c.account == account.id)).all()
     if any(row.kind == "password" for row in ways):
-        token = make_one_time(connection, "reset", at_ms, account=account.id, lasts_ms=RESET_MS)
+        token = make_one_time(connection, "forgot", at_ms, account=account.id, lasts_ms=RESET_MS)
         audit = Audit(_HUB, "", at_ms)
-        audit.note("link_mailed", f"account:{account.id}", kind="reset")
+        audit.note("link_mailed", f"account:{account.id}", kind="forgot")
         audit.write(connection)
         return Prepared(RESET, {"link": f"{pages}/welcome/{token}"}, account.email)
     issuers = [urlsplit(row.issuer).hostname or "" for row in ways if row.kind == "oidc"]

@@ -20,7 +20,7 @@ from gateway.hub.accounts.attempts import (
 from gateway.hub.accounts.passwords import hash_password, is_password, why_weak
 from gateway.hub.accounts.people import Account, Vouched, activate, find_account, needs_two_steps
 from gateway.hub.accounts.sealing import Seal
-from gateway.hub.accounts.tokens import end_one_time, look_at_one_time, use_one_time
+from gateway.hub.accounts.tokens import Kind, end_one_time, look_at_one_time, use_one_time
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -29,6 +29,7 @@ WRONG = "The address or the password is wrong."
 WRONG_CODE = "This code is wrong, too old or was used before; wait for the next one."
 OVER = "This link works no more; ask whoever sent it for a new one."
 _EMAIL_CHARS = 254
+_WELCOMED: tuple[Kind, ...] = ("invite", "reset", "forgot")
 
 
 class TooManyAttempts(RefusedError):
@@ -193,7 +194,7 @@ def welcome(store: Store, token: str, password: str, browser: str) -> SignedIn:
         raise RefusedError(why)
     hashed = hash_password(password)
     with store.write() as connection:
-        used = use_one_time(connection, token, ("invite", "reset"), at_ms)
+        used = use_one_time(connection, token, _WELCOMED, at_ms)
         if used is None or used.account != account.id:
             raise RefusedError(OVER)
         activate(connection, account.id)
@@ -210,7 +211,7 @@ def welcomed(connection: Connection, token: str, at_ms: int) -> Account:
     Raises:
         RefusedError: it works no more.
     """
-    found = look_at_one_time(connection, token, ("invite", "reset"), at_ms)
+    found = look_at_one_time(connection, token, _WELCOMED, at_ms)
     account = find_account(connection, id=found.account) if found and found.account else None
     if account is None or account.state == "ended":
         raise RefusedError(OVER)

@@ -20,7 +20,8 @@ RESET_MS = 3600 * 1000
 OIDC_MS = 10 * 60 * 1000
 _API_PREFIX = "tg_"
 _SEEN_EVERY_MS = 60_000
-Kind = Literal["invite", "reset", "oidc"]
+# Anybody may ask for a mail that sets a new password, so `forgot` never ends a link that somebody was given, `reset`.
+Kind = Literal["invite", "reset", "forgot", "oidc"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,9 +183,21 @@ def test_a_reset_ends_every_session_and_every_other_link_and_stands_in_the_audit
         audit = tables.audit
         rows = connection.execute(select(audit.c.operation, audit.c.detail).order_by(audit.c.id)).all()
     found = [(row.operation, row.detail) for row in rows]
-    assert ("link_mailed", {"kind": "reset"}) in found
-    assert ("password_set", {"by": "reset link"}) in found
+    assert ("link_mailed", {"kind": "forgot"}) in found
+    assert ("password_set", {"by": "forgot link"}) in found
     assert token not in str(found)
+
+
+def test_a_request_of_anybody_ends_no_link_that_an_administrator_made(
+    store: Store, clock: Clock, office: PostOffice, sender: MailSender
+) -> None:
+    signed = sign_up(store)
+    with store.write() as connection:
+        made = tokens.make_one_time(connection, "reset", NOON, account=signed.account.id)
+    mailed = reset_link(store, office, sender)
+    sign_in.welcome(store, made, NEW, "Firefox")
+    with pytest.raises(RefusedError, match="no more"):
+        sign_in.welcome(store, mailed, PASSWORD, "Firefox")
 
 
 def test_a_reset_leaves_the_second_step_on(
