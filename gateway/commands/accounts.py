@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from gateway.commands.hub import CONFIG
 from gateway.config import HubSettings
 from gateway.errors import ConfigError
@@ -27,6 +29,7 @@ GOOD = 0
 _DAY_MS = 24 * 3600 * 1000
 _ACTIONS = {
     "create": "create an account and print the link that sets its password; again for an account prints a new link",
+    "link": "print a link that sets a new password, for somebody who forgot it; roles stay as they are",
     "list": "list the accounts and their roles",
     "end": "end an account: it is signed out and out at once",
     "token": "create a token for a program and print it, once",
@@ -37,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {text}" for name, text in _ACTIONS.items())
     parser.add_argument("action", choices=tuple(_ACTIONS), help=words)
     parser.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help=f"hub.toml (default {CONFIG})")
-    parser.add_argument("--email", metavar="ADDRESS", help="create, end: whose account")
+    parser.add_argument("--email", metavar="ADDRESS", help="create, link, end: whose account")
     parser.add_argument("--role", choices=tuple(Role), help="create: what the account is")
     parser.add_argument("--name", default="", metavar="TEXT", help="create: name of the person; token: of the program")
     parser.add_argument("--site", metavar="ID", help="create, token: the only school (default: every one)")
     parser.add_argument("--groups", metavar="A,B", help="create: whom a role sees that sees its own groups only")
-    parser.add_argument("--lost-telephone", action="store_true", help="create: the link removes the second step too")
+    parser.add_argument(
+        "--lost-telephone", action="store_true", help="create, link: the link removes the second step too"
+    )
     parser.add_argument("--scopes", metavar="A,B", help=f"token: what it may do, of {', '.join(TOKEN_SCOPES)}")
     parser.add_argument("--days", type=int, metavar="N", help="token: ends after so many days (default: never)")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -54,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         with look_at_store(settings) as store:
             return _list(store, as_json=arguments.json)
-    for option in {"create": ("email", "role"), "end": ("email",), "token": ("scopes",)}[arguments.action]:
+    for option in {"create": ("email", "role"), "link": ("email",), "end": ("email",), "token": ("scopes",)}[
+        arguments.action
+    ]:
         if getattr(arguments, option) is None:
             raise ConfigError([f"accounts:0: --{option}: is needed for {arguments.action}."])
     store = prepare_store(settings, follow=False)
@@ -62,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         match arguments.action:
             case "create":
                 return _create(store, settings, arguments)
+            case "link":
+                return _link(store, settings, arguments)
             case "end":
                 return _end(store, arguments)
             case _:
@@ -80,17 +89,45 @@ def _create(store: Store, settings: HubSettings, arguments: argparse.Namespace) 
         groups = tuple(filter(None, map(str.strip, (arguments.groups or "").split(","))))
         grant = Grant(arguments.site or EVERYWHERE, Role(arguments.role), groups=groups)
         people.add_grant(connection, account.id, grant, audit)
-        kind: tokens.Kind = "invite" if account.state == "invited" else "reset"
-        payload = {"two_step": "remove"} if arguments.lost_telephone else {}
-        token = tokens.make_one_time(connection, kind, at_ms, account=account.id, payload=payload)
-        audit.note("link_made", f"account:{account.id}", kind=kind, telephone_lost=arguments.lost_telephone)
+        token = _make_link(connection, account, audit, telephone_lost=arguments.lost_telephone)
         audit.write(connection)
-    link = f"{_pages_of(settings)}/welcome/{token}"
-    print(f"Open this link to set the password of {account.email}; it works once, for 24 hours:")
-    print(link)
+    link = _print_link(settings, account, token)
     if arguments.json:
         _print_json({"email": account.email, "role": arguments.role, "site": arguments.site, "link": link})
     return GOOD
+
+
+def _link(store: Store, settings: HubSettings, arguments: argparse.Namespace) -> int:
+    with store.write() as connection:
+        account = _account_of(connection, arguments)
+        audit = Audit(by_hand(user_name()), "", now_ms())
+        token = _make_link(connection, account, audit, telephone_lost=arguments.lost_telephone)
+        audit.write(connection)
+    link = _print_link(settings, account, token)
+    if arguments.json:
+        _print_json({"email": account.email, "link": link})
+    return GOOD
+
+
+def _make_link(connection: Connection, account: people.Account, audit: Audit, *, telephone_lost: bool) -> str:
+    kind: tokens.Kind = "invite" if account.state == "invited" else "reset"
+    payload = {"two_step": "remove"} if telephone_lost else {}
+    audit.note("link_made", f"account:{account.id}", kind=kind, telephone_lost=telephone_lost)
+    return tokens.make_one_time(connection, kind, audit.at_ms, account=account.id, payload=payload)
+
+
+def _print_link(settings: HubSettings, account: people.Account, token: str) -> str:
+    link = f"{_pages_of(settings)}/welcome/{token}"
+    print(f"Open this link to set the password of {account.email}; it works once, for 24 hours:")
+    print(link)
+    return link
+
+
+def _account_of(connection: Connection, arguments: argparse.Namespace) -> people.Account:
+    account = people.find_account(connection, email=people.norm_email(arguments.email))
+    if account is None or account.state == "ended":
+        raise ConfigError([f"accounts:0: --email: there is no account {arguments.email}; see accounts list."])
+    return account
 
 
 def _pages_of(settings: HubSettings) -> str:
@@ -119,9 +156,7 @@ def _list(store: Store, *, as_json: bool) -> int:
 
 def _end(store: Store, arguments: argparse.Namespace) -> int:
     with store.write() as connection:
-        account = people.find_account(connection, email=people.norm_email(arguments.email))
-        if account is None or account.state == "ended":
-            raise ConfigError([f"accounts:0: --email: there is no account {arguments.email}; see accounts list."])
+        account = _account_of(connection, arguments)
         audit = Audit(by_hand(user_name()), "", now_ms())
         people.end_account(connection, account.id, audit)
         audit.write(connection)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from gateway.config import HubSettings
 from gateway.errors import FatalError, StoreUnavailable
+from gateway.hub.accounts.links import Mailer
 from gateway.hub.facts.runner import Facts
 from gateway.hub.fleet.service import FleetService
 from gateway.hub.fleet.watch import Watch
@@ -26,6 +27,7 @@ from gateway.hub.ingest.engine import Ingest
 from gateway.hub.ingest.fence import Fence
 from gateway.hub.ingest.mqtt_share import MqttShare
 from gateway.hub.ingest.seals import Seal, Sealer
+from gateway.hub.mail.outbox import post
 from gateway.hub.mail.sender import MailSender
 from gateway.hub.settings import prepare_store
 from gateway.hub.store.engine import Store
@@ -127,13 +129,22 @@ def build(settings: HubSettings, role: str = "all", *, on_commit: Callable[[Comm
         raise
 
 
+def _mailer(settings: HubSettings) -> Mailer | None:
+    # A link needs the public address of the pages: the name that a request came for may be anybody's.
+    if settings.mail is None or settings.sign_in is None:
+        return None
+    return Mailer(post, settings.sign_in.public_url)
+
+
 def _assemble(settings: HubSettings, role: str, store: Store, on_commit: Callable[[Committed], None] | None) -> Hub:
     hub = Hub(store, Beats())
     live = Broadcaster()
     feed: LogFeed | None = None
     if settings.web is not None and role in {"all", "web"}:
         daemon = Daemon(hub.beats.overdue, hub.connected, lambda: dict(hub.counts))
-        access = Access(settings.sign_in, settings.web.names, settings.state_dir, settings.file.path.parent)
+        access = Access(
+            settings.sign_in, settings.web.names, settings.state_dir, settings.file.path.parent, _mailer(settings)
+        )
         site = build_office(store, daemon, live, access)
         feed = LogFeed(store, site, live)
         hub.web = WebServer(site.app, settings.web.host, settings.web.port, live, certificate=settings.web.certificate)

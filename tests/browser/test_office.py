@@ -16,6 +16,7 @@ from gateway.config import SignInSettings
 from gateway.hub.accounts import people, tokens
 from gateway.hub.scope import EVERYWHERE, Grant, Role
 from gateway.hub.settings import prepare_store, read_settings
+from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms, open_store
 from gateway.hub.sync import jobs
@@ -92,7 +93,7 @@ def test_every_page_of_the_office_can_be_read_and_used_by_everybody(
     context, page = open_page(browser, size, scheme)
     weights: dict[str, int] = {}
     page.on("response", lambda answer: weights.__setitem__(answer.url, int(answer.headers.get("content-length", "0"))))
-    found = {path: faults(page) for path in ("/sign-in",) if page.goto(server.address + path)}
+    found = {path: faults(page) for path in ("/sign-in", "/sign-in/forgot") if page.goto(server.address + path)}
     cookie = sign_in_as(store, Role.ORG_ADMIN, EVERYWHERE)
     context.add_cookies([{"name": COOKIE, "value": cookie, "url": server.address}])
     person = f"/people/{school.numbers['ref']}"
@@ -191,6 +192,34 @@ def test_an_administrator_signs_in_in_two_steps_and_invites_the_office_on_a_phon
     assert "Wombat" not in page.content()
     assert not page.get_by_role("link", name="Accounts").is_visible()
     assert "Not for your account" in ((page.goto(f"{server.address}/audit") and page.content()) or "")
+    context.close()
+
+
+def test_a_form_that_needs_a_proof_is_filled_in_once(two: tuple[Store, WebServer, School], browser: Browser) -> None:
+    store, server, school = two
+    with store.write() as connection:
+        audit = Audit("person:root", "", now_ms())
+        account = people.create_account(connection, "it@school.example", "IT", audit)
+        token = tokens.make_one_time(connection, "invite", now_ms(), account=account.id)
+    context, page = open_page(browser, PHONE)
+    page.goto(f"{server.address}/welcome/{token}")
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_role("button", name="Set the password").click()
+    page.wait_for_url(f"{server.address}/")
+    with store.write() as connection:
+        people.add_grant(connection, account.id, Grant(school.site, Role.SUPER_USER), audit)
+    page.goto(f"{server.address}/accounts")
+    page.get_by_role("textbox", name="Address").fill("office@school.example")
+    page.locator("select[name=role]").select_option("office")
+    with store.write() as connection:
+        connection.execute(tables.web_session.update().values(proved_ms=0))
+    page.get_by_role("button", name="Invite").click()
+    assert "not done yet" in page.locator("main").inner_text()
+    assert faults(page) == []
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Confirm and do it").click()
+    assert "/welcome/" in page.locator("code.long").inner_text()
+    assert page.url == f"{server.address}/accounts/invite"
     context.close()
 
 

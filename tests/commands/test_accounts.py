@@ -100,9 +100,30 @@ def test_an_account_that_lost_its_telephone_gets_a_link_and_an_ended_one_is_out(
     assert "no account" in capsys.readouterr().err
 
 
+def test_somebody_who_forgot_the_password_gets_a_link_and_no_other_role(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert create(config, "--role", "office") == 0
+    first = said(capsys)["link"].removeprefix("http://127.0.0.1:8081")
+    store, browser = pages(config)
+    with store:
+        browser.post(first, data={"password": "four words in a row"})
+    assert main(["accounts", "link", "--config", str(config), "--email", "IT@school.example", "--json"]) == 0
+    link = said(capsys)["link"].removeprefix("http://127.0.0.1:8081")
+    store, other = pages(config)
+    with store:
+        assert browser.get("/people").status_code == 200
+        assert other.post(link, data={"password": "another four words here"}).status_code == 303
+        assert browser.get("/people").status_code == 401, "its session ended with the old password"
+    assert main(["accounts", "list", "--config", str(config), "--json"]) == 0
+    assert said(capsys)["accounts"][0]["roles"] == [{"site": "*", "role": "office"}]
+    assert main(["accounts", "link", "--config", str(config), "--email", "no@school.example"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        (["link"], "--email"),
         (["create", "--email", "it@school.example"], "--role"),
         (["create", "--role", "office"], "--email"),
         (["create", "--role", "office", "--email", "it"], "not a mail address"),

@@ -37,6 +37,9 @@ path = "people.csv"
 columns = {{ person_key = "Student ID", card = "Card", role = "Type", groups = "Form" }}
 """
 
+MAIL = '[mail]\nsmtp = "smtp://127.0.0.1:25"\nfrom = "tapgate@school.example"\nto = ["it@school.example"]\n'
+SIGN_IN = '[sign_in]\npublic_url = "https://hub.school.example"\n'
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[BrokerSettings]:
@@ -127,6 +130,27 @@ def test_a_port_that_is_taken_stops_what_was_started(tmp_path: Path) -> None:
         with pytest.raises(FatalError, match="another port"):
             hub.start()
         hub.store.close()
+
+
+@pytest.mark.parametrize(
+    ("sections", "is_mailed"),
+    [("", False), (MAIL, False), (SIGN_IN, False), (SIGN_IN + MAIL, True)],
+    ids=["neither", "mail", "sign_in", "both"],
+)
+def test_links_are_mailed_where_there_is_a_mail_server_and_a_public_address(
+    tmp_path: Path, sections: str, is_mailed: bool
+) -> None:
+    config = write(tmp_path, 1)
+    config.write_text(config.read_text() + sections)
+    hub = build(read_settings(config), "web")
+    hub.start()
+    try:
+        assert hub.web is not None
+        page = httpx.get(f"{hub.web.address}/sign-in/forgot").text
+        assert ('action="/sign-in/forgot"' in page) is is_mailed
+        assert ("tapgate accounts link" in page) is not is_mailed
+    finally:
+        hub.stop()
 
 
 @pytest.mark.mosquitto

@@ -128,6 +128,7 @@ def test_the_public_addresses_are_few_and_tell_nothing_of_a_school(
         "/sign-in",
         "/sign-in/at/{name}",
         "/sign-in/at/{name}/back",
+        "/sign-in/forgot",
         "/sign-out",
         "/welcome/{token}",
     }

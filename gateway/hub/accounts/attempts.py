@@ -31,6 +31,9 @@ BY_ADDRESS = Limit("address", 40, 15)
 BY_CODE = Limit("code", 5, 15)
 # Ids of pupils can be guessed, so nobody tries many of them.
 BY_CLAIM = Limit("claim", 20, 60)
+# Each makes the hub write to somebody who may not have asked for it.
+BY_RESET = Limit("reset", 3, 60)
+BY_RESET_ADDRESS = Limit("reset address", 20, 60)
 
 
 def wait_seconds(connection: Connection, limit: Limit, key: str, at_ms: int) -> int:

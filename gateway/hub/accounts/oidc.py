@@ -28,6 +28,7 @@ from gateway.errors import RefusedError
 from gateway.hub.accounts.people import (
     NAME_CHARS,
     Account,
+    Vouched,
     add_grant,
     create_account,
     find_account,
@@ -40,6 +41,8 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 
 ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA"]
+# The page that asks once more who somebody is; a sign-in that leads there is made to prove it, not to remember it.
+AGAIN = "/sign-in/again"
 MICROSOFT, GOOGLE = "login.microsoftonline.com", "accounts.google.com"
 _TIMEOUT_SECONDS = 10.0
 _MOST_BYTES = 1 << 18
@@ -53,12 +56,18 @@ NOT_LINKED = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who an issuer says somebody is; `email` None where it does not vouch for an address."""
+    """Who an issuer says somebody is.
+
+    Attributes:
+        email: None where it does not vouch for an address.
+        proved_ms: when they proved it there; 0 when it does not say, as for a browser that it knows since this morning.
+    """
 
     issuer: str
     subject: str
     email: str | None
     name: str
+    proved_ms: int = 0
 
 
 class Issuer:
@@ -87,7 +96,9 @@ class Issuer:
         """
         published = self._look_up()
         nonce, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-        payload = {"issuer": self.name, "nonce": nonce, "verifier": verifier, "next": onward, "invitation": invitation}
+        is_again = onward.startswith(AGAIN)
+        payload: dict[str, Any] = {"issuer": self.name, "nonce": nonce, "verifier": verifier, "again": is_again}
+        payload |= {"next": onward, "invitation": invitation}
         state = make_one_time(connection, "oidc", at_ms, lasts_ms=OIDC_MS, payload=payload)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -100,6 +111,10 @@ class Issuer:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
+        if is_again:
+            # Google knows no way to ask for a password anew, and refuses a prompt that it does not know.
+            is_google = urlsplit(self._settings.issuer).hostname == GOOGLE
+            query |= {"prompt": "select_account"} if is_google else {"prompt": "login", "max_age": "0"}
         address = _endpoint(published, "authorization_endpoint")
         return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}", state
 
@@ -124,9 +139,9 @@ class Issuer:
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise RefusedError(f"{self.name} did not confirm this sign-in; try again.")
-        return self._read(token, payload["nonce"], at_ms)
+        return self._read(token, payload, at_ms)
 
-    def _read(self, token: str, nonce: str, at_ms: int) -> Identity:
+    def _read(self, token: str, payload: Mapping[str, Any], at_ms: int) -> Identity:
         try:
             claims = self._decode(token).claims
             registry = jwt.JWTClaimsRegistry(
@@ -136,7 +151,7 @@ class Issuer:
                 aud={"essential": True, "value": self._settings.client_id},
                 exp={"essential": True},
                 iat={"essential": True},
-                nonce={"essential": True, "value": nonce},
+                nonce={"essential": True, "value": payload["nonce"]},
                 sub={"essential": True},
             )
             registry.validate(claims)
@@ -148,9 +163,9 @@ class Issuer:
             ) from None
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self._settings.client_id:
             raise RefusedError(f"What {self.name} sent back is meant for another program; check the client_id.")
-        return self._identity(claims)
+        return self._identity(claims, _proved_ms(claims, at_ms, is_again=payload.get("again", False)))
 
-    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+    def _identity(self, claims: Mapping[str, Any], proved_ms: int = 0) -> Identity:
         subject = str(claims["sub"])
         if urlsplit(self._settings.issuer).hostname == MICROSOFT:
             # `sub` differs for each program there; tenant and object are the person, and the tenant is in the issuer.
@@ -158,9 +173,8 @@ class Issuer:
         if not subject or len(subject) > _SUBJECT_CHARS or "None" in subject.split("+"):
             raise RefusedError(f"{self.name} does not say who this is; its token lacks a subject.")
         name = claims.get("name")
-        return Identity(
-            self._settings.issuer, subject, self._email(claims), name[:NAME_CHARS] if isinstance(name, str) else ""
-        )
+        name = name[:NAME_CHARS] if isinstance(name, str) else ""
+        return Identity(self._settings.issuer, subject, self._email(claims), name, proved_ms)
 
     def _email(self, claims: Mapping[str, Any]) -> str | None:
         """Return the address that the issuer vouches for, None where it only repeats what somebody typed."""
@@ -232,6 +246,13 @@ class Issuer:
         return found
 
 
+def _proved_ms(claims: Mapping[str, Any], at_ms: int, *, is_again: bool) -> int:
+    at = claims.get("auth_time")
+    if isinstance(at, int):
+        return max(0, min(at * 1000, at_ms))
+    return at_ms if is_again else 0
+
+
 def _as_object(body: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(body)
@@ -267,7 +288,7 @@ def used_state(connection: Connection, state: str, name: str, at_ms: int) -> Map
     return found.payload
 
 
-def account_of(connection: Connection, identity: Identity, invitation: str, at_ms: int) -> Account:
+def account_of(connection: Connection, identity: Identity, invitation: str, at_ms: int) -> Vouched:
     """Return the account that an identity stands for; link it now if an invitation or its address allows that.
 
     Raises:
@@ -280,14 +301,18 @@ def account_of(connection: Connection, identity: Identity, invitation: str, at_m
         account = find_account(connection, id=number)
         if account is None or account.state == "ended":
             raise RefusedError(NOT_LINKED)
-        return account
+        return _vouched(account, identity)
     account = _invited(connection, invitation, at_ms) or _of_staff(connection, identity, at_ms)
     audit = Audit(account.actor, "", at_ms)
     row = {"account": account.id, "kind": "oidc", "issuer": identity.issuer, "subject": identity.subject}
     connection.execute(insert(way).values(**row, created_ms=at_ms))
     audit.note("issuer_linked", f"account:{account.id}", issuer=identity.issuer)
     audit.write(connection)
-    return account
+    return _vouched(account, identity)
+
+
+def _vouched(account: Account, identity: Identity) -> Vouched:
+    return Vouched(account.id, account.email, account.name, account.state, identity.proved_ms)
 
 
 def _invited(connection: Connection, invitation: str, at_ms: int) -> Account | None:

@@ -37,6 +37,13 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Vouched(Account):
+    """An account as an issuer vouches for it; `proved_ms` when the person proved it there, 0 when nobody can tell."""
+
+    proved_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class GrantView:
     """A grant as pages show it; `site` is EVERYWHERE for all of them."""
 

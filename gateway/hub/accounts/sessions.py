@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -13,7 +13,7 @@ from gateway.hub.store import tables
 
 ABSOLUTE_MS = 8 * 3600 * 1000
 CODE_MS = 5 * 60_000
-# What gives others a role or a program a token needs a sign-in that is no older.
+# What gives others a role or a program a token, or approves held changes, needs a proof that is no older.
 FRESH_MS = 10 * 60_000
 _SEEN_EVERY_MS = 30_000
 _BROWSER_CHARS = 100
@@ -43,17 +43,29 @@ class Session:
         return at_ms - self.proved_ms < FRESH_MS
 
 
-def open_session(connection: Connection, account: int, stage: Stage, way: str, browser: str, at_ms: int) -> str:
-    """Open a session and return its token; sessions that are over are deleted."""
+def open_session(
+    connection: Connection,
+    account: int,
+    stage: Stage,
+    way: str,
+    browser: str,
+    at_ms: int,
+    *,
+    proved_ms: int | None = None,
+) -> str:
+    """Open a session and return its token; sessions that are over are deleted.
+
+    Args:
+        proved_ms: when the person proved who they are, if that was not now.
+    """
     table = tables.web_session
     connection.execute(delete(table).where(table.c.until_ms <= at_ms))
     token = secrets.token_urlsafe(32)
     lasts_ms = CODE_MS if stage == "code" else ABSOLUTE_MS
-    values = {"token_hash": token_hash(token), "account": account, "stage": stage, "way": way}
+    values: dict[str, Any] = {"token_hash": token_hash(token), "account": account, "stage": stage, "way": way}
     values |= {"browser": browser[:_BROWSER_CHARS], "until_ms": at_ms + lasts_ms}
-    connection.execute(
-        insert(table).values(**values, created_ms=at_ms, seen_ms=at_ms, proved_ms=0 if stage == "code" else at_ms)
-    )
+    values["proved_ms"] = 0 if stage == "code" else at_ms if proved_ms is None else proved_ms
+    connection.execute(insert(table).values(**values, created_ms=at_ms, seen_ms=at_ms))
     return token
 
 

@@ -18,9 +18,9 @@ from gateway.hub.accounts.attempts import (
     wait_seconds,
 )
 from gateway.hub.accounts.passwords import hash_password, is_password, why_weak
-from gateway.hub.accounts.people import Account, activate, find_account, needs_two_steps
+from gateway.hub.accounts.people import Account, Vouched, activate, find_account, needs_two_steps
 from gateway.hub.accounts.sealing import Seal
-from gateway.hub.accounts.tokens import look_at_one_time, use_one_time
+from gateway.hub.accounts.tokens import Kind, end_one_time, look_at_one_time, use_one_time
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -29,6 +29,7 @@ WRONG = "The address or the password is wrong."
 WRONG_CODE = "This code is wrong, too old or was used before; wait for the next one."
 OVER = "This link works no more; ask whoever sent it for a new one."
 _EMAIL_CHARS = 254
+_WELCOMED: tuple[Kind, ...] = ("invite", "reset", "forgot")
 
 
 class TooManyAttempts(RefusedError):
@@ -47,6 +48,15 @@ class SignedIn:
     token: str
     account: Account
     stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """By what an account can prove who it is; `issuers` by the addresses that hub.toml has for them."""
+
+    has_password: bool
+    has_code: bool
+    issuers: frozenset[str]
 
 
 def by_password(store: Store, email: str, password: str, browser: str, address: str | None) -> SignedIn:
@@ -96,23 +106,25 @@ def _password_of(connection: Connection, account: int) -> str | None:
     return connection.scalar(query)
 
 
-def _open(connection: Connection, account: Account, way: str, browser: str, at_ms: int) -> SignedIn:
+def _open(
+    connection: Connection, account: Account, way: str, browser: str, at_ms: int, *, proved_ms: int | None = None
+) -> SignedIn:
     # An issuer that the school has chosen sees to second steps itself.
     stage: sessions.Stage = "full"
     if way == "password" and two_step.has_second_step(connection, account.id):
         stage = "code"
     elif way == "password" and needs_two_steps(connection, account.id, at_ms):
         stage = "setup"
-    token = sessions.open_session(connection, account.id, stage, way, browser, at_ms)
+    token = sessions.open_session(connection, account.id, stage, way, browser, at_ms, proved_ms=proved_ms)
     if stage != "code":
         _note(connection, account, "signed_in", at_ms, way=way)
     return SignedIn(token, account, stage)
 
 
-def by_issuer(connection: Connection, account: Account, browser: str, at_ms: int) -> SignedIn:
+def by_issuer(connection: Connection, account: Vouched, browser: str, at_ms: int) -> SignedIn:
     """Open a session for somebody whom an issuer vouches for."""
     activate(connection, account.id)
-    return _open(connection, account, "oidc", browser, at_ms)
+    return _open(connection, account, "oidc", browser, at_ms, proved_ms=account.proved_ms)
 
 
 def by_code(store: Store, seal: Seal, session: sessions.Session, code: str, browser: str) -> SignedIn:
@@ -138,7 +150,9 @@ def by_code(store: Store, seal: Seal, session: sessions.Session, code: str, brow
 
 
 def prove_again(store: Store, seal: Seal, session: sessions.Session, password: str, code: str) -> None:
-    """Prove once more who one is, in a session that is open already.
+    """Prove once more who one is, in a session that is open already: by the password, and the code where there is one.
+
+    Whoever has no password proves it by the code alone, or signs in at the issuer again.
 
     Raises:
         TooManyAttempts, RefusedError: what the page shows.
@@ -149,13 +163,22 @@ def prove_again(store: Store, seal: Seal, session: sessions.Session, password: s
         brake(connection, BY_CODE, key, at_ms)
         stored = _password_of(connection, session.account)
         has_step = two_step.has_second_step(connection, session.account)
-    if not is_password(stored, password):
+    if not is_password(stored, password) and (stored is not None or not has_step):
         raise RefusedError("The password is wrong.")
     with store.write() as connection:
         if has_step and two_step.check(connection, seal, session.account, code, at_ms) is None:
             raise RefusedError(WRONG_CODE)
         forget_attempts(connection, BY_CODE, key)
         sessions.prove(connection, session, at_ms)
+
+
+def proofs(connection: Connection, account: int) -> Proofs:
+    """Return by what an account can prove once more who it is."""
+    way = tables.sign_in_way
+    rows = connection.execute(select(way.c.kind, way.c.issuer).where(way.c.account == account)).all()
+    kinds = {row.kind for row in rows}
+    issuers = frozenset(row.issuer for row in rows if row.kind == "oidc")
+    return Proofs("password" in kinds, "totp" in kinds, issuers)
 
 
 def welcome(store: Store, token: str, password: str, browser: str) -> SignedIn:
@@ -171,13 +194,13 @@ def welcome(store: Store, token: str, password: str, browser: str) -> SignedIn:
         raise RefusedError(why)
     hashed = hash_password(password)
     with store.write() as connection:
-        used = use_one_time(connection, token, ("invite", "reset"), at_ms)
+        used = use_one_time(connection, token, _WELCOMED, at_ms)
         if used is None or used.account != account.id:
             raise RefusedError(OVER)
         activate(connection, account.id)
         if used.payload.get("two_step") == "remove":
             two_step.remove(connection, account.id)
-        _set_password(connection, account, hashed, at_ms)
+        _set_password(connection, account, hashed, at_ms, by=f"{used.kind} link")
         sessions.end_sessions(connection, account.id)
         return _open(connection, account, "password", browser, at_ms)
 
@@ -188,7 +211,7 @@ def welcomed(connection: Connection, token: str, at_ms: int) -> Account:
     Raises:
         RefusedError: it works no more.
     """
-    found = look_at_one_time(connection, token, ("invite", "reset"), at_ms)
+    found = look_at_one_time(connection, token, _WELCOMED, at_ms)
     account = find_account(connection, id=found.account) if found and found.account else None
     if account is None or account.state == "ended":
         raise RefusedError(OVER)
@@ -214,16 +237,18 @@ def change_password(store: Store, session: sessions.Session, old: str, new: str)
     hashed = hash_password(new)
     with store.write() as connection:
         forget_attempts(connection, BY_CODE, key)
-        _set_password(connection, account, hashed, at_ms)
+        _set_password(connection, account, hashed, at_ms, by="old password")
         sessions.end_sessions(connection, account.id, but=session.token_hash)
 
 
-def _set_password(connection: Connection, account: Account, hashed: str, at_ms: int) -> None:
+def _set_password(connection: Connection, account: Account, hashed: str, at_ms: int, *, by: str) -> None:
     way = tables.sign_in_way
     connection.execute(delete(way).where(way.c.account == account.id, way.c.kind == "password"))
     row = {"account": account.id, "kind": "password", "secret": hashed, "created_ms": at_ms}
     connection.execute(insert(way).values(row))
-    _note(connection, account, "password_set", at_ms)
+    # Whoever held a link to this account holds it no more.
+    end_one_time(connection, account.id)
+    _note(connection, account, "password_set", at_ms, by=by)
 
 
 def _note(connection: Connection, account: Account, operation: str, at_ms: int, **detail: str) -> None:

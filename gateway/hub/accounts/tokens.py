@@ -16,10 +16,12 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 
 LINK_MS = 24 * 3600 * 1000
+RESET_MS = 3600 * 1000
 OIDC_MS = 10 * 60 * 1000
 _API_PREFIX = "tg_"
 _SEEN_EVERY_MS = 60_000
-Kind = Literal["invite", "reset", "oidc"]
+# Anybody may ask for a mail that sets a new password, so `forgot` never ends a link that somebody was given, `reset`.
+Kind = Literal["invite", "reset", "forgot", "oidc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,12 @@ def use_one_time(connection: Connection, token: str, kinds: tuple[Kind, ...], at
     table = tables.one_time_token
     gone = connection.execute(delete(table).where(table.c.token_hash == token_hash(token)))
     return found if gone.rowcount == 1 else None
+
+
+def end_one_time(connection: Connection, account: int) -> None:
+    """End the links of an account that nobody has used yet."""
+    table = tables.one_time_token
+    connection.execute(delete(table).where(table.c.account == account))
 
 
 def make_api_token(

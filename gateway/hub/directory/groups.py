@@ -82,7 +82,8 @@ def _join(connection: Connection, people: Mapping[str, tuple[str, Collection[tup
 def _groupings(connection: Connection, names: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], int]:
     """Return the number of each group by site, kind and code; those that are new are made."""
     table = tables.grouping
-    by_key = {(site, kind, fold_group(name)): name for site, kind, name in names}
+    # Of two spellings in one read the first in order is the name.
+    by_key = {(site, kind, fold_group(name)): name for site, kind, name in sorted(names, reverse=True)}
     found: dict[tuple[str, str, str], int] = {}
     for site in sorted({site for site, _, _ in by_key}):
         rows = connection.execute(select(table.c.kind, table.c.code, table.c.id).where(table.c.site == site))

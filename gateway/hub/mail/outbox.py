@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 GIVE_UP_MS = 3 * 24 * 3600 * 1000
 KEPT_MS = 90 * 24 * 3600 * 1000
 MOST_WAITING = 1_000
+# Anybody may ask for these, so they never take the places of alarms.
+_MOST_WAITING_OF = {"password_reset": 200}
+# For an address without an account: nobody is kept in mind who only typed it.
+_VOID_KEPT_MS = 24 * 3600 * 1000
 # Nobody owns this domain (RFC 2606): the hub makes addresses in it for people who have none.
 NEVER_MAILED = ".invalid"
 _ERROR_CHARS = 200
@@ -44,12 +48,13 @@ def post(
     """Put a mail in the outbox once for each address that this key has not had; return for how many."""
     table = tables.mail
     waiting = connection.scalar(select(func.count()).where(table.c.state == "waiting")) or 0
+    most = _MOST_WAITING_OF.get(template, MOST_WAITING)
     posted = 0
     for address in dict.fromkeys(addresses):
         if address.endswith(NEVER_MAILED):
             continue
-        if waiting + posted >= MOST_WAITING:
-            log.error("%d mails wait to be sent; another one is dropped", MOST_WAITING)
+        if waiting + posted >= most:
+            log.error("%d mails wait to be sent; another one is dropped", most)
             break
         row: dict[str, Any] = {"template": template, "params": dict(params), "address": address, "state": "waiting"}
         row |= {"dedupe_key": f"{dedupe_key} {address}", "tries": 0, "created_ms": at_ms, "next_ms": at_ms}
@@ -67,6 +72,11 @@ def due_mails(connection: Connection, at_ms: int, limit: int) -> list[Mail]:
 
 def note_sent(connection: Connection, mail: int, at_ms: int) -> None:
     _set(connection, mail, {"state": "sent", "sent_ms": at_ms, "error": None})
+
+
+def note_void(connection: Connection, mail: int) -> None:
+    """Note that nobody is to have a mail."""
+    _set(connection, mail, {"state": "void"})
 
 
 def note_refused(connection: Connection, mail: int, error: str) -> None:
@@ -90,6 +100,7 @@ def forget_old(connection: Connection, at_ms: int) -> None:
     """Delete mails that were settled long ago."""
     table = tables.mail
     connection.execute(delete(table).where(table.c.state != "waiting", table.c.created_ms < at_ms - KEPT_MS))
+    connection.execute(delete(table).where(table.c.state == "void", table.c.created_ms < at_ms - _VOID_KEPT_MS))
 
 
 def _set(connection: Connection, mail: int, values: dict[str, Any]) -> None:

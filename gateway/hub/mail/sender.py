@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from gateway.config import MailSettings
+from gateway.hub.accounts import links
 from gateway.hub.mail.alarms import tell
 from gateway.hub.mail.faults import find_faults
-from gateway.hub.mail.outbox import Mail, due_mails, forget_old, note_failed, note_refused, note_sent
+from gateway.hub.mail.outbox import Mail, due_mails, forget_old, note_failed, note_refused, note_sent, note_void
 from gateway.hub.mail.smtp import Mailbox, MailDelayed, MailNotSent, MailRefused, open_mailbox
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.work.standby import LOOK_SECONDS, Standby
@@ -65,8 +67,25 @@ class MailSender(Standby):
                 forget_old(connection, at_ms)
         with self._store.read() as connection:
             due = due_mails(connection, at_ms, _AT_ONCE)
-        if due:
-            self._send(due)
+        ready = self._prepare(due, at_ms)
+        if ready:
+            self._send(ready)
+
+    def _prepare(self, due: list[Mail], at_ms: int) -> list[Mail]:
+        """Return what leaves: a mail with a link gets it only now, and one that nobody may have ends here."""
+        ready = []
+        for mail in due:
+            if mail.template not in links.PREPARED:
+                ready.append(mail)
+                continue
+            stored = links.Prepared(mail.template, mail.params, mail.address)
+            with self._store.write() as connection:
+                found = links.prepare(connection, stored, mail.created_ms, at_ms)
+                if found is None:
+                    note_void(connection, mail.id)
+                    continue
+            ready.append(replace(mail, template=found.template, params=found.params, address=found.address))
+        return ready
 
     def _send(self, due: list[Mail]) -> None:
         rest = deque(due)

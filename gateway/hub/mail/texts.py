@@ -1,4 +1,7 @@
-"""The texts of all mails; a text names the site, the source or gateway, never a person."""
+"""The texts of all mails; a text names the site, the source or gateway, never a person.
+
+Those about an account hold nothing to keep secret besides a link that works once.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +54,35 @@ TEXTS: dict[str, Text] = {
         "It decides and records by itself meanwhile, with the cards it has. Look at its power and network.",
     ),
     "hub_alarm": Text("The hub needs somebody", "{why}\n\nSee the page Gateways of the hub."),
+    "invitation": Text(
+        "You are invited to the school's Tapgate hub",
+        "You may sign in to the pages of the school's Tapgate hub. This link sets your password; it works once, for 24 "
+        "hours:\n\n{link}\n\n"
+        "If it works no more, ask whoever invited you for another. If you expect no invitation, delete this mail.\n",
+    ),
+    "password_reset": Text(
+        "Set a new password for the school's Tapgate hub",
+        "Somebody, most likely you, forgot the password of your account at the school's Tapgate hub. This link sets a "
+        "new one; it works once, for one hour:\n\n{link}\n\n"
+        "A second step stays on, and you are signed out everywhere else. If it was not you, delete this mail: your "
+        "password stays as it is.\n",
+    ),
+    "password_at_issuer": Text(
+        "How you sign in to the school's Tapgate hub",
+        "Somebody, most likely you, forgot the password of your account at the school's Tapgate hub. The account has "
+        "none: open {pages}/sign-in and sign in at {issuer}. Only they can set a new password there.\n\n"
+        "If it was not you, delete this mail.\n",
+    ),
     "over": Text("Over: {subject}", "This is over since {until}; it began {since}.\n\nNothing is left to do."),
 }
+
+
+_WITHOUT_FOOT = {"invitation", "password_reset", "password_at_issuer", "over"}
 
 
 def render(template: str, params: Mapping[str, str]) -> Text:
     """Fill in a text; what a line of a mail's head may not hold becomes a space."""
     text = TEXTS[template]
     subject = " ".join(text.subject.format_map(params).split())
-    foot = "" if template == "over" else _FOOT
+    foot = "" if template in _WITHOUT_FOOT else _FOOT
     return Text(subject[:200], text.body.format_map(params) + foot)

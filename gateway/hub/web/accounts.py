@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection, select
 
 from gateway.errors import RefusedError
-from gateway.hub.accounts import people, tokens
+from gateway.hub.accounts import links, people, tokens
 from gateway.hub.scope import EVERYWHERE, SWITCHES, TOKEN_SCOPES, Grant, Right, Role, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
@@ -23,6 +23,7 @@ from gateway.webkit.problems import Problem
 _Reader = Annotated[Scope, need(Right.GRANT)]
 _Granter = Annotated[Scope, need(Right.GRANT, fresh=True)]
 _Site = Annotated[str, Form(max_length=63)]
+_NOTHING = {"link": None, "token": None, "mailed_to": None}
 _NOT_YOURS = "Your account may not give or take this role there; ask an administrator of the organisation."
 
 
@@ -46,13 +47,24 @@ def _show(office: Office, request: Request, scope: Scope, **shown: Any) -> Respo
             "scopes": list(TOKEN_SCOPES),
             "everywhere": EVERYWHERE,
         }
-    return office.site.page(request, "accounts.html", "Accounts", {"link": None, "token": None, **context, **shown})
+    return office.site.page(request, "accounts.html", "Accounts", {**_NOTHING, **context, **shown})
 
 
 def _link_for(office: Office, request: Request, account: people.Account, token: str) -> dict[str, str]:
     settings = office.gate.access.sign_in
     base = settings.public_url if settings else str(request.base_url).rstrip("/")
     return {"link": f"{base}/welcome/{token}", "link_email": account.email}
+
+
+def _invite(
+    office: Office, request: Request, connection: Connection, account: people.Account, at_ms: int
+) -> dict[str, str]:
+    """Mail an invitation, or make a link to pass on where none is mailed; return what the page says of it."""
+    mailer = office.gate.access.mailer
+    if mailer is not None and links.mail_invitation(connection, mailer, account, at_ms):
+        return {"mailed_to": account.email}
+    token = tokens.make_one_time(connection, "invite", at_ms, account=account.id)
+    return _link_for(office, request, account, token)
 
 
 def _add_list(office: Office) -> None:
@@ -101,11 +113,9 @@ def _add_invitations(office: Office) -> None:
                 account = people.create_account(connection, email, name, audit)
             named = tuple(filter(None, map(str.strip, groups.split(","))))
             people.add_grant(connection, account.id, Grant(site, role, tuple(switch), named), audit)
+            shown = _invite(office, request, connection, account, at_ms) if account.state == "invited" else {}
             audit.write(connection)
-            token = None
-            if account.state == "invited":
-                token = tokens.make_one_time(connection, "invite", at_ms, account=account.id)
-        return _show(office, request, scope, **(_link_for(office, request, account, token) if token else {}))
+        return _show(office, request, scope, **shown)
 
     @office.app.post("/accounts/{account_id}/link", include_in_schema=False)
     def make_link(

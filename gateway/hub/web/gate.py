@@ -20,14 +20,15 @@ from fastapi.routing import APIRoute
 from gateway.config import SignInSettings, is_loopback
 from gateway.config.sign_in import IDLE_MINUTES
 from gateway.errors import StoreUnavailable
-from gateway.hub.accounts import people, sessions, tokens
+from gateway.hub.accounts import oidc, people, sessions, tokens
+from gateway.hub.accounts.links import Mailer
 from gateway.hub.accounts.sealing import Seal
 from gateway.hub.directory.cards import by_hand
 from gateway.hub.scope import Reach, Right, Scope, everything
 from gateway.hub.store.engine import Store, now_ms
 from gateway.webkit.problems import Problem, wants_page
 
-SIGN_IN, SIGN_IN_CODE, SIGN_IN_AGAIN, TWO_STEP = "/sign-in", "/sign-in/code", "/sign-in/again", "/me/two-step"
+SIGN_IN, SIGN_IN_CODE, SIGN_IN_AGAIN, TWO_STEP = "/sign-in", "/sign-in/code", oidc.AGAIN, "/me/two-step"
 _PLAIN_COOKIE, _SAFE_COOKIE = "tapgate-hub", "__Host-tapgate-hub"
 _TRIAL = (
     "Nobody has to sign in yet, so these pages open on this machine only. Create the first account with: "
@@ -44,12 +45,14 @@ class Access:
         names: host names that the pages answer to, besides the one of `sign_in`.
         state_dir: where the key lies that seals second steps.
         base: the folder of hub.toml, from which relative paths of sources start.
+        mailer: mails links to accounts; None where hub.toml has no [mail] or no [sign_in].
     """
 
     sign_in: SignInSettings | None = None
     names: tuple[str, ...] = ()
     state_dir: Path = Path()
     base: Path = Path()
+    mailer: Mailer | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ class Need:
 
     Attributes:
         right: None for a page of the person who is signed in, such as their password.
-        fresh: whether the sign-in must be recent, as for giving others a role.
+        fresh: whether the person must have proved lately who they are, as for giving others a role.
         stages: of a session that may come in.
         is_use: whether asking for it counts as using the session.
     """
@@ -80,6 +83,10 @@ class Elsewhere(Exception):
     def __init__(self, address: str) -> None:
         super().__init__(address)
         self.address = address
+
+
+class ProveFirst(Exception):
+    """The browser sent a form that is done only once the person has proved again who they are."""
 
 
 def need(
@@ -173,8 +180,8 @@ class Gate:
             raise _to_sign_in(request)
         if session.stage not in demand.stages:
             raise _elsewhere(request, SIGN_IN_CODE if session.stage == "code" else TWO_STEP)
-        if demand.fresh and session.way == "password" and not session.is_fresh(at_ms):
-            raise _elsewhere(request, f"{SIGN_IN_AGAIN}?next={quote(_here(request))}")
+        if demand.fresh:
+            self.require_proof(request, session)
         request.state.session = session
         with self.store.read() as connection:
             account = people.find_account(connection, id=session.account)
@@ -185,6 +192,19 @@ class Gate:
             with contextlib.suppress(StoreUnavailable), self.store.write() as connection:
                 sessions.touch(connection, session, at_ms)
         return scope
+
+    def require_proof(self, request: Request, session: sessions.Session) -> None:
+        """Return only if the person proved lately who they are.
+
+        Raises:
+            ProveFirst, Elsewhere: a browser has to ask for that first.
+            Problem: 401, for programs.
+        """
+        if session.is_fresh(now_ms()):
+            return
+        if request.method == "POST" and wants_page(request):
+            raise ProveFirst
+        raise _elsewhere(request, f"{SIGN_IN_AGAIN}?next={quote(_here(request))}")
 
     def _of_token(self, token: str) -> Scope:
         at_ms = now_ms()

@@ -56,14 +56,14 @@ def _add_welcome(office: Office) -> None:
 
 
 def _add_mine(office: Office) -> None:
-    store = office.store
+    gate, store = office.gate, office.store
 
     def mine(request: Request, scope: Scope, error: RefusedError | None = None, note: str = "") -> Response:
         account, at_ms = account_of(scope), now_ms()
         with store.read() as connection:
             found = sessions.list_sessions(connection, account, at_ms)
             context = {
-                "has_code": two_step.has_second_step(connection, account),
+                "proofs": sign_in.proofs(connection, account),
                 "grants": people.list_grants(connection, at_ms, [account]),
                 "sessions": [(item, from_ms(item.seen_ms)) for item in found],
                 "this": session_of(request).token_hash,
@@ -75,8 +75,13 @@ def _add_mine(office: Office) -> None:
         return mine(request, scope)
 
     @office.app.post("/me/password", include_in_schema=False)
-    def change_password(request: Request, scope: _Mine, old: Password, new: Password) -> Response:
-        account_of(scope)
+    def change_password(request: Request, scope: _Mine, new: Password, old: Password = "") -> Response:
+        account = account_of(scope)
+        with store.read() as connection:
+            has_password = sign_in.proofs(connection, account).has_password
+        if not has_password:
+            # There is no old one to prove who this is, and whoever sets one can prove themselves by it from then on.
+            gate.require_proof(request, session_of(request))
         try:
             sign_in.change_password(store, session_of(request), old, new)
         except RefusedError as error:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import Form, Query, Request, Response
+from fastapi import Depends, Form, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from gateway.errors import RefusedError
-from gateway.hub.accounts import sessions, sign_in, two_step
+from gateway.hub.accounts import links, sessions, sign_in
 from gateway.hub.accounts.passwords import MOST_CHARS
 from gateway.hub.scope import Scope
-from gateway.hub.web.gate import PUBLIC, SIGN_IN_CODE, TWO_STEP, account_of, address_of, need, safe_next, session_of
+from gateway.hub.store.engine import now_ms
+from gateway.hub.web.gate import (
+    PUBLIC,
+    SIGN_IN,
+    SIGN_IN_AGAIN,
+    SIGN_IN_CODE,
+    TWO_STEP,
+    ProveFirst,
+    account_of,
+    address_of,
+    need,
+    safe_next,
+    session_of,
+)
 from gateway.hub.web.office import Office
 
 Next = Annotated[str, Query(max_length=2000)]
 NextField = Annotated[str, Form(max_length=2000)]
 Password = Annotated[str, Form(max_length=4 * MOST_CHARS)]
 Code = Annotated[str, Form(max_length=40)]
+_Fields = list[tuple[str, str]]
 _InCode = Annotated[Scope, need(None, stage="code")]
 _InSetup = Annotated[Scope, need(None, stage="setup")]
 
@@ -27,6 +43,7 @@ def add_pages(office: Office) -> None:
     _add_password(office)
     _add_code(office)
     _add_again(office)
+    _add_forgot(office)
 
 
 def browser_of(request: Request) -> str:
@@ -111,25 +128,82 @@ def _add_code(office: Office) -> None:
 def _add_again(office: Office) -> None:
     gate, store = office.gate, office.store
 
-    @office.app.get("/sign-in/again", include_in_schema=False)
-    def again_form(request: Request, scope: _InSetup, next: Next = "/") -> Response:  # noqa: A002  # the field's name
-        return show(office, request, "sign_in_again.html", "Confirm that it is you", **_again(scope, next))
+    def form(
+        request: Request, account: int, onward: str, carried: _Fields | None, error: RefusedError | None = None
+    ) -> Response:
+        with store.read() as connection:
+            proofs = sign_in.proofs(connection, account)
+        settings = gate.access.sign_in
+        issuers = [item.name for item in settings.issuers if item.issuer in proofs.issuers] if settings else []
+        # An issuer's page loses the form, so from there it goes back to the page that had it.
+        back = onward if carried is None else f"/{onward.split('/')[1]}"
+        again = f"{SIGN_IN_AGAIN}?next={quote(back)}"
+        context: dict[str, Any] = {"next": onward, "back": again, "carried": carried}
+        context |= {"proofs": proofs, "issuers": issuers}
+        return show(office, request, "sign_in_again.html", "Confirm that it is you", error, **context)
 
-    @office.app.post("/sign-in/again", include_in_schema=False)
+    @office.app.get(SIGN_IN_AGAIN, include_in_schema=False)
+    def again_form(request: Request, scope: _InSetup, next: Next = "/") -> Response:  # noqa: A002  # the field's name
+        onward = safe_next(next)
+        if session_of(request).is_fresh(now_ms()):
+            return RedirectResponse(onward, 303)
+        return form(request, account_of(scope), onward, None)
+
+    @office.app.post(SIGN_IN_AGAIN, include_in_schema=False)
     def again_now(
         request: Request,
         scope: _InSetup,
-        password: Password,
-        code: Code = "",
-        next: NextField = "/",  # noqa: A002  # the field's name
+        carried: Annotated[_Fields, Depends(_carried)],
+        own_password: Password = "",
+        own_code: Code = "",
+        next: Next = "/",  # noqa: A002  # the field's name
+        carry: Annotated[bool, Query()] = False,
     ) -> Response:
+        onward = safe_next(next)
         try:
-            sign_in.prove_again(store, gate.seal, session_of(request), password, code)
+            sign_in.prove_again(store, gate.seal, session_of(request), own_password, own_code)
         except RefusedError as error:
-            context = _again(scope, next)
-            return show(office, request, "sign_in_again.html", "Confirm that it is you", error, **context)
-        return RedirectResponse(safe_next(next), 303)
+            return form(request, account_of(scope), onward, carried if carry else None, error)
+        # 307 makes the browser send the form on, so that it is done as it was filled in.
+        return RedirectResponse(onward, 307 if carry else 303)
 
-    def _again(scope: Scope, onward: str) -> dict[str, Any]:
-        with store.read() as connection:
-            return {"next": safe_next(onward), "has_code": two_step.has_second_step(connection, account_of(scope))}
+    async def prove_first(request: Request, error: Exception) -> Response:
+        del error
+        fields = await _carried(request)
+        return await run_in_threadpool(ask, request, fields)
+
+    def ask(request: Request, fields: _Fields) -> Response:
+        session = gate.session(request)
+        if session is None:
+            return RedirectResponse(SIGN_IN, 303)
+        return form(request, session.account, safe_next(request.url.path), fields)
+
+    office.app.exception_handler(ProveFirst)(prove_first)
+
+
+async def _carried(request: Request) -> _Fields:
+    """Return the fields of a form that waits for a proof, without those of the proof."""
+    found = (await request.form()).multi_items()
+    return [(name, value) for name, value in found if isinstance(value, str) and not name.startswith("own_")]
+
+
+def _add_forgot(office: Office) -> None:
+    mailer, store = office.gate.access.mailer, office.store
+
+    def form(request: Request, error: RefusedError | None = None, *, is_done: bool = False) -> Response:
+        shown = {"is_mailed": mailer is not None, "is_done": is_done}
+        return show(office, request, "sign_in_forgot.html", "Forgot your password?", error, **shown)
+
+    @office.app.get("/sign-in/forgot", include_in_schema=False, dependencies=[PUBLIC])
+    def forgot_form(request: Request) -> Response:
+        return form(request)
+
+    @office.app.post("/sign-in/forgot", include_in_schema=False, dependencies=[PUBLIC])
+    def forgot_now(request: Request, email: Annotated[str, Form(max_length=300)]) -> Response:
+        if mailer is None:
+            return form(request)
+        try:
+            links.request_reset(store, mailer, email, address_of(request))
+        except RefusedError as error:
+            return form(request, error)
+        return form(request, is_done=True)

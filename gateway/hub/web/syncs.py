@@ -26,6 +26,8 @@ TYPED_FROM = 20
 _CONFLICTS = 200
 _Reader = Annotated[Scope, need(Right.SEE_SOURCES)]
 _Approver = Annotated[Scope, need(Right.APPROVE)]
+# What is held lets people in or takes them out by the hundred.
+_Decider = Annotated[Scope, need(Right.APPROVE, fresh=True)]
 _Tester = Annotated[Scope, need(Right.TEST_SOURCES)]
 
 
@@ -66,7 +68,7 @@ def add_pages(office: Office) -> None:
 
     @office.app.post("/syncs/decide", include_in_schema=False)
     def decide(
-        scope: _Approver,
+        scope: _Decider,
         source: Annotated[int, Form()],
         decision: Annotated[Literal["approved", "refused", "approve-all"], Form()],
         operation: Annotated[list[str], Form(max_length=2000)] = [],  # noqa: B006  # FastAPI copies it

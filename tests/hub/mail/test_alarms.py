@@ -197,6 +197,7 @@ def test_no_text_breaks_out_of_the_head_of_a_mail() -> None:
     params = {"site": "a\r\nBcc: x@y.example", "source": "mis", "since": "now", "why": "x"}
     for template in TEXTS:
         filled = {**params, "subject": "s\nBcc: x@y.example", "until": "now", "gateway": "g\nx"}
+        filled |= {"link": "l\nx", "pages": "p\nx", "issuer": "i\nx"}
         message = compose(Mail(1, template, filled, IT, 0, NOON), "tapgate@school.example")
         assert message["Bcc"] is None
         assert "\n" not in message["Subject"]
