@@ -101,6 +101,7 @@ def test_every_page_of_the_office_can_be_read_and_used_by_everybody(
     for path in (
         "/",
         "/on-site",
+        "/attendance?day=2026-11-20",
         "/people",
         person,
         unknown,

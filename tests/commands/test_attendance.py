@@ -1,14 +1,21 @@
-"""`tapgate attendance explain` as a person who sets a school up uses it."""
+"""`tapgate attendance` as a person who sets a school up, and one in an office, use it."""
 
 from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert, select
 
 from gateway import cli
+from gateway.hub.directory.sites import list_sources
+from gateway.hub.settings import prepare_store, read_settings
+from gateway.hub.store import tables
+from gateway.hub.store.times import to_ms
+from gateway.hub.sync.run import Wish, sync
 
 HUB = """
 [hub]
@@ -161,3 +168,66 @@ def test_two_sessions_at_once_and_two_actions_of_one_name_are_refused(
     said = capsys.readouterr().err
     assert "AM and DAY overlap" in said
     assert "is there already" in said
+
+
+def hub(config: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = cli.main(["attendance", *words, "--config", str(config), *DAY])
+    out = capsys.readouterr()
+    return code, out.out + out.err
+
+
+def fill(config: Path) -> None:
+    """Let a pupil in from the export, with a movement at 08:52."""
+    (config.parent / "people.csv").write_text("Student ID,First name,Last name,Role\n00123,Ann,Smith,student\n")
+    settings = read_settings(config)
+    store = prepare_store(settings)
+    with store.read() as connection:
+        (source,) = list_sources(connection)
+    sync(store, source, config.parent, Wish(first=True))
+    with store.write() as connection:
+        number = connection.scalar(
+            insert(tables.gateway).values(site="st-marys", name="gw").returning(tables.gateway.c.id)
+        )
+        ref = connection.scalar(select(tables.person.c.ref))
+        at_ms = to_ms(datetime(2026, 11, 20, 8, 52, tzinfo=UTC))
+        values = {"gateway": number, "epoch": "e", "seq": 1, "site": "st-marys", "person": ref, "kind": "sign"}
+        values |= {"direction": "in", "at_ms": at_ms, "at_how": "set", "point": "desk", "automatic": False}
+        connection.execute(insert(tables.movement).values(values))
+    store.close()
+
+
+def test_the_marks_of_a_day_are_listed_and_one_is_decided_by_hand(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(config)
+    assert hub(config, capsys, "marks") == (0, "00123 AM: L, 7 min: proposed\n")
+    code, text = hub(
+        config, capsys, "mark", "--person-key", "00123", "--session", "AM", "--code", "M", "--reason", "dentist"
+    )
+    assert (code, text) == (0, "Decided.\n")
+    code, text = hub(config, capsys, "marks", "--json")
+    assert code == 0
+    [mark] = json.loads(text.splitlines()[-1])["marks"]
+    assert (mark["code"], mark["state"], mark["comment"]) == ("M", "decided", "dentist")
+    assert mark["evidence"] == ["in 2026-11-20T08:52:00+00:00 desk"]
+    hub(config, capsys, "mark", "--person-key", "00123", "--session", "AM", "--code", "movements")
+    assert hub(config, capsys, "marks")[1] == "00123 AM: L, 7 min: proposed\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("mark", "--session", "AM", "--code", "L"), "--person-key: is needed for mark"),
+        (("mark", "--person-key", "9", "--session", "AM", "--code", "L"), "no pupil with the id '9' at st-marys"),
+        (("mark", "--person-key", "00123", "--session", "PM", "--code", "L"), "no register PM on 2026-11-20"),
+        (("explain",), "--movements: is needed for explain"),
+    ],
+)
+def test_what_cannot_be_decided_is_one_sentence(
+    config: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    fill(config)
+    code, text = hub(config, capsys, *words)
+    assert code != 0
+    assert sentence in text
+    assert "Traceback" not in text

@@ -47,6 +47,8 @@ FIELDS = {
     "secret": "A" * 32,
     "reason": "the source is wrong",
     "value": "Other",
+    "day": "2026-11-20",
+    "session": "AM",
 }
 # A stream never ends by itself; it has a test of its own.
 STREAMS = {"/events"}

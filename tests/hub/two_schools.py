@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import insert, select
 
+from gateway.config import RegisterSettings, SessionSettings
 from gateway.hub.accounts import people, sessions, tokens
 from gateway.hub.directory.names import sort_name
 from gateway.hub.ingest.commit import Committer
@@ -19,6 +22,7 @@ from tests.hub.samples import SITE, add_site, message, tap
 
 OTHER = "st-johns"
 COOKIE = "tapgate-hub"
+SESSION = (time(8, 30), time(8, 45), time(9, 15), time(12, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,14 @@ def add_school(store: Store, folder: Path, number: int) -> School:
         connection.execute(insert(tables.chain_fault).values(fault))
         here = {"site": site, "person": ref, "state": "in", "since_ms": at_ms, "at_how": "set", "automatic": False}
         connection.execute(insert(tables.presence).values(**here, gateway=owner, point=f"{word} desk"))
+        taken = {"person": ref, "day": date(2026, 11, 20), "session": "AM", "code": "L", "minutes_late": 5}
+        connection.execute(
+            insert(tables.attendance_mark).values(**taken, site=site, comment=word, by="person:office", at_ms=at_ms)
+        )
+        sessions_of = RegisterSettings((SessionSettings("AM", frozenset(range(5)), *SESSION),))
+        connection.execute(
+            insert(tables.register_settings).values(site=site, settings=msgspec.to_builtins(sessions_of))
+        )
         pair = {"gateway": owner, "epoch": "5f1c9a02", "seq": 2, "other_gateway": owner, "other_epoch": "5f1c9a02"}
         places = {"site": site, "at_ms": at_ms, "point": f"door-{word.lower()}", "other_point": f"{word} desk"}
         connection.execute(insert(tables.two_places).values(**pair, **places, other_seq=1))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from gateway.access.people import EVERY_POINT
 from gateway.config import HubSettings, SiteSettings
+from gateway.hub.directory.register import load_register
 from gateway.hub.directory.sites import removed_owners, rules_of
 from gateway.hub.store import tables
 
@@ -32,6 +33,8 @@ def list_changes(connection: Connection, settings: HubSettings) -> list[str]:
             ]
         changes += _sources(connection, item)
         changes += _rules(connection, item)
+        if load_register(connection, item.id) != item.register:
+            changes.append(f"site {item.id}: the sessions, actions or choices of the register would change")
     gone = sorted(known.keys() - {item.id for item in settings.sites})
     changes += [
         f"site {name} is no longer in this file; it stays as it is until it is removed by hand" for name in gone

@@ -19,6 +19,7 @@ from gateway.hub.store.engine import Store
 from gateway.hub.web import (
     accounts,
     agent,
+    attendance,
     audit,
     gateways,
     health,
@@ -45,6 +46,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 _NAVIGATION = (
     (NavigationLink("/", "Logbook"), Right.LOGBOOK, Reach.OWN),
     (NavigationLink("/on-site", "On site"), Right.EMERGENCY, Reach.ALL),
+    (NavigationLink("/attendance", "Register"), Right.SEE_MARKS, Reach.OWN),
     (NavigationLink("/gateways", "Gateways"), Right.SEE_GATEWAYS, Reach.ALL),
     (NavigationLink("/people", "People and cards"), Right.PEOPLE, Reach.OWN),
     (NavigationLink("/cards/unknown", "Unknown cards"), Right.CARDS, Reach.ALL),
@@ -57,6 +59,7 @@ _PARTS = (
     health,
     logbook,
     on_site,
+    attendance,
     people,
     person,
     unknown_cards,

@@ -16,6 +16,7 @@ from gateway.hub.store.tables.accounts import (
     sign_in_way,
     web_session,
 )
+from gateway.hub.store.tables.attendance import attendance_mark, register_settings
 from gateway.hub.store.tables.audit import audit, audit_head
 from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
@@ -43,6 +44,7 @@ __all__ = [
     "alarm",
     "api_token",
     "attempt",
+    "attendance_mark",
     "audit",
     "audit_head",
     "card",
@@ -75,6 +77,7 @@ __all__ = [
     "projection",
     "quarantine",
     "quarantine_use",
+    "register_settings",
     "roster_generation",
     "sign_in_way",
     "site",

@@ -45,6 +45,7 @@ movement = Table(
     Column("action", String(63)),
     Column("automatic", Boolean, nullable=False),
     Index(None, "site", "person", "at_ms"),
+    Index(None, "site", "at_ms"),
 )
 
 # The newest sign movement of each person: whether they are in, since when, and where they were last seen.
