@@ -72,6 +72,7 @@ class RegisterSettings:
             them (`missed`) or at once.
         pm_presence: whether the afternoon needs a sign-in of its own (`fresh_tap`) or trusts the morning's.
         write_blind: whether marks may be written where the MIS cannot be read.
+        sign_out_at: local time at which whoever is still in is signed out, marked as automatic; None: never.
     """
 
     sessions: tuple[SessionSettings, ...] = ()
@@ -81,6 +82,7 @@ class RegisterSettings:
     pm_presence: str = "fresh_tap"
     minutes_late_from: str = "starts"
     write_blind: bool = False
+    sign_out_at: time | None = None
 
 
 def take_register(file: SettingsFile, item: Table) -> RegisterSettings:
@@ -103,6 +105,7 @@ def take_register(file: SettingsFile, item: Table) -> RegisterSettings:
         pm_presence=item.take("pm_presence", str, "fresh_tap", one_of(("fresh_tap", "trusted"))),
         minutes_late_from=item.take("minutes_late_from", str, "starts", one_of(("starts", "closes"))),
         write_blind=item.take("write_blind", bool, False),
+        sign_out_at=_clock(item, "sign_out_at", None),
     )
 
 
@@ -127,8 +130,8 @@ def _minutes(clock: time) -> int:
     return clock.hour * 60 + clock.minute
 
 
-def _clock(table: Table, key: str) -> time | None:
-    text = table.take(key, str)
+def _clock(table: Table, key: str, *default: None) -> time | None:
+    text = table.take(key, str, *default)
     clock = read_clock(text)
     if clock is None and text:
         table.problem(key, 'must be a local time such as "08:45"')

@@ -49,6 +49,7 @@ FIELDS = {
     "value": "Other",
     "day": "2026-11-20",
     "session": "AM",
+    "direction": "in",
 }
 # A stream never ends by itself; it has a test of its own.
 STREAMS = {"/events"}

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from gateway.config import RegisterSettings, SessionSettings
 from gateway.hub.accounts import people, sessions, tokens
 from gateway.hub.directory.names import sort_name
+from gateway.hub.facts.by_hand import note_by_hand
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.scope import Grant, Role
 from gateway.hub.store import tables
@@ -146,6 +147,8 @@ def add_school(store: Store, folder: Path, number: int) -> School:
         connection.execute(insert(tables.chain_fault).values(fault))
         here = {"site": site, "person": ref, "state": "in", "since_ms": at_ms, "at_how": "set", "automatic": False}
         connection.execute(insert(tables.presence).values(**here, gateway=owner, point=f"{word} desk"))
+        audit = Audit("person:office", site, at_ms, reason=f"{word} forgot the card")
+        note_by_hand(connection, site, ref, "in", at_ms, audit)
         taken = {"person": ref, "day": date(2026, 11, 20), "session": "AM", "code": "L", "minutes_late": 5}
         connection.execute(
             insert(tables.attendance_mark).values(**taken, site=site, comment=word, by="person:office", at_ms=at_ms)

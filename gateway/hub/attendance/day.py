@@ -253,6 +253,13 @@ def _load_movements(
         )
         at_local = from_ms(row.at_ms, owner.zone)
         evidence[key] = Evidence(at_local, row.direction, row.point or "", action.name if action else None, is_sure)
+    hand = tables.hand_movement
+    at = hand.c.at_ms
+    of_day = select(hand).where(hand.c.site == owner.id, at.between(begins_ms, ends_ms - 1))
+    for row in connection.execute(of_day.where(hand.c.withdrawn_ms.is_(None))):
+        key = f"hand/{row.id}"
+        found[row.person].append(Movement(key, row.at_ms, row.direction, automatic=row.automatic))
+        evidence[key] = Evidence(from_ms(row.at_ms, owner.zone), row.direction, "by hand", None, is_sure=True)
     return found, evidence
 
 

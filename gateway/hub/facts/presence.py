@@ -17,7 +17,8 @@ _Person = tuple[str, str]
 class Presence:
     """Projector of the tables `movement` and `presence`.
 
-    Presence is that of the newest sign movement by its corrected time; a check-in or check-out leaves it as it is.
+    Presence is that of the newest sign movement by its corrected time, made by hand or not; a check-in or check-out
+    leaves it as it is.
     """
 
     name = "presence"
@@ -29,11 +30,14 @@ class Presence:
         touched |= _forget(connection, events)
         if rows:
             connection.execute(insert(tables.movement), rows)
-        _settle(connection, touched)
+        settle_presence(connection, touched)
 
     def clear(self, connection: Connection) -> None:
         connection.execute(delete(tables.presence))
         connection.execute(delete(tables.movement))
+        hand = tables.hand_movement.c
+        of_hand = connection.execute(select(hand.site, hand.person).where(hand.withdrawn_ms.is_(None)).distinct())
+        settle_presence(connection, {(site, person) for site, person in of_hand})
 
 
 def _row(held: Held) -> dict[str, Any] | None:
@@ -71,8 +75,9 @@ def _forget(connection: Connection, events: Sequence[Held]) -> set[_Person]:
     return owners
 
 
-def _settle(connection: Connection, people: Iterable[_Person]) -> None:
-    table, movement = tables.presence, tables.movement
+def settle_presence(connection: Connection, people: Iterable[_Person]) -> None:
+    """Bring the presence of people, each by site and reference, in line with their newest movement."""
+    table, movement, hand = tables.presence, tables.movement, tables.hand_movement
     for site, person in sorted(people):
         connection.execute(delete(table).where(table.c.site == site, table.c.person == person))
         newest = (
@@ -82,7 +87,19 @@ def _settle(connection: Connection, people: Iterable[_Person]) -> None:
             .limit(1)
         )
         row = connection.execute(newest).one_or_none()
-        if row is not None:
+        by_hand = (
+            select(hand)
+            .where(hand.c.site == site, hand.c.person == person, hand.c.withdrawn_ms.is_(None))
+            .order_by(hand.c.at_ms.desc(), hand.c.id.desc())
+            .limit(1)
+        )
+        word = connection.execute(by_hand).one_or_none()
+        values: dict[str, Any]
+        if word is not None and (row is None or word.at_ms >= row.at_ms):
+            values = {"state": word.direction, "since_ms": word.at_ms, "at_how": "set", "automatic": word.automatic}
+        elif row is not None:
             values = {"state": row.direction, "since_ms": row.at_ms, "at_how": row.at_how, "point": row.point}
             values |= {"gateway": row.gateway, "automatic": row.automatic}
-            connection.execute(insert(table).values(site=site, person=person, **values))
+        else:
+            continue
+        connection.execute(insert(table).values(site=site, person=person, **values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, update
@@ -10,10 +11,11 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, 
 from gateway.access.event import decode_event
 from gateway.errors import StoreUnavailable
 from gateway.hub.facts.base import Held, Projector
+from gateway.hub.facts.by_hand import find_overdue, sign_out
 from gateway.hub.facts.presence import Presence
 from gateway.hub.facts.two_places import TwoPlaces
 from gateway.hub.store import tables
-from gateway.hub.store.engine import Store
+from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import in_slices, insert_if_new
 from gateway.hub.work.standby import Standby
 
@@ -23,6 +25,7 @@ LOCK = "facts"
 # Numbers of a journal, and revised events, that one transaction takes: the writer is held for a moment only.
 STEP = 2_000
 _JOURNALS = 200
+_END_SECONDS = 30.0
 # A journal, the number after which a part of it begins, and its last one.
 _Part = tuple[tuple[int, str], int, int]
 
@@ -38,6 +41,7 @@ class Facts(Standby):
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(LOCK, store, beat)
+        self._looked_at = float("-inf")
         self._projectors: Sequence[Projector] = [Presence(), TwoPlaces()] if projectors is None else projectors
 
     def _work(self, still_held: Callable[[], bool]) -> None:
@@ -58,11 +62,25 @@ class Facts(Standby):
             if behind:
                 self._take(projector, behind)
                 return True
+        self._end_days()
         with self._store.read() as connection:
             waits = connection.scalar(select(tables.event_revision.c.id).limit(1)) is not None
         if waits:
             self._revise(STEP)
         return waits
+
+    def _end_days(self) -> None:
+        """Sign out whoever is in after their site's time for that; looked at twice a minute."""
+        now = time.monotonic()
+        if now - self._looked_at < _END_SECONDS:
+            return
+        self._looked_at = now
+        at_ms = now_ms()
+        with self._store.read() as connection:
+            overdue = find_overdue(connection, at_ms)
+        if overdue:
+            with self._store.write() as connection:
+                sign_out(connection, find_overdue(connection, at_ms), at_ms)
 
     def _take(self, projector: Projector, parts: list[_Part]) -> None:
         """Let a projector take parts of journals in one transaction; an event that it cannot take costs that event."""

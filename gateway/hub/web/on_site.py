@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Request, Response
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from gateway.hub.fleet.gateways import GatewayView, list_gateways
 from gateway.hub.scope import Right, Scope, Sites
@@ -29,6 +29,7 @@ class OnSite:
     Attributes:
         today: whether they signed in today; whoever did not sign out yesterday has probably left.
         is_sure: whether the time is that of a set clock.
+        automatic: signed out by the end of the day, not by themselves; everybody else on the list is in.
     """
 
     site: str
@@ -41,6 +42,7 @@ class OnSite:
     gateway: str
     today: bool
     is_sure: bool
+    automatic: bool = False
 
 
 def add_pages(office: Office) -> None:
@@ -50,18 +52,22 @@ def add_pages(office: Office) -> None:
     @office.app.get("/on-site", include_in_schema=False)
     def on_site(request: Request, scope: _Warden) -> Response:
         with store.read() as connection:
-            people, silent = _read(connection, scope.sites(Right.EMERGENCY))
+            sites = scope.sites(Right.EMERGENCY)
+            people, silent = _read(connection, sites)
+            zones = {days.zone for name, days in site_days(connection).items() if name in sites}
         context = {
-            "people": [item for item in people if item.today],
-            "earlier": [item for item in people if not item.today],
+            "people": [item for item in people if item.today and not item.automatic],
+            "left": [item for item in people if item.automatic],
+            "earlier": [item for item in people if not item.today and not item.automatic],
             "silent": silent,
-            "at": datetime.now().astimezone(),
+            "at": from_ms(now_ms(), zones.pop() if len(zones) == 1 else None),
+            "changeable": scope.sites(Right.SEND_MARKS),
         }
         return office.site.page(request, "on_site.html", "On site", context)
 
     @office.app.get("/v1/on-site")
     def on_site_json(scope: _Warden) -> dict[str, Any]:
-        """Return everybody who signed in and not out, and the gateways that are not connected."""
+        """Return everybody who signed in and not out, whom only the end of today signed out, and gateways away."""
         with store.read() as connection:
             people, silent = _read(connection, scope.sites(Right.EMERGENCY))
         return {
@@ -83,9 +89,9 @@ def _read(connection: Connection, sites: Sites) -> tuple[list[OnSite], list[Gate
             person.c.department,
             gateway.c.name.label("gateway_name"),
         )
-        .join_from(presence, gateway, gateway.c.id == presence.c.gateway)
+        .outerjoin_from(presence, gateway, gateway.c.id == presence.c.gateway)
         .outerjoin(person, (person.c.ref == presence.c.person) & (person.c.site == presence.c.site))
-        .where(sites.hold(presence.c.site), presence.c.state == "in")
+        .where(sites.hold(presence.c.site), or_(presence.c.state == "in", presence.c.automatic))
         .order_by(presence.c.site, person.c.sort_name, presence.c.person)
     )
     days, at_ms = site_days(connection), now_ms()
@@ -99,11 +105,13 @@ def _read(connection: Connection, sites: Sites) -> tuple[list[OnSite], list[Gate
             group=row.form or row.year or row.department or "",
             since=from_ms(row.since_ms, days[row.site].zone),
             point=row.point or "",
-            gateway=row.gateway_name,
+            gateway=row.gateway_name or "by hand",
             today=row.since_ms >= midnights[row.site],
             is_sure=row.at_how == "set",
+            automatic=row.state == "out",
         )
         for row in connection.execute(query)
+        if row.state == "in" or row.since_ms >= midnights[row.site]
     ]
     return people, [item for item in list_gateways(connection, sites) if item.state != "ready"]
 

@@ -21,6 +21,7 @@ from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import now_ms
 from gateway.hub.store.times import from_ms
 from gateway.hub.sync.emails import dummy_address
+from gateway.hub.web import movements
 from gateway.hub.web.gate import missing, need, require_site
 from gateway.hub.web.office import Office
 from gateway.hub.web.queries import LogFilter, read_log, site_days
@@ -66,6 +67,9 @@ def _add_views(office: Office) -> None:
                 "labels": _LABELS,
                 "dummy": dummy_address(ref, found.site),
                 "taps": rows[:_TAPS],
+                "movements": movements.list_movements(connection, found.site, ref),
+                "may_move": found.site in scope.sites(Right.SEND_MARKS),
+                "now": from_ms(now_ms(), site_days(connection)[found.site].zone),
                 "changes": list_changes(connection, found) if found.site in scope.sites(Right.PEOPLE) else [],
                 "states": CARD_STATES,
                 "may_change": found.site in scope.sites(Right.CARDS),

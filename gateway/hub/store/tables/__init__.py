@@ -20,7 +20,14 @@ from gateway.hub.store.tables.attendance import attendance_mark, register_settin
 from gateway.hub.store.tables.audit import audit, audit_head
 from gateway.hub.store.tables.base import metadata
 from gateway.hub.store.tables.events import event, event_copy, mark, moved_event, quarantine, quarantine_use
-from gateway.hub.store.tables.facts import event_revision, movement, presence, projection, two_places
+from gateway.hub.store.tables.facts import (
+    event_revision,
+    hand_movement,
+    movement,
+    presence,
+    projection,
+    two_places,
+)
 from gateway.hub.store.tables.fleet import chain_fault, gateway, hub_claim, roster_generation, witness
 from gateway.hub.store.tables.people import (
     card,
@@ -57,6 +64,7 @@ __all__ = [
     "field_override",
     "gateway",
     "grouping",
+    "hand_movement",
     "hold_op",
     "holding",
     "holiday",

@@ -48,7 +48,27 @@ movement = Table(
     Index(None, "site", "at_ms"),
 )
 
-# The newest sign movement of each person: whether they are in, since when, and where they were last seen.
+# A movement that no gateway recorded: entered by somebody of the office, or by the end of the day (`automatic`).
+hand_movement = Table(
+    "hand_movement",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("site", ForeignKey("site.id"), nullable=False),
+    Column("person", String(18), nullable=False),
+    Column("direction", String(3), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("automatic", Boolean, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("made_ms", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("withdrawn_ms", BigInteger),
+    Column("withdrawn_by", Text),
+    Index(None, "site", "person", "at_ms"),
+    Index(None, "site", "at_ms"),
+)
+
+# The newest sign movement of each person: whether they are in, since when, and where they were last seen; without a
+# gateway where it was made by hand.
 presence = Table(
     "presence",
     metadata,
@@ -58,7 +78,7 @@ presence = Table(
     Column("since_ms", BigInteger, nullable=False),
     Column("at_how", String(8), nullable=False),
     Column("point", Text),
-    Column("gateway", ForeignKey("gateway.id"), nullable=False),
+    Column("gateway", ForeignKey("gateway.id")),
     Column("automatic", Boolean, nullable=False),
     Index(None, "site", "state"),
 )
