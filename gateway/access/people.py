@@ -106,6 +106,26 @@ class PointRules:
     copies: Copies = Copies.LOG
 
 
+@dataclass(frozen=True, slots=True)
+class KioskAction:
+    """What a person may choose at a kiosk after a tap, such as leaving for an appointment.
+
+    Attributes:
+        kind: `sign` changes who is in, `check` does not.
+        points: the kiosks that offer it, empty for all.
+    """
+
+    id: str
+    name: str
+    kind: str
+    direction: str
+    points: tuple[str, ...] = ()
+
+    def is_offered_at(self, point: str) -> bool:
+        """Return whether a kiosk offers it."""
+        return not self.points or point in self.points
+
+
 class Roster(Protocol):
     """The parts of the roster in force that a decision needs."""
 

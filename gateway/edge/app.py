@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from gateway import __version__
 from gateway.access.event import Event
-from gateway.access.people import Roster
+from gateway.access.people import KioskAction, Roster
 from gateway.access.rules import Moment, Reason
 from gateway.config import GatewaySettings, WebSettings
 from gateway.edge.absent import AbsentJournal
@@ -58,6 +59,7 @@ from gateway.journal.journal import Journal
 from gateway.link.topics import GatewayTopics
 from gateway.outputs.base import Strike, Switchboard
 from gateway.points.actions import Show, Signal
+from gateway.points.kiosk import Kiosk
 from gateway.readers.base import Transports
 from gateway.roster.store import RosterStore
 from gateway.service import Beats, is_supervised
@@ -97,6 +99,10 @@ class Gateway:
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
         self.seats = {item.id: Seat(make_point(item)) for item in settings.points}
+        for seat in self.seats.values():
+            if isinstance(seat.point, Kiosk):
+                seat.point.actions = self._actions
+                seat.point.new_id = lambda: secrets.token_hex(4)
         self._signals = ReaderSignals()
         if strikes is None:
             write_guard(settings, self.faults)
@@ -204,6 +210,10 @@ class Gateway:
         """Take a snapshot of everything that pages and health checks show."""
         return take_view(self)
 
+    def _actions(self) -> tuple[KioskAction, ...]:
+        current = self.roster.current
+        return current.actions if current is not None else ()
+
     @property
     def zone(self) -> ZoneInfo:
         """Return the site's time zone: the roster's if it names one, else this gateway's setting."""
@@ -284,6 +294,7 @@ class Gateway:
             after=self.journal.after,
             identify=self.identify,
             watch=self._set_watch,
+            choose=self.tapline.choose,
         )
         return Desk(self.settings, web, daemon, self.recorder)
 

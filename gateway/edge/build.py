@@ -104,4 +104,4 @@ def restore_kiosks(seats: Mapping[str, Seat], journal: Journal | AbsentJournal, 
             continue
         local = datetime.fromisoformat(event.at).astimezone(zone)
         if local.date() == today and event.point in kiosks:
-            kiosks[event.point].move(event.person, event.movement["direction"])
+            kiosks[event.point].restore(event.person, event.movement)

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.access.event import CardRef, Event
 from gateway.access.people import Roster
@@ -45,6 +45,13 @@ class Point(Protocol):
 
     @property
     def deadline(self) -> float | None: ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A point whose screen offers something to choose; see points.kiosk."""
+
+    def choose(self, shown: str, option: str, now: float) -> list[Action]: ...
 
 
 @dataclass(slots=True)
@@ -193,6 +200,19 @@ class Tapline:
         for record in records:
             self.record(record)
         self._on_change()
+
+    def choose(self, point: str, shown: str, option: str) -> bool:
+        """Let a kiosk replace the movement on its screen by what the person chose; return whether it did."""
+        seat = self._seats.get(point)
+        if seat is None or not isinstance(seat.point, Chooser):
+            return False
+        records: list[Record] = []
+        with seat.lock:
+            self.perform(seat.point.choose(shown, option, time.monotonic()), records)
+        for record in records:
+            self.record(record)
+        self._on_change()
+        return bool(records)
 
     def finish(self) -> None:
         """Wait until the taps under way are answered; at most as long as a record may take."""

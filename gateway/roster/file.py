@@ -3,7 +3,7 @@
 Little-endian. One file is one generation; it is built once, signed, and never edited.
 
     header   magic "TGROSTER" 8 | format u16 | record_bytes u16 | count u32 | version u64 | meta_bytes u32 | zero u32
-    meta     JSON: site, created, projections, group_sets, points, holidays, zone; padded with spaces to 32
+    meta     JSON: site, created, projections, group_sets, points, holidays, zone, actions; padded to 32
     records  count x 32, sorted by key
     seal     public key 32 | endorsement 32 | Ed25519 signature 64, over everything before it
 
@@ -20,12 +20,12 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import CardEntry, CardState, Copies, KioskAction, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, format_window, parse_window
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
@@ -42,10 +42,24 @@ _LONGEST_SECONDS = 10 * 366 * 86400
 _YEARS = range(2020, 2100)
 
 
+_ActionText = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class PackedAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A KioskAction in the JSON part."""
+
+    id: _ActionText
+    name: _ActionText
+    kind: Annotated[str, msgspec.Meta(pattern="^(sign|check)$")]
+    direction: Annotated[str, msgspec.Meta(pattern="^(in|out)$")]
+    points: tuple[str, ...] = ()
+
+
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """The JSON part of a roster file; `points` maps a point to its rules, each naming groups and windows.
 
-    Releases before 0.3 wrote no `zone` and read none; like a policy in `points` it is left out where it is not needed.
+    Releases before 0.3 wrote neither `zone` nor `actions` and read none; like a policy in `points` they are left out
+    where they are not needed.
     """
 
     site: str
@@ -55,6 +69,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     points: dict[str, dict[str, Any]]
     holidays: list[tuple[str, str]]
     zone: str = ""
+    actions: list[PackedAction] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,7 @@ class RosterContent:
         version: the generation number; it must rise with every build.
         cards: by 16-byte card key.
         zone: the site's time zone (IANA), empty to leave it to each gateway's settings.
+        actions: what kiosks offer after a tap.
     """
 
     site: str
@@ -75,6 +91,7 @@ class RosterContent:
     projections: tuple[str, ...] = ("uid",)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     zone: str = ""
+    actions: tuple[KioskAction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,7 @@ def _pack(content: RosterContent, previous: bytes | None) -> tuple[dict[bytes, b
         points={name: _pack_point(rules) for name, rules in sorted(content.points.items())},
         holidays=[(first.isoformat(), last.isoformat()) for first, last in content.calendar.holidays],
         zone=content.zone,
+        actions=[PackedAction(item.id, item.name, item.kind, item.direction, item.points) for item in content.actions],
     )
     return records, msgspec.json.encode(meta)
 
@@ -271,6 +289,11 @@ def unpack_created(meta: Meta) -> datetime:
     if created.year not in _YEARS:
         raise BadRoster(f"The roster says that it was made in {created.year}.")
     return created
+
+
+def unpack_actions(meta: Meta) -> tuple[KioskAction, ...]:
+    """Return what kiosks offer after a tap."""
+    return tuple(KioskAction(item.id, item.name, item.kind, item.direction, item.points) for item in meta.actions)
 
 
 def unpack_zone(meta: Meta) -> ZoneInfo | None:

@@ -19,6 +19,7 @@ from gateway.roster.file import (
     check_records,
     decode_meta,
     split,
+    unpack_actions,
     unpack_calendar,
     unpack_created,
     unpack_points,
@@ -55,6 +56,7 @@ class Snapshot:
         self.count = parts.count
         self.created: datetime = unpack_created(meta)
         self.zone: ZoneInfo | None = unpack_zone(meta)
+        self.actions = unpack_actions(meta)
 
     @classmethod
     def open(cls, path: Path, trust: Trust, site: str) -> Snapshot:

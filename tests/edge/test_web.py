@@ -108,7 +108,7 @@ def client(gateway: _Gateway, lanes: Lanes, tmp_path: Path) -> Iterator[TestClie
     requests = Requests(lambda: gateway.view, lambda: [TAP], lambda name: name == "lane-1")
     site = build_status_site(requests, "gw-canteen", Broadcaster())
     mount_lanes(site.app, lanes, lambda: None)
-    mount_kiosks(site, {"reception": Broadcaster()})
+    mount_kiosks(site, {"reception": Broadcaster()}, lambda *_words: False)
     with here(site) as client:
         yield client
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.access.people import CardEntry, CardState, Copies, PointRules, Rule, Stale, UnsetClock
+from gateway.access.people import CardEntry, CardState, Copies, KioskAction, PointRules, Rule, Stale, UnsetClock
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, Window
 from gateway.errors import BadRoster, FatalError
 from gateway.roster.file import RosterContent, assemble, build, iter_records, split, what_it_says
@@ -363,10 +363,12 @@ def test_a_signed_roster_with_an_odd_record_is_refused(tmp_path: Path, place: st
 
 def test_zone_and_policies_read_back_and_are_left_out_where_they_are_the_usual_ones() -> None:
     usual = build(_content(1, {}), SIGNER, SITE_KEY)
-    assert not any(word in usual for word in (b"zone", b"unset_clock", b"stale", b"copies"))
+    assert not any(word in usual for word in (b"zone", b"unset_clock", b"stale", b"copies", b"actions"))
     rules = PointRules(POINTS["gate"].rules, False, UnsetClock.GRANT, Stale.STAFF, 7200, Copies.DENY)
-    content = replace(_content(1, {}), points={"gate": rules}, zone="Australia/Perth")
+    action = KioskAction("doctor", "Doctor's appointment", "check", "out", ("gate",))
+    content = replace(_content(1, {}), points={"gate": rules}, zone="Australia/Perth", actions=(action,))
     snapshot = Snapshot(build(content, SIGNER, SITE_KEY), TRUST, "st-marys")
     assert snapshot.point("gate") == rules
+    assert snapshot.actions == (action,)
     assert str(snapshot.zone) == "Australia/Perth"
     assert Snapshot(usual, TRUST, "st-marys").zone is None

@@ -126,6 +126,15 @@ class Panel:
         key = secrets.token_hex(8)
         return self._ask(lambda number: messages.Teach(number, reader, actor, key), messages.Done).ok
 
+    def choose(self, point: str, shown: str, option: str) -> bool:
+        """Choose something at a kiosk; False when its screen has moved on.
+
+        Raises:
+            PanelDown: the daemon does not answer.
+        """
+        key = secrets.token_hex(8)
+        return self._ask(lambda number: messages.Choose(number, point, shown, option, key), messages.Done).ok
+
     def lesson(self) -> Lesson:
         """Return what the teaching page shows.
 

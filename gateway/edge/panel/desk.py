@@ -33,6 +33,7 @@ class Daemon:
     after: Callable[[int, int], list[tuple[int, bytes]]]
     identify: Callable[[str], bool]
     watch: Callable[[Watch | None], None]
+    choose: Callable[[str, str, str], bool]
 
 
 class Desk:
@@ -55,6 +56,7 @@ class Desk:
             identify=self._identify,
             teach=self._teach,
             lesson=self.teaching.lesson,
+            choose=daemon.choose,
             serving=self._note_address,
         )
         self.server = PanelServer(socket_path(settings.state_dir, os.environ), source)

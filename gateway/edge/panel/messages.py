@@ -15,7 +15,7 @@ from gateway.edge.health import GatewayView, TapRow
 from gateway.edge.teaching import Lesson
 from gateway.points.actions import Show
 
-VERSION = 1
+VERSION = 2
 MAX_QUESTION_BYTES = 16 << 10
 MAX_FACT_BYTES = 4 << 20
 MAX_ROWS = 500
@@ -62,6 +62,16 @@ class AskLesson(msgspec.Struct, frozen=True, tag="lesson"):
     id: _Number
 
 
+class Choose(msgspec.Struct, frozen=True, tag="choose"):
+    """Replace the movement on a kiosk's screen by what the person chose there (see points.kiosk)."""
+
+    id: _Number
+    point: _Name
+    shown: _Name
+    option: _Name
+    key: _Name
+
+
 class Serving(msgspec.Struct, frozen=True, tag="serving"):
     """Report the address at which the pages listen, or why they cannot."""
 
@@ -70,7 +80,7 @@ class Serving(msgspec.Struct, frozen=True, tag="serving"):
     fault: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
 
 
-Question = Look | After | Identify | Teach | AskLesson | Serving
+Question = Look | After | Identify | Teach | AskLesson | Choose | Serving
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

@@ -42,6 +42,7 @@ class PanelSource:
     identify: Callable[[str, str], bool]
     teach: Callable[[str | None, str], bool]
     lesson: Callable[[], Lesson]
+    choose: Callable[[str, str, str], bool]
     serving: Callable[[str, str | None], None]
 
 
@@ -144,6 +145,8 @@ class PanelServer:
                 return self._once(question.id, question.key, lambda: source.teach(question.reader, question.actor))
             case messages.AskLesson():
                 return messages.LessonNow(question.id, source.lesson())
+            case messages.Choose(number, point, shown, option, key):
+                return self._once(number, key, lambda: source.choose(point, shown, option))
             case messages.Serving():
                 source.serving(question.address, question.fault)
                 return messages.Done(question.id, ok=True)

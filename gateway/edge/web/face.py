@@ -55,7 +55,7 @@ class WebFace:
         self.site = build_status_site(requests, welcome.gateway, self.pages, welcome.names)
         self.site.app.exception_handler(PanelDown)(self._on_down)
         mount_lanes(self.site.app, self._lanes, lambda: panel.look().till_token)
-        mount_kiosks(self.site, self.screens)
+        mount_kiosks(self.site, self.screens, panel.choose)
         # A kiosk's browser runs on this machine too, and its screen is public: no card numbers there.
         self.site.templates.env.globals["teaches"] = not self.screens
         if not self.screens:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, t
 from gateway.access.schedule import Calendar
 from gateway.config import ActionSettings, RegisterSettings
 from gateway.errors import RefusedError
-from gateway.hub.attendance.codes import ENGLAND
+from gateway.hub.attendance.codes import ENGLAND, Meaning, meaning_of
 from gateway.hub.attendance.derive import Movement, Proposal, derive
 from gateway.hub.attendance.sessions import SchoolDay, school_day
 from gateway.hub.directory.register import load_register
@@ -128,12 +128,22 @@ def read_day(
             at_ms = min(max(now_ms, of_day.begins_ms), of_day.ends_ms - 1)
             proposals |= {item.session: item for item in derive(movements[ref], of_day, owner.register, None, at_ms)}
         for name, proposal in proposals.items():
-            mark = _mark(person, proposal, decisions.get((ref, name)), evidence)
+            due = _confirmed(proposal, movements.get(ref, []))
+            mark = _mark(person, due, decisions.get((ref, name)), evidence)
             if mark is not None:
                 marks.append(mark)
     names = tuple(sorted(sessions, key=lambda name: sessions[name]))
     marks.sort(key=lambda mark: (names.index(mark.session), people[mark.person].sort_name, mark.person))
     return DayMarks(names, tuple(marks), sum(ref in people for ref, some in movements.items() if some))
+
+
+def _confirmed(proposal: Proposal, movements: list[Movement]) -> Proposal:
+    """Return a proposal, held where an excuse that was chosen at a kiosk is the office's to confirm."""
+    if proposal.hold is not None or proposal.code is None or meaning_of(proposal.code) is not Meaning.AUTHORISED:
+        return proposal
+    chosen = [item.action for item in movements if item.key in proposal.evidence and item.action is not None]
+    waits = any(action.confirm and action.code == proposal.code for action in chosen)
+    return replace(proposal, hold="confirm") if waits else proposal
 
 
 def _mark(person: Any, proposal: Proposal, decision: Decision | None, evidence: Mapping[str, Evidence]) -> Mark | None:
@@ -233,7 +243,8 @@ def _load_movements(
     at = table.c.at_ms
     # A time that is not sure may lie on the other side of midnight.
     near = (table.c.at_how != "set") & at.between(begins_ms - _DAY_MS, ends_ms + _DAY_MS)
-    query = select(table).where(table.c.site == owner.id, or_(at.between(begins_ms, ends_ms - 1), near))
+    in_time = or_(at.between(begins_ms, ends_ms - 1), near)
+    query = select(table).where(table.c.site == owner.id, in_time, ~table.c.is_replaced)
     found: dict[str, list[Movement]] = defaultdict(list)
     evidence: dict[str, Evidence] = {}
     for row in connection.execute(query):

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from gateway.config import RegisterSettings, SiteSettings
+from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
 
 
@@ -15,6 +16,8 @@ def follow_register(connection: Connection, site: SiteSettings) -> None:
     if load_register(connection, site.id) == site.register:
         return
     connection.execute(delete(table).where(table.c.site == site.id))
+    # Rosters carry the actions.
+    raise_revision(connection, site.id)
     if site.register != RegisterSettings():
         connection.execute(insert(table).values(site=site.id, settings=msgspec.to_builtins(site.register)))
 

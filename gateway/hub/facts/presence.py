@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, delete, insert, select, tuple_, update
 
 from gateway.hub.facts.base import Held
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 
 _Person = tuple[str, str]
+_REF_CHARS = 31
 
 
 class Presence:
@@ -30,6 +31,8 @@ class Presence:
         touched |= _forget(connection, events)
         if rows:
             connection.execute(insert(tables.movement), rows)
+        for row in rows:
+            _tie(connection, row)
         settle_presence(connection, touched)
 
     def clear(self, connection: Connection) -> None:
@@ -60,7 +63,33 @@ def _row(held: Held) -> dict[str, Any] | None:
         "point": held.event.point or None,
         "action": action[:63] if isinstance(action, str) else None,
         "automatic": body.get("automatic") is True,
+        "ref": _short(body.get("id")),
+        "replaces": _short(body.get("replaces")),
     }
+
+
+def _short(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _REF_CHARS else None
+
+
+def _tie(connection: Connection, row: dict[str, Any]) -> None:
+    """Tie a choice to the movement that it replaces, whichever of the two was taken in now."""
+    table = tables.movement
+    mine = (table.c.gateway == row["gateway"], table.c.epoch == row["epoch"], table.c.person == row["person"])
+    if row["replaces"] is not None:
+        first = (*mine, table.c.ref == row["replaces"], table.c.seq < row["seq"])
+        times = (table.c.at_ms, table.c.at_how, table.c.at_error_ms)
+        found = connection.execute(select(*times).where(*first).order_by(table.c.seq.desc()).limit(1)).one_or_none()
+        if found is not None:
+            connection.execute(update(table).where(*first).values(is_replaced=True))
+            of_choice = update(table).where(*mine, table.c.seq == row["seq"])
+            connection.execute(of_choice.values(at_ms=found.at_ms, at_how=found.at_how, at_error_ms=found.at_error_ms))
+    if row["ref"] is not None:
+        choice = (*mine, table.c.replaces == row["ref"], table.c.seq > row["seq"])
+        if connection.scalar(select(table.c.seq).where(*choice).limit(1)) is not None:
+            connection.execute(update(table).where(*mine, table.c.seq == row["seq"]).values(is_replaced=True))
+            times_now = {name: row[name] for name in ("at_ms", "at_how", "at_error_ms")}
+            connection.execute(update(table).where(*choice).values(times_now))
 
 
 def _forget(connection: Connection, events: Sequence[Held]) -> set[_Person]:
@@ -83,6 +112,7 @@ def settle_presence(connection: Connection, people: Iterable[_Person]) -> None:
         newest = (
             select(movement)
             .where(movement.c.site == site, movement.c.person == person, movement.c.kind == "sign")
+            .where(~movement.c.is_replaced)
             .order_by(movement.c.at_ms.desc(), movement.c.epoch.desc(), movement.c.seq.desc())
             .limit(1)
         )

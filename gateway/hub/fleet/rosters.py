@@ -25,6 +25,7 @@ from gateway.access.people import (
     CardEntry,
     CardState,
     Copies,
+    KioskAction,
     PointRules,
     Rule,
     Stale,
@@ -35,6 +36,7 @@ from gateway.access.schedule import Calendar, Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
+from gateway.hub.directory.register import load_register
 from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -82,6 +84,10 @@ def load_content(connection: Connection, site: str, keys: Collection[str] | None
         _load_calendar(connection, site),
         _load_projections(connection, site),
         zone=connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site)) or "",
+        actions=tuple(
+            KioskAction(item.id, item.name, item.kind, item.direction, item.points)
+            for item in load_register(connection, site).actions
+        ),
     )
 
 

@@ -35,6 +35,7 @@ _Session = Annotated[str, Query(max_length=7)]
 HOLDS = {
     "time_unsure": "the gateway's clock was not set, and another time gives another mark",
     "automatic": "it rests on an automatic sign-out",
+    "confirm": "this reason was chosen at a kiosk; confirm that it is so",
     "copied": "it rests on a card that may be a copy",
     "register_not_read": "the pupil left with this reason while the register was open, and may have been marked before",
 }

@@ -88,7 +88,8 @@ def list_movements(connection: Connection, site: str, ref: str) -> list[Movement
     """Return the newest movements of a person, those that were withdrawn included."""
     zone = site_days(connection)[site].zone
     table, hand = tables.movement, tables.hand_movement
-    mine = select(table).where(table.c.site == site, table.c.person == ref).order_by(table.c.at_ms.desc())
+    mine = select(table).where(table.c.site == site, table.c.person == ref, ~table.c.is_replaced)
+    mine = mine.order_by(table.c.at_ms.desc(), table.c.seq.desc())
     views = [
         MovementView(
             from_ms(row.at_ms, zone),

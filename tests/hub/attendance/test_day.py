@@ -129,7 +129,8 @@ def test_after_the_register_closed_it_is_u_and_a_reason_goes_to_the_session_that
     taps.move("1", "09:20")
     taps.move("2", "08:40")
     taps.move("2", "11:00", "out", body={"action": "dentist"})
-    assert short(day(store)) == [("1", "AM", "U", 35, "proposed"), ("2", "PM", "M", None, "proposed")]
+    assert short(day(store)) == [("1", "AM", "U", 35, "proposed"), ("2", "PM", "M", None, "held")]
+    assert day(store).marks[1].hold == "confirm", "an excuse that was chosen at a kiosk is the office's to confirm"
     noon = to_ms(datetime(2026, 11, 20, 12, 30, tzinfo=UTC))
     assert short(day(store, at_ms=noon)) == [("1", "AM", "U", 35, "proposed")], "the afternoon is not over yet"
 

@@ -17,6 +17,7 @@ from gateway.hub.ingest.commit import Committer
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store
 from gateway.hub.store.revisions import note_revised
+from gateway.hub.store.times import from_ms
 from tests.hub.samples import follow, message, tap
 from tests.hub.test_true_time import UNSET_STAMP, clock_record
 
@@ -178,3 +179,61 @@ def test_a_projector_that_counts_an_event_twice_would_be_seen(store: Store) -> N
     once = held(store)
     follow(store, [Counting()])
     assert held(store) != once
+
+
+def chosen(seq: int, person: str, direction: str, replaces: str, minute: str, kind: str = "sign") -> bytes:
+    return moved(seq, person, direction, minute, body={"replaces": replaces, "kind": kind, "action": "doctor"})
+
+
+def counted(store: Store) -> list[tuple[int, str, str, bool]]:
+    table = tables.movement.c
+    with store.read() as connection:
+        rows = connection.execute(select(table.seq, table.direction, table.at_ms, table.is_replaced).order_by("seq"))
+        return [(row.seq, row.direction, from_ms(row.at_ms).strftime("%H:%M"), row.is_replaced) for row in rows]
+
+
+def test_a_choice_replaces_the_movement_of_its_tap_and_has_its_time(store: Store) -> None:
+    out = moved(2, AYSHA, "out", "10:30", body={"id": "a1"})
+    Committer(store).commit([message(moved(1, AYSHA, "in"), out)])
+    follow(store)
+    assert who(store) == {AYSHA: "out"}
+    Committer(store).commit([message(chosen(3, AYSHA, "out", "a1", "10:31", "check"))])
+    follow(store)
+    assert who(store) == {AYSHA: "in"}, "a check changes nothing, and what it replaced counts no more"
+    assert counted(store) == [(1, "in", "08:41", False), (2, "out", "10:30", True), (3, "out", "10:30", False)]
+
+
+def test_a_choice_names_no_movement_of_somebody_else_or_of_later(store: Store) -> None:
+    Committer(store).commit(
+        [
+            message(
+                chosen(1, AYSHA, "out", "a1", "08:00"),
+                moved(2, BEN, "in", "08:30", body={"id": "a1"}),
+                moved(3, AYSHA, "in", "08:31", body={"id": "a2"}),
+                chosen(4, AYSHA, "out", "x" * 40, "08:32"),
+            )
+        ]
+    )
+    follow(store)
+    assert who(store) == {AYSHA: "out", BEN: "in"}
+    assert not any(is_replaced for *_, is_replaced in counted(store))
+
+
+@pytest.mark.parametrize("order", [(2, 3), (3, 2)])
+def test_a_time_that_is_corrected_moves_the_choice_too(store: Store, order: tuple[int, int]) -> None:
+    out = moved(2, AYSHA, "out", "10:30", body={"id": "a1"})
+    Committer(store).commit([message(moved(1, AYSHA, "in"), out, chosen(3, AYSHA, "out", "a1", "10:31"))])
+    follow(store)
+    event = tables.event
+    with store.write() as connection:
+        number = connection.scalar(select(event.c.gateway).limit(1))
+        for seq in order:
+            connection.execute(update(event).where(event.c.seq == seq).values(at_ms=event.c.at_ms + 3_600_000))
+            note_revised(connection, [(number, "5f1c9a02", seq)])
+    follow(store)
+    assert counted(store) == [(1, "in", "08:41", False), (2, "out", "11:30", True), (3, "out", "11:30", False)]
+    before = held(store)
+    with store.write() as connection:
+        rebuild(connection, Presence())
+    follow(store)
+    assert held(store) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, false
 
 from gateway.hub.store.tables.base import RowId, metadata
 
@@ -27,7 +27,8 @@ event_revision = Table(
 )
 
 # Who came, left or was somewhere. `kind` sign changes presence, check does not; `at_how` and `at_error_ms` as in
-# `event`. `action` names what was chosen, None where the tap alone was the movement.
+# `event`. `action` names what was chosen, None where the tap alone was the movement. A choice `replaces` the movement
+# of the tap before it, which has that `ref` at the same gateway, and has its time.
 movement = Table(
     "movement",
     metadata,
@@ -44,6 +45,9 @@ movement = Table(
     Column("point", Text),
     Column("action", String(63)),
     Column("automatic", Boolean, nullable=False),
+    Column("ref", String(31)),
+    Column("replaces", String(31)),
+    Column("is_replaced", Boolean, nullable=False, server_default=false()),
     Index(None, "site", "person", "at_ms"),
     Index(None, "site", "at_ms"),
 )
