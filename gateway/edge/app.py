@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,7 @@ from gateway.edge.health import GatewayView, TapRow, verdict
 from gateway.edge.options import reader_options
 from gateway.edge.panel.desk import Daemon, Desk
 from gateway.edge.points_loop import PointsLoop
+from gateway.edge.presence import SitePresence
 from gateway.edge.refusals import Refusals
 from gateway.edge.relay import Relay
 from gateway.edge.reporter import Reporter
@@ -56,7 +57,7 @@ from gateway.edge.tapline import Recorder, Seat, Tapline
 from gateway.edge.teaching import Watch
 from gateway.errors import FatalError, RetryError, TapgateError
 from gateway.journal.journal import Journal
-from gateway.link.topics import GatewayTopics
+from gateway.link.topics import GatewayTopics, site_presence
 from gateway.outputs.base import Strike, Switchboard
 from gateway.points.actions import Show, Signal
 from gateway.points.kiosk import Kiosk
@@ -127,6 +128,15 @@ class Gateway:
         self._signals.connect({item.name: bus for bus, group in buses.items() for item in group}, self.readers)
         self._checkpoints = make_checkpoints(settings, self.journal, self.clock, self.faults)
         self._refusals = Refusals(self.journal.stats, self.recorder, self.journal.unsaved)
+        self._presence = SitePresence(
+            self.seats,
+            lambda: self.roster.trust,
+            settings.site,
+            settings.id,
+            self.journal.after,
+            lambda: self.journal.epoch,
+            self._local_day,
+        )
         self.relay: Relay | None = None
         self.roster_sync: RosterSync | None = None
         self.reporter: Reporter | None = None
@@ -210,6 +220,9 @@ class Gateway:
         """Take a snapshot of everything that pages and health checks show."""
         return take_view(self)
 
+    def _local_day(self) -> date | None:
+        return self.clock.now().astimezone(self.zone).date() if self.clock.is_set else None
+
     def _actions(self) -> tuple[KioskAction, ...]:
         current = self.roster.current
         return current.actions if current is not None else ()
@@ -258,6 +271,8 @@ class Gateway:
         self.reporter = Reporter(relay, topics.reported, time.monotonic)
         self.roster_sync = RosterSync(self.roster, relay, self.reporter, self._on_roster)
         self.relay = relay
+        if self._presence.is_needed:
+            relay.on(site_presence(settings.site), self._presence.take)
         self.faults.clear(HUB_LINK)
 
     def _mend(self) -> None:
@@ -323,6 +338,7 @@ class Gateway:
                 self._refusals.turn()
                 self.tapline.brake.tick()
                 self.tapline.copies.tick()
+                self._presence.tick()
                 if self.reporter and time.monotonic() >= self._tell_at:
                     self._tell_at = time.monotonic() + _TELL_SECONDS
                     self.reporter.verdict(verdict(self.view()))

@@ -15,6 +15,7 @@ from gateway.errors import BadMessage
 
 WELCOME_PURPOSE = b"tapgate welcome v1\0"
 WATERMARK_PURPOSE = b"tapgate watermark v1\0"
+PRESENCE_PURPOSE = b"tapgate presence v1\0"
 MAX_LINKS = 64
 MAX_WITNESSES = 64
 MAX_MISSING = 32
@@ -144,6 +145,29 @@ class Reported(msgspec.Struct, frozen=True, omit_defaults=True):
     level: Literal["", "good", "unknown", "warn", "bad"] = ""
     sentence: _Text = ""
     remedy: _Text = ""
+
+
+class SealedPresence(msgspec.Struct, frozen=True):
+    """A Present as the hub signed it, retained for each site."""
+
+    body: Annotated[str, Meta(max_length=4 << 20)]
+    seal: _Seal
+
+
+class Present(msgspec.Struct, frozen=True):
+    """Who has signed in at a kiosk of a site today and not out.
+
+    Attributes:
+        day: the local day, such as 2026-11-20.
+        people: references, never names.
+        covered: for each gateway and epoch the number up to which its movements are in it.
+    """
+
+    site: _Name
+    day: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    at_ms: _Millis
+    people: Annotated[list[Annotated[str, Meta(pattern="^p_[0-9a-f]{16}$")]], Meta(max_length=100_000)]
+    covered: Annotated[dict[_Name, dict[_Epoch, Seq]], Meta(max_length=10_000)] = {}
 
 
 class HubState(msgspec.Struct, frozen=True, omit_defaults=True):

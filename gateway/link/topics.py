@@ -71,6 +71,11 @@ def roster_delta(site: str, old: int, new: int) -> str:
     return f"{PREFIX}/{site}/roster/delta/{old}-{new}"
 
 
+def site_presence(site: str) -> str:
+    # Below roster/, which every gateway of the site may read.
+    return f"{PREFIX}/{site}/roster/presence"
+
+
 def parse_gateway_topic(topic: str) -> tuple[str, str, str] | None:
     """Split `tapgate/v1/SITE/GATEWAY/LAST` into its last three parts, None for any other topic."""
     parts = topic.split("/")

@@ -60,14 +60,16 @@ class House:
         self.processes.append(process)
         return process
 
-    def hub(self, name: str, *words: str, worker: str = "hub-0", log: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a hub without pages; `name` is its state folder."""
+    def hub(
+        self, name: str, *words: str, worker: str = "hub-0", log: str | None = None, extra: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """Start a hub without pages; `name` is its state folder, `extra` more of its site in hub.toml."""
         log = log or f"{name}.log"
         file = self.folder / f"{log}.toml"
         file.write_text(
             f'[hub]\nstate_dir = "{name}"\nbroker = "mqtt://127.0.0.1:{self.broker.port}"\nworker = "{worker}"\n'
             f'signing_key_file = "{name}.key"\n[[site]]\nid = "{SITE}"\nsite_key_file = "site.key"\n'
-            "trust_unenrolled = true\n"
+            f"trust_unenrolled = true\n{extra}"
         )
         return self._spawn(log, *words, "hub", "--config", str(file))
 
@@ -76,13 +78,13 @@ class House:
         return path.read_text() if path.exists() else ""
 
     def gateway(
-        self, state: str, reader: Reader, *, kind: str = "kiosk", front: tuple[str, ...] = ()
+        self, state: str, reader: Reader, *, kind: str = "kiosk", front: tuple[str, ...] = (), name: str = GATEWAY
     ) -> tuple[subprocess.Popen[bytes], int]:
         """Start a gateway; return it with the port of its pages."""
         port = free_port()
         file = self.folder / f"{state}.toml"
         file.write_text(
-            f'[gateway]\nid = "{GATEWAY}"\nsite = "{SITE}"\nsite_key_file = "site.key"\nstate_dir = "{state}"\n'
+            f'[gateway]\nid = "{name}"\nsite = "{SITE}"\nsite_key_file = "site.key"\nstate_dir = "{state}"\n'
             f'[hub]\nurl = "mqtt://127.0.0.1:{self.broker.port}"\n[web]\nport = {port}\n'
             f'[[reader]]\nid = "r"\ndriver = "serial-line"\nport = "{reader.path}"\npoint = "p"\n'
             f'[[point]]\nid = "p"\nkind = "{kind}"\n'

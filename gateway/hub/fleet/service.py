@@ -23,6 +23,7 @@ from gateway.hub.fleet.asking import Asking
 from gateway.hub.fleet.claim import RENEW_SECONDS, Claim
 from gateway.hub.fleet.counting import RosterCount
 from gateway.hub.fleet.gateways import find_gateway, list_gateways, note_state, note_verdict
+from gateway.hub.fleet.presence import PresencePublisher
 from gateway.hub.fleet.publishing import RosterPublisher
 from gateway.hub.fleet.welcome import TWIN_QUIET_MS, Verdict, judge_birth
 from gateway.hub.ingest.marks import skip_lost, stored_watermarks, watermark_of
@@ -94,6 +95,7 @@ class FleetService(Standby):
         self._published_at = self._asked_at = 0.0
         self._count = RosterCount(signer)
         self._rosters = RosterPublisher(store, signer, self._count.floor)
+        self._presence = PresencePublisher(store, signer)
         self._late: deque[Arrived] = deque(maxlen=_LATE_MESSAGES)
         self._asking = asking or Asking()
         self._twin_quiet_ms = twin_quiet_ms
@@ -140,6 +142,7 @@ class FleetService(Standby):
                     while self._late:
                         self._take(link, claim, self._late.popleft())
                     self._rosters.turn(link)
+                    self._presence.turn(link)
                     self._ask(link)
         except StoreUnavailable as error:
             log.warning("%s Gateways are told to hold their backlog.", error)
@@ -181,6 +184,7 @@ class FleetService(Standby):
             with self._store.read() as connection:
                 sites = sorted(connection.scalars(select(tables.site.c.id)))
             self._rosters.start_over(sites)
+            self._presence.start_over()
             manifests = [roster_manifest(site) for site in sites]
             link.subscribe([HUB_STATE, ALL_STATES, ALL_REPLIES, ALL_REPORTED, *manifests])
         elif isinstance(item, Disconnected):
