@@ -113,6 +113,7 @@ class KioskAction:
     Attributes:
         kind: `sign` changes who is in, `check` does not.
         points: the kiosks that offer it, empty for all.
+        groups: for whom, by the names that rules use; empty for everybody.
     """
 
     id: str
@@ -120,10 +121,11 @@ class KioskAction:
     kind: str
     direction: str
     points: tuple[str, ...] = ()
+    groups: frozenset[str] = frozenset()
 
-    def is_offered_at(self, point: str) -> bool:
-        """Return whether a kiosk offers it."""
-        return not self.points or point in self.points
+    def is_offered(self, point: str, groups: frozenset[str]) -> bool:
+        """Return whether a kiosk offers it to somebody with these groups."""
+        return (not self.points or point in self.points) and (not self.groups or not self.groups.isdisjoint(groups))
 
 
 class Roster(Protocol):

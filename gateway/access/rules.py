@@ -86,6 +86,7 @@ class Decision:
         key: the card key that was found, else the first one tried, None when there was none.
         rule: the name of the rule that granted, None when denied.
         roster: version of the roster that decided, None when there was none.
+        groups: those of the person, for what a point offers; empty where no card was found.
     """
 
     granted: bool
@@ -94,6 +95,7 @@ class Decision:
     person: str | None = None
     rule: str | None = None
     roster: int | None = None
+    groups: frozenset[str] = frozenset()
 
 
 def decide(
@@ -123,7 +125,7 @@ def decide(
         return Decision(False, Reason.CARD_UNKNOWN, first, roster=version)
     rules = roster.point(point)
     reason, rule = _judge(entry, rules, roster, moment, looks_copied=card.looks_copied)
-    return Decision(reason is Reason.OK, reason, key, entry.person, rule, version)
+    return Decision(reason is Reason.OK, reason, key, entry.person, rule, version, entry.groups)
 
 
 def _find(keys: tuple[bytes, ...], roster: Roster) -> tuple[bytes | None, CardEntry | None]:

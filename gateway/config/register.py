@@ -45,7 +45,7 @@ class ActionSettings:
         code: the fixed code, None where `codes` decide by the time or there is none.
         codes: a code for each of ANCHORS, the first that the time lies before.
         confirm: whether an authorised code waits for the office.
-        user_types, points: for whom and where it is offered, empty for all.
+        user_types, points: for whom (roles and groups, as in rules) and where it is offered, empty for all.
     """
 
     id: str

@@ -31,6 +31,7 @@ class _Open:
     person: str
     direction: str
     until: float
+    offered: tuple[KioskAction, ...]
 
 
 def _numbers() -> Callable[[], str]:
@@ -76,7 +77,7 @@ class Kiosk:
             self._last = {known: at for known, at in self._last.items() if now - at < self.again_seconds}
             self._last[person] = now
             self.move(person, SIGNED_OUT if person in self.signed_in else SIGNED_IN)
-            moved = [Record("movement", self.name, self._movement(person, now))]
+            moved = [Record("movement", self.name, self._movement(person, decision.groups, now))]
         elif self._open is not None and self._open.person != person:
             self._open = None
         self._clear_at = now + (self.choose_seconds if self._open else self.show_seconds)
@@ -93,7 +94,7 @@ class Kiosk:
         opened = self._open
         if opened is None or opened.id != shown or now >= opened.until:
             return []
-        chosen = next((item for item in self._offered() if item.id == option), None)
+        chosen = next((item for item in opened.offered if item.id == option), None)
         if chosen is None and option != NOT_RIGHT:
             return []
         other = SIGNED_OUT if opened.direction == SIGNED_IN else SIGNED_IN
@@ -142,15 +143,13 @@ class Kiosk:
     def deadline(self) -> float | None:
         return self._clear_at
 
-    def _offered(self) -> list[KioskAction]:
-        return [item for item in self.actions() if item.is_offered_at(self.name)]
-
-    def _movement(self, person: str, now: float) -> dict[str, object]:
+    def _movement(self, person: str, groups: frozenset[str], now: float) -> dict[str, object]:
         direction = self._direction(person)
         content: dict[str, object] = {"person": person, "direction": direction}
         self._open = None
-        if self._offered():
-            self._open = _Open(self.new_id(), person, direction, now + self.choose_seconds)
+        offered = tuple(item for item in self.actions() if item.is_offered(self.name, groups))
+        if offered:
+            self._open = _Open(self.new_id(), person, direction, now + self.choose_seconds, offered)
             content["id"] = self._open.id
         return content
 
@@ -159,7 +158,7 @@ class Kiosk:
         if opened is None:
             return {}
         # What goes the same way as the tap comes first.
-        offered = sorted(self._offered(), key=lambda item: item.direction != opened.direction)
+        offered = sorted(opened.offered, key=lambda item: item.direction != opened.direction)
         return {"shown": opened.id, "options": [[item.id, item.name] for item in offered]}
 
     def _direction(self, person: str) -> str:

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -29,6 +29,7 @@ from gateway.access.people import CardEntry, CardState, Copies, KioskAction, Poi
 from gateway.access.schedule import ALWAYS, Calendar, Schedule, format_window, parse_window
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
+from gateway.roster.actions import PackedAction, pack_actions
 from gateway.roster.signing import SEAL_BYTES, Signer
 
 MAGIC = b"TGROSTER"
@@ -40,19 +41,6 @@ _EPOCH = date(2000, 1, 1)
 _ALIGN = 32
 _LONGEST_SECONDS = 10 * 366 * 86400
 _YEARS = range(2020, 2100)
-
-
-_ActionText = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-
-
-class PackedAction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A KioskAction in the JSON part."""
-
-    id: _ActionText
-    name: _ActionText
-    kind: Annotated[str, msgspec.Meta(pattern="^(sign|check)$")]
-    direction: Annotated[str, msgspec.Meta(pattern="^(in|out)$")]
-    points: tuple[str, ...] = ()
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,7 +135,7 @@ def _pack(content: RosterContent, previous: bytes | None) -> tuple[dict[bytes, b
         points={name: _pack_point(rules) for name, rules in sorted(content.points.items())},
         holidays=[(first.isoformat(), last.isoformat()) for first, last in content.calendar.holidays],
         zone=content.zone,
-        actions=[PackedAction(item.id, item.name, item.kind, item.direction, item.points) for item in content.actions],
+        actions=pack_actions(content.actions),
     )
     return records, msgspec.json.encode(meta)
 
@@ -289,11 +277,6 @@ def unpack_created(meta: Meta) -> datetime:
     if created.year not in _YEARS:
         raise BadRoster(f"The roster says that it was made in {created.year}.")
     return created
-
-
-def unpack_actions(meta: Meta) -> tuple[KioskAction, ...]:
-    """Return what kiosks offer after a tap."""
-    return tuple(KioskAction(item.id, item.name, item.kind, item.direction, item.points) for item in meta.actions)
 
 
 def unpack_zone(meta: Meta) -> ZoneInfo | None:

@@ -14,12 +14,12 @@ from gateway.access.people import EVERY_POINT, CardEntry, PointRules
 from gateway.access.schedule import Calendar
 from gateway.cards.identity import CARD_KEY_BYTES
 from gateway.errors import BadRoster
+from gateway.roster.actions import unpack_actions
 from gateway.roster.file import (
     RECORD,
     check_records,
     decode_meta,
     split,
-    unpack_actions,
     unpack_calendar,
     unpack_created,
     unpack_points,
@@ -56,7 +56,7 @@ class Snapshot:
         self.count = parts.count
         self.created: datetime = unpack_created(meta)
         self.zone: ZoneInfo | None = unpack_zone(meta)
-        self.actions = unpack_actions(meta)
+        self.actions = unpack_actions(meta.actions)
 
     @classmethod
     def open(cls, path: Path, trust: Trust, site: str) -> Snapshot:

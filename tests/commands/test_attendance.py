@@ -123,6 +123,7 @@ def test_a_csv_file_will_do(config: Path, tmp_path: Path, capsys: pytest.Capture
         ('[{"person_key": "7", "at": "08:50", "direction": "up"}]', 'needs direction "in" or "out"'),
         ('[{"person_key": "7", "at": "08:50", "action": "gone"}]', "an action that hub.toml does not have"),
         ('[{"person_key": "7", "at": "08:50", "direction": "in", "at_error_ms": -1}]', "at_error_ms"),
+        ('[{"person_key": "7", "at": "08:50", "direction": "in", "at_error_ms": "\u00b2"}]', "at_error_ms"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(
@@ -135,6 +136,17 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
     said = capsys.readouterr().err
     assert len(said.strip().splitlines()) == 1
     assert re.search(complaint, said)
+
+
+def test_a_cell_that_no_csv_holds_is_one_sentence(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "movements.csv"
+    path.write_text('person_key,at,direction\n7,"' + "x" * 200_000 + '",in\n')
+    assert cli.main(["attendance", "explain", "--config", str(config), *DAY, "--movements", str(path)]) != 0
+    text = capsys.readouterr().err
+    assert "cannot be read as CSV" in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize(

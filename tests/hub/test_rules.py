@@ -94,3 +94,15 @@ def test_zone_and_point_policies_go_into_the_roster_and_follow_the_file(hub_toml
     assert content.points["*"].unset_clock == "rules-without-hours"
     again = _content(hub_toml, HUB)
     assert "front-door" not in again.points
+
+
+def test_the_actions_of_a_site_travel_with_its_roster(hub_toml: Path) -> None:
+    action = '[[site.action]]\nname = "Lunch in town"\ndirection = "out"\nuser_types = ["Year 12", "staff"]\n'
+    action += 'points = ["front-door"]\n'
+    (found,) = _content(hub_toml, HUB + action).actions
+    assert (found.id, found.kind, found.direction, found.points) == ("lunch-in-town", "sign", "out", ("front-door",))
+    assert found.groups == {"year 12", "staff"}
+    assert found.is_offered("front-door", frozenset({"student", "year 12"}))
+    assert not found.is_offered("front-door", frozenset({"student", "year 11"}))
+    assert not found.is_offered("back-door", frozenset({"staff"}))
+    assert _content(hub_toml, HUB).actions == ()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.access.people import KioskAction
@@ -90,6 +92,20 @@ def test_a_tap_is_recorded_at_once_and_its_answer_offers_what_this_kiosk_has() -
     assert recorded(actions) == [{"person": ALICE.person, "direction": "in", "id": "1"}]
     assert screen(actions)["options"] == [["back", BACK.name], ["doctor", DOCTOR.name]]
     assert screen(actions)["shown"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("groups", "offered"),
+    [({"student", "12"}, ["lunch", "doctor"]), ({"student", "7"}, ["doctor"]), ({"staff"}, ["doctor"])],
+)
+def test_an_action_is_offered_to_those_it_is_for(groups: set[str], offered: list[str]) -> None:
+    lunch = KioskAction("lunch", "Lunch in town", "sign", "out", groups=frozenset({"12", "13"}))
+    kiosk = Kiosk("reception", actions=lambda: (lunch, DOCTOR), signed_in={str(ALICE.person)})
+    shown = screen(kiosk.on_decision("r", replace(ALICE, groups=frozenset(groups)), 0.0))
+    options = shown["options"]
+    assert isinstance(options, list)
+    assert [option for option, _ in options] == offered
+    assert (kiosk.choose("1", "lunch", 1.0) != []) is ("lunch" in offered)
 
 
 def test_a_check_replaces_the_movement_and_leaves_presence_as_it_was() -> None:

@@ -365,7 +365,7 @@ def test_zone_and_policies_read_back_and_are_left_out_where_they_are_the_usual_o
     usual = build(_content(1, {}), SIGNER, SITE_KEY)
     assert not any(word in usual for word in (b"zone", b"unset_clock", b"stale", b"copies", b"actions"))
     rules = PointRules(POINTS["gate"].rules, False, UnsetClock.GRANT, Stale.STAFF, 7200, Copies.DENY)
-    action = KioskAction("doctor", "Doctor's appointment", "check", "out", ("gate",))
+    action = KioskAction("doctor", "Doctor's appointment", "check", "out", ("gate",), frozenset({"12", "staff"}))
     content = replace(_content(1, {}), points={"gate": rules}, zone="Australia/Perth", actions=(action,))
     snapshot = Snapshot(build(content, SIGNER, SITE_KEY), TRUST, "st-marys")
     assert snapshot.point("gate") == rules

@@ -23,6 +23,7 @@ from gateway.hub.store.times import from_ms, to_ms
 from gateway.hub.work.times import local_moment
 
 MOST_BYTES = 16 << 20
+_MOST_DIGITS = 12
 _STATES = {"write": "wanted", "supersede": "wanted", "confirmed": "confirmed", "hold": "held", "never": "conflict"}
 
 
@@ -87,7 +88,7 @@ def _movement(
     error = row.get("at_error_ms")
     if error in (None, ""):
         error = None if row.get("clock") == "free" else 0
-    elif not str(error).isdigit():
+    elif not _is_number(error):
         raise RefusedError(f"{where} has an at_error_ms that is no number of milliseconds.")
     return Movement(
         key=str(row.get("id") or number),
@@ -114,7 +115,7 @@ def read_register(path: Path, day: date, zone: ZoneInfo) -> Register:
     for number, row in enumerate(_rows(path, whole, "marks"), 1):
         where = f"Mark {number} of {path}"
         minutes = row.get("minutes_late", row.get("minutes"))
-        if minutes not in (None, "") and not str(minutes).isdigit():
+        if minutes not in (None, "") and not _is_number(minutes):
             raise RefusedError(f"{where} has minutes that are no number.")
         key = _text(row, "person_key", where), _text(row, "session", where)
         marks[key] = MisMark(
@@ -153,7 +154,10 @@ def _rows(path: Path, whole: Any, name: str) -> list[Mapping[str, Any]]:
 def _load(path: Path) -> Any:
     text = _read(path)
     if path.suffix.casefold() == ".csv":
-        return list(csv.DictReader(io.StringIO(text)))
+        try:
+            return list(csv.DictReader(io.StringIO(text)))
+        except csv.Error as error:
+            raise RefusedError(f"{path} cannot be read as CSV ({error}).") from None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -178,6 +182,12 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     if value in (None, ""):
         raise RefusedError(f"{where} lacks {key}.")
     return str(value)
+
+
+def _is_number(value: Any) -> bool:
+    # Of ASCII digits only: isdigit() takes a superscript too, which int() refuses.
+    text = str(value)
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _flag(row: Mapping[str, Any], key: str) -> bool:

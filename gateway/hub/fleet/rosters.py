@@ -85,7 +85,14 @@ def load_content(connection: Connection, site: str, keys: Collection[str] | None
         _load_projections(connection, site),
         zone=connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site)) or "",
         actions=tuple(
-            KioskAction(item.id, item.name, item.kind, item.direction, item.points)
+            KioskAction(
+                item.id,
+                item.name,
+                item.kind,
+                item.direction,
+                item.points,
+                frozenset(map(_ruled, item.user_types)),
+            )
             for item in load_register(connection, site).actions
         ),
     )
