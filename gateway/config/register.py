@@ -14,6 +14,7 @@ from gateway.settings_file import SettingsFile, Table
 SESSION_NAMES = ("AM", "PM", "DAY")
 ANCHORS = ("before_starts", "before_closes", "before_ends")
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+MOST_NAME_CHARS = 100
 _CODE = re.compile(r"\S{1,8}")
 _CODE_FORM = "must be a code of the MIS such as L, at most 8 characters"
 
@@ -158,8 +159,13 @@ def _check_overlaps(item: Table, sessions: list[SessionSettings]) -> None:
                 item.problem("session", f"{one.name} and {other.name} overlap on the same days for the same years")
 
 
+def _check_name(text: str) -> str | None:
+    # It stands on a button, and travels with the roster.
+    return None if 0 < len(text.strip()) <= MOST_NAME_CHARS else f"must have 1 to {MOST_NAME_CHARS} characters"
+
+
 def _action(table: Table) -> ActionSettings:
-    name = table.take("name", str)
+    name = table.take("name", str, check=_check_name)
     code = table.take("code", str, None, lambda value: None if _CODE.fullmatch(value) else _CODE_FORM)
     codes = table.take("codes", dict, {})
     if code is not None and codes:

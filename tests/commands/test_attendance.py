@@ -158,6 +158,7 @@ def test_a_cell_that_no_csv_holds_is_one_sentence(
         ('code = "M"', 'code = "M"\ncodes = { before_ends = "U" }', "stands beside code"),
         ('direction = "out"\ncode = "M"', 'direction = "in"\ncodes = { before_closes = "L" }', "need before_ends"),
         ('direction = "out"', 'direction = "up"', "must be one of in, out"),
+        ("Doctor's appointment", "D" * 101, "must have 1 to 100 characters"),
         ("one_way = true", "one_way = false", "this release writes nothing to an MIS"),
     ],
 )
