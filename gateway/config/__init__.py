@@ -42,6 +42,7 @@ from gateway.config.hub import (
 )
 from gateway.config.register import ActionSettings, RegisterSettings, SessionSettings
 from gateway.config.sign_in import IssuerSettings, SignInSettings
+from gateway.config.user_types import UserTypeSettings
 
 __all__ = [
     "COPIES",
@@ -68,6 +69,7 @@ __all__ = [
     "SignInSettings",
     "SiteSettings",
     "SourceSettings",
+    "UserTypeSettings",
     "WebSettings",
     "check_id",
     "is_loopback",

@@ -28,6 +28,7 @@ from gateway.config.common import (
 )
 from gateway.config.register import RegisterSettings, take_register
 from gateway.config.sign_in import SignInSettings, take_sign_in
+from gateway.config.user_types import UserTypeSettings, take_user_types
 from gateway.settings_file import SettingsFile, Table
 
 # The values of access.people, which this package may not import; a test compares the two.
@@ -112,6 +113,7 @@ class SiteSettings:
     trust_unenrolled: bool = False
     mail_to: tuple[str, ...] = ()
     register: RegisterSettings = field(default_factory=RegisterSettings)
+    user_types: tuple[UserTypeSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
     for key in ("source", "rule", "holiday", "gateway", "point"):
         item.take(key, list, [])
     register = take_register(file, item)
+    user_types = take_user_types(file, item)
     site_id = item.take("id", str, check=check_id)
     site = SiteSettings(
         id=site_id,
@@ -257,6 +260,7 @@ def _site(file: SettingsFile, item: Table) -> SiteSettings:
         trust_unenrolled=item.take("trust_unenrolled", bool, False),
         mail_to=tuple(item.take("mail_to", list, [], _check_addresses)),
         register=register,
+        user_types=user_types,
     )
     item.finish()
     return site

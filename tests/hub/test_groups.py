@@ -10,13 +10,16 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from gateway.config import SignInSettings
-from gateway.errors import RefusedError
+from gateway.config import SignInSettings, UserTypeSettings
+from gateway.errors import ConfigError, RefusedError
 from gateway.hub.accounts import people as accounts
 from gateway.hub.accounts.sessions import open_session
 from gateway.hub.directory.groups import list_groups, typed_groups
+from gateway.hub.directory.sites import register
+from gateway.hub.directory.user_types import type_of
 from gateway.hub.ingest.commit import Committer
 from gateway.hub.scope import EVERYWHERE, Grant, Right, Role, everything, scope_of
+from gateway.hub.settings import read_settings
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
@@ -183,3 +186,74 @@ def test_groups_of_one_grant_widen_no_other(site: Site) -> None:
     scope = scope_of("x", [Grant(SITE, Role.EXTERNAL, groups=("7B",)), Grant("elsewhere", Role.EXTERNAL)])
     assert scope.groups == {SITE: frozenset({"7b"}), "elsewhere": frozenset()}
     assert not scope.may(Right.PEOPLE)
+
+
+SIXTH = UserTypeSettings("Sixth form", "student", ("12", "Year 13"))
+TYPES = (SIXTH, UserTypeSettings("Kitchen", "staff", (), ("Catering",)), UserTypeSettings("Teacher", "staff"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"role": "student", "year": "12"}, "Sixth form"),
+        ({"role": "student", "year": "year  13"}, "Sixth form"),
+        ({"role": "student", "year": "11"}, None),
+        ({"role": "student"}, None),
+        ({"role": "staff", "department": "catering"}, "Kitchen"),
+        ({"role": "staff", "department": "Maths"}, "Teacher"),
+        ({"role": "staff"}, "Teacher"),
+        ({"role": "contact", "year": "12"}, None),
+    ],
+)
+def test_the_first_type_that_fits_is_somebody_s(fields: dict[str, str], name: str | None) -> None:
+    assert type_of(TYPES, PersonFields(given_name="Ann", family_name="Smith", **fields)) == name
+
+
+HUB_TOML = """
+[hub]
+broker = "mqtt://127.0.0.1:1883"
+state_dir = "state"
+[[site]]
+id = "st-marys"
+site_key_file = "site.key"
+"""
+TYPE_TOML = '[[site.user_type]]\nname = "Sixth form"\nrole = "student"\nyears = ["12"]\n'
+
+
+def follow_file(site: Site, folder: Path, text: str) -> None:
+    (folder / "site.key").write_text("ab" * 32)
+    (folder / "hub.toml").write_text(text)
+    register(site.store, read_settings(folder / "hub.toml"))
+
+
+def test_types_of_hub_toml_sort_everybody_and_whoever_comes_and_moves_later(site: Site, tmp_path: Path) -> None:
+    site.apply(row("1", year="12", group=None), row("2", year="11", group=None))
+    follow_file(site, tmp_path, HUB_TOML + TYPE_TOML)
+    assert names(site.store) == {"type Sixth form": 1, "year 11": 1, "year 12": 1}
+    site.apply(row("1", year="12", group=None), row("2", year="12", group=None), row("3", year="12", group=None))
+    assert names(site.store) == {"type Sixth form": 3, "year 12": 3}
+    with site.store.read() as connection:
+        groups = connection.scalar(select(tables.person.c.groups).where(tables.person.c.person_key == "3"))
+    assert groups == ["12", "Sixth form"], "rules and actions may name the type"
+    follow_file(site, tmp_path, HUB_TOML)
+    assert names(site.store) == {"year 12": 3}
+
+
+def test_a_sync_after_the_types_changed_plans_nothing(site: Site, tmp_path: Path) -> None:
+    site.apply(row("1", year="12", group=None))
+    follow_file(site, tmp_path, HUB_TOML + TYPE_TOML)
+    assert site.plan(row("1", year="12", group=None)).operations == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (TYPE_TOML.replace("Sixth form", "staff"), "is a role"),
+        (TYPE_TOML + TYPE_TOML.replace("Sixth form", "sixth FORM"), "is there already"),
+        (TYPE_TOML.replace('"student"', '"pupil"'), "must be one of"),
+        (TYPE_TOML.replace("Sixth form", "x" * 61), "must have 1 to 60 characters"),
+    ],
+)
+def test_a_type_that_cannot_be_meant_is_refused(site: Site, tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        follow_file(site, tmp_path, HUB_TOML + text)

@@ -11,6 +11,7 @@ from gateway.access.people import EVERY_POINT
 from gateway.config import HubSettings, SiteSettings
 from gateway.hub.directory.register import load_register
 from gateway.hub.directory.sites import removed_owners, rules_of
+from gateway.hub.directory.user_types import load_user_types
 from gateway.hub.store import tables
 
 
@@ -35,6 +36,8 @@ def list_changes(connection: Connection, settings: HubSettings) -> list[str]:
         changes += _rules(connection, item)
         if load_register(connection, item.id) != item.register:
             changes.append(f"site {item.id}: the sessions, actions or choices of the register would change")
+        if load_user_types(connection, item.id) != item.user_types:
+            changes.append(f"site {item.id}: the types of people would change, and everybody be sorted anew")
     gone = sorted(known.keys() - {item.id for item in settings.sites})
     changes += [
         f"site {name} is no longer in this file; it stays as it is until it is removed by hand" for name in gone

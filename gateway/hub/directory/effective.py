@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
+from gateway.config import UserTypeSettings
 from gateway.hub.directory.groups import Typed, follow_groups, typed_groups
 from gateway.hub.directory.names import search_text, sort_name
+from gateway.hub.directory.user_types import load_user_types, type_of
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices
 from gateway.mis.base import PersonFields
@@ -40,9 +42,10 @@ class Claim:
     fields: PersonFields
 
 
-def row_of(person_key: str, fields: PersonFields) -> dict[str, Any]:
-    """Return the columns of a person that follow from their id and fields."""
+def row_of(person_key: str, fields: PersonFields, types: Iterable[UserTypeSettings] = ()) -> dict[str, Any]:
+    """Return the columns of a person that follow from their id and fields, and from the types of their site."""
     names = (fields.family_name, fields.given_name)
+    kind = type_of(types, fields)
     return {
         "person_key": person_key,
         "role": fields.role,
@@ -50,7 +53,7 @@ def row_of(person_key: str, fields: PersonFields) -> dict[str, Any]:
         "family_name": fields.family_name,
         "sort_name": sort_name(fields.given_name, fields.family_name),
         "search_text": search_text(*names, person_key, fields.form, fields.year),
-        "groups": list(fields.all_groups),
+        "groups": sorted({*fields.all_groups, *((kind,) if kind else ())}),
         "year": fields.year,
         "form": fields.form,
         "department": fields.department,
@@ -77,15 +80,16 @@ def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
         claims = claims_of(connection, some)
         overrides = _overrides(connection, some, claims, at_ms)
         site_of = _sites_of(connection, some)
+        types = {site: load_user_types(connection, site) for site in set(site_of.values())}
         rows: list[dict[str, Any]] = []
         groups: dict[str, tuple[str, Typed]] = {}
         for ref, of_person in claims.items():
             state = min((claim.state for claim in of_person), key=_STATES.__getitem__)
             named = next((claim for claim in of_person if claim.state == state), of_person[0])
             fields = combine(of_person, overrides.get(ref, {}))
-            values = row_of(named.person_key, fields)
+            values = row_of(named.person_key, fields, types[site_of[ref]])
             values |= {"source": named.source, "state": _PERSON_STATES[state]}
-            groups[ref] = (site_of[ref], typed_groups(fields) if state in _HERE else frozenset())
+            groups[ref] = (site_of[ref], typed_groups(fields, types[site_of[ref]]) if state in _HERE else frozenset())
             rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
         if rows:
             _write(connection, rows)

@@ -13,13 +13,15 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from gateway.access.people import fold_group
+from gateway.config import UserTypeSettings
+from gateway.hub.directory.user_types import type_of
 from gateway.hub.scope import Right, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices, insert_if_new
 from gateway.mis.base import GROUP_FIELDS, PersonFields
 
-# The kinds of groups: the fields of that name, and `group` for everything else that a source calls one.
-KINDS = (*GROUP_FIELDS, "group")
+# The kinds of groups: the types of the site, the fields of that name, and `group` for what else a source calls one.
+KINDS = ("type", *GROUP_FIELDS, "group")
 Typed = frozenset[tuple[str, str]]
 
 
@@ -34,9 +36,11 @@ class GroupView:
     people: int
 
 
-def typed_groups(fields: PersonFields) -> Typed:
-    """Return the groups that somebody's fields say, each as kind and name."""
+def typed_groups(fields: PersonFields, types: Iterable[UserTypeSettings] = ()) -> Typed:
+    """Return the groups that somebody's fields say, each as kind and name, and their type among those of the site."""
     typed = {(kind, value) for kind in GROUP_FIELDS if (value := getattr(fields, kind))}
+    if (name := type_of(types, fields)) is not None:
+        typed.add(("type", name))
     named = {fold_group(name) for _, name in typed}
     # A source may repeat a form or a year among its groups.
     return frozenset(typed | {("group", name) for name in fields.groups or () if fold_group(name) not in named})

@@ -20,7 +20,7 @@ from gateway.access.people import EVERY_POINT
 from gateway.access.schedule import parse_window
 from gateway.config import HubSettings, RuleSettings, SiteSettings, read_site_key
 from gateway.errors import FatalError, RefusedError
-from gateway.hub.directory.register import follow_register
+from gateway.hub.directory.register import follow_register, follow_user_types
 from gateway.hub.directory.revision import raise_revision
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
@@ -196,6 +196,7 @@ def register(store: Store, settings: HubSettings, *, follow: bool = True) -> Non
             if follow or is_new:
                 _register_rules(connection, site)
                 follow_register(connection, site)
+                follow_user_types(connection, site)
             if follow:
                 _register_sources(connection, site)
 

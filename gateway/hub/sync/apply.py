@@ -17,6 +17,7 @@ from gateway.hub.directory.effective import row_of, settle
 from gateway.hub.directory.groups import Typed, add_members, typed_groups
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.people import new_ref
+from gateway.hub.directory.user_types import load_user_types
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.rows import in_slices, insert_if_new
@@ -82,13 +83,14 @@ class Applier:
     def _create(self, items: list[Create]) -> None:
         people, claims, ids = [], [], []
         groups: dict[str, Typed] = {}
+        types = load_user_types(self.connection, self.site)
         at_ms = self.audit.at_ms
         for item in items:
             ref = new_ref()
             own = {"ref": ref, "site": self.site, "source": self.source, "state": "active"}
-            of_fields = row_of(item.person_key, item.fields)
+            of_fields = row_of(item.person_key, item.fields, types)
             people.append({**own, **of_fields, "created_ms": at_ms, "changed_ms": at_ms})
-            groups[ref] = typed_groups(item.fields)
+            groups[ref] = typed_groups(item.fields, types)
             claims.append(self._claim(ref, item))
             ids += self._ids(ref, item.fields.role, item.person_key, item.stable_id)
             self.audit.note("person_create", ref, person_key=item.person_key)

@@ -38,6 +38,7 @@ from gateway.hub.store.tables.people import (
     membership,
     person,
     person_claim,
+    user_type,
 )
 from gateway.hub.store.tables.site import access_rule, holiday, point_policy, site, site_change, site_change_card
 from gateway.hub.store.tables.sync import conflict, hold_op, source, source_cursor, sync_run
@@ -97,6 +98,7 @@ __all__ = [
     "two_places",
     "upload",
     "upload_part",
+    "user_type",
     "web_session",
     "witness",
 ]

@@ -166,3 +166,15 @@ membership = Table(
     Index("uq_membership_open", "grouping", "person", unique=True, **where("until_ms IS NULL")),
     Index(None, "person"),
 )
+
+# The types of people that a site speaks of, as hub.toml has them; the first in `place` that fits is somebody's.
+user_type = Table(
+    "user_type",
+    metadata,
+    Column("site", ForeignKey("site.id"), primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("role", String(31), nullable=False),
+    Column("years", JSON, nullable=False),
+    Column("departments", JSON, nullable=False),
+)
