@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -13,6 +15,7 @@ from gateway.hub.store import tables
 from gateway.mis.base import PersonFields
 
 KEY = "key"
+_SHORT = 32
 STABLE = "stable"
 PRESENT, MISSING, OUT, GONE = "present", "missing", "out", "gone"
 
@@ -138,17 +141,18 @@ def load_known(connection: Connection, site: str, source: int, epoch: int = 1) -
     known = Known(origin_of(source))
     person, claim = tables.person.c, tables.person_claim.c
     columns = (person.ref, person.person_key, person.role, person.given_name, person.family_name)
+    shared = _Shared()
     for row in connection.execute(select(*columns, person.birth_date, person.state).where(person.site == site)):
-        known.people[row.ref] = KnownPerson(*row)
+        known.people[shared(row.ref)] = KnownPerson(*map(shared, row))
     columns_of_claim = (claim.person, claim.entity, claim.person_key, claim.stable_id, claim.state, claim.data)
     own = select(*columns_of_claim, claim.missing_since_ms).where(claim.source == source, claim.epoch == epoch)
     for one in connection.execute(own):
-        known.claims[one.person] = KnownClaim(*one)
-    _load_ids(connection, known, site, source, epoch)
+        known.claims[shared(one.person)] = KnownClaim(*map(shared, one))
+    _load_ids(connection, known, site, source, epoch, shared)
     card = tables.card.c
     held = (card.key, card.tail, card.person, card.state, card.state_by, card.origin, card.waiting_for, card.projection)
     for each in connection.execute(select(*held).where(card.site == site)):
-        known.add_card(KnownCard(*each))
+        known.add_card(KnownCard(*map(shared, each)))
     conflict = tables.conflict.c
     solved = select(conflict.entity, conflict.person_key, conflict.about, conflict.solution, conflict.person)
     solved = solved.where(conflict.source == source, conflict.state == "solved", conflict.solution.is_not(None))
@@ -157,7 +161,21 @@ def load_known(connection: Connection, site: str, source: int, epoch: int = 1) -
     return known
 
 
-def _load_ids(connection: Connection, known: Known, site: str, source: int, epoch: int) -> None:
+class _Shared:
+    """Keeps one copy of each short text: a driver makes a new one for every row, and references and states repeat."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, str) and len(value) <= _SHORT:
+            return self._texts.setdefault(value, value)
+        return value
+
+
+def _load_ids(
+    connection: Connection, known: Known, site: str, source: int, epoch: int, shared: Callable[[Any], Any]
+) -> None:
     identity, owner = tables.identity.c, tables.source.c
     query = select(
         identity.source,
@@ -168,7 +186,8 @@ def _load_ids(connection: Connection, known: Known, site: str, source: int, epoc
         identity.person,
         identity.retired_ms,
     ).join_from(tables.identity, tables.source, owner.id == identity.source)
-    for of, in_epoch, entity, namespace, value, ref, retired_ms in connection.execute(query.where(owner.site == site)):
+    for row in connection.execute(query.where(owner.site == site)):
+        of, in_epoch, entity, namespace, value, ref, retired_ms = map(shared, row)
         if (of, in_epoch) == (source, epoch):
             known.ids[entity, namespace, value] = Id(ref, retired_ms is not None)
         elif retired_ms is None:
