@@ -11,10 +11,10 @@ from gateway.errors import SourceRefused
 from gateway.mis.base import Record
 from gateway.simulator.mis.managebac import FakeManageBac
 from gateway.simulator.mis.school import TOKEN, FakeService, Faults, sample_members
-from tests.mis.contract import LiveConnector
+from tests.mis.contract import TellsChanges
 
 
-class TestManageBac(LiveConnector):
+class TestManageBac(TellsChanges):
     kind = "managebac"
     # Its pages are numbered, so nothing on a page can lead elsewhere or in a circle.
     leads = False
