@@ -219,6 +219,19 @@ class TellsChanges(LiveConnector):
         assert "0004" not in named(self.changes(service, tmp_path, twin)), "the broken twin finds it"
         assert "0004" in named(self.changes(service, tmp_path, since))
 
+    def test_a_change_that_readers_see_some_minutes_after_its_date_is_found(
+        self, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service.edit(service.members[5], given_name="Newest")
+        since = positions(self.read(service, tmp_path))
+        with monkeypatch.context() as twin:
+            twin.setattr("gateway.mis.changes.OVERLAP", timedelta(0))
+            without = positions(self.read(service, tmp_path))
+        service.at += timedelta(minutes=2)
+        service.edit_late(service.members[3], 9, given_name="Changed")
+        assert "0004" not in named(self.changes(service, tmp_path, without)), "the broken twin finds it"
+        assert "0004" in named(self.changes(service, tmp_path, since))
+
     def test_changes_of_an_unchanged_school_cost_one_request_a_list(self, service: FakeService, tmp_path: Path) -> None:
         since = positions(self.read(service, tmp_path))
         service.at += timedelta(hours=1)

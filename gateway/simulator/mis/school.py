@@ -128,6 +128,11 @@ class FakeService:
             setattr(member, name, value)
         member.changed = self.clock()
 
+    def edit_late(self, member: Member, minutes: int, **values: str) -> None:
+        """Change somebody so that readers see it only now, although it is dated some minutes ago."""
+        self.edit(member, **values)
+        member.changed -= timedelta(minutes=minutes)
+
     def join(self, member: Member) -> None:
         member.changed = self.clock()
         self.members.append(member)

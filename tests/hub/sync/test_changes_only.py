@@ -274,6 +274,7 @@ PUPILS, STAFF = st.integers(0, 39), st.integers(40, 45)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("name"), PUPILS | STAFF),
+        st.tuples(st.just("late"), PUPILS | STAFF),
         st.tuples(st.just("card"), PUPILS | STAFF),
         st.tuples(st.just("share"), PUPILS),
         st.tuples(st.just("swap"), PUPILS),
@@ -297,6 +298,8 @@ def change(service: FakeService, number: int, step: str, what: int) -> None:
     match step:
         case "name":
             service.edit(member, given_name=f"Name{number}")
+        case "late":
+            service.edit_late(member, 9, given_name=f"Late{number}")
         case "card":
             service.edit(member, card=f"04A1B2E3{number:06X}")
         case "share":
