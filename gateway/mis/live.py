@@ -172,7 +172,8 @@ class LiveSource:
         """Read the changes of every list that has a position and whose service tells them, the others whole."""
         with self._connected():
             yield from self.service.prepare()
-            for name in self.service.lists:
+            # The earliest position first: what a service says of all lists at once is then asked for once.
+            for name in sorted(self.service.lists, key=lambda name: cursors.get(name, "")):
                 if not lists or name in lists:
                     since = read_instant(cursors.get(name)) if self.takes_changes else None
                     yield from self._list(name) if since is None else self._changes(name, since)

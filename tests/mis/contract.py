@@ -233,6 +233,7 @@ class TellsChanges(LiveConnector):
         assert "0004" in named(self.changes(service, tmp_path, since))
 
     def test_changes_of_an_unchanged_school_cost_one_request_a_list(self, service: FakeService, tmp_path: Path) -> None:
+        service.edit(service.members[0], given_name="Newest")
         since = positions(self.read(service, tmp_path))
         service.at += timedelta(hours=1)
         items = self.changes(service, tmp_path, since)

@@ -83,6 +83,7 @@ class Report:
         return {
             "run": self.run,
             "complete": self.feed.complete,
+            "delta": self.feed.is_delta,
             "read": self.feed.read,
             "lists": {name: msgspec.to_builtins(one) for name, one in self.feed.lists.items()},
             **self.plan.counts(),

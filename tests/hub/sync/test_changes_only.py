@@ -143,7 +143,7 @@ def town(maker: Maker, tmp_path: Path) -> Iterator[Town]:
 def test_changes_of_an_unchanged_school_cost_one_request_a_list_and_plan_nothing(town: Town) -> None:
     before = town.positions()
     report = town.read(delta=True)
-    assert report.feed.is_delta
+    assert report.as_json()["delta"]
     assert report.plan.operations == []
     assert town.positions() == before
     requests = [line.partition("?")[0] + str("deleted_since" in line) for line in town.service.log]
