@@ -57,7 +57,7 @@ def read_instant(value: Any) -> datetime | None:
 
 
 def _zone(name: Any) -> tzinfo:
-    if name in {None, "", "UTC", "Z"}:
+    if not name or name == "UTC":
         return UTC
     with contextlib.suppress(Exception):
         return ZoneInfo(str(name))

@@ -27,6 +27,8 @@ TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.ju
         ({"date": "2026-07-20 08:00:00.000000", "timezone_type": 3, "timezone": "UTC"}, EIGHT),
         ({"date": "2026-07-20 09:00:00.000000", "timezone_type": 3, "timezone": "Europe/London"}, EIGHT),
         ({"date": "2026-07-20 22:00:00.000000", "timezone_type": 2, "timezone": "XYZ"}, EIGHT),
+        ({"date": "2026-07-20 22:00:00", "timezone": ["UTC"]}, EIGHT),
+        ({"date": "2026-07-20 22:00:00", "timezone": "../../etc/passwd"}, EIGHT),
         ({"date": None}, None),
         ("2026-07-20", None),
         ("2026-13-40T08:00:00Z", None),

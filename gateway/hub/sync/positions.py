@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from gateway.hub.directory.sites import Source
 from gateway.hub.store import tables
 from gateway.hub.sync.known import GONE
-from gateway.hub.sync.operations import Create, Join, Plan, Update
+from gateway.hub.sync.operations import Create, Join, Leave, Plan, Update
 from gateway.mis.base import PersonFields
 
 _decode = msgspec.json.Decoder(PersonFields).decode
@@ -50,9 +50,17 @@ def forget(connection: Connection, source: int) -> None:
     connection.execute(delete(tables.source_cursor).where(tables.source_cursor.c.source == source))
 
 
+def is_decided_since(connection: Connection, source: int, at_ms: int) -> bool:
+    """Return whether somebody approved or answered something since then, which the next whole read acts on."""
+    hold, conflict = tables.hold_op.c, tables.conflict.c
+    approved = select(hold.source).where(hold.source == source, hold.decided_ms >= at_ms)
+    solved = select(conflict.id).where(conflict.source == source, conflict.solved_ms >= at_ms)
+    return any(connection.scalar(query.limit(1)) is not None for query in (approved, solved))
+
+
 def needs_whole_read(connection: Connection, source: Source, plan: Plan) -> bool:
     """Return whether changes alone cannot be judged: what they share with others may stand in rows that stayed."""
-    if plan.conflicts:
+    if plan.conflicts or plan.rekeyed or any(isinstance(item, Leave) for item in plan.operations):
         return True
     if not plan.operations:
         return False

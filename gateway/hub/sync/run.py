@@ -182,6 +182,7 @@ def _sync_alone(store: Store, source: Source, base: Path, wish: Wish, started_ms
 
 
 def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Report:
+    began_ms = now_ms()
     with store.read() as connection:
         refuse_second_owner(connection, source)
         cursors = positions.positions_of(connection, source) if wish.delta else {}
@@ -226,13 +227,13 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
             )
             agreed = bool(is_first and report.applied and not report.held)
             keep_reading(connection, source, feed, is_agreed=agreed)
-            _keep_positions(connection, source, report)
+            _keep_positions(connection, source, report, began_ms)
         return report
     raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")
 
 
-def _keep_positions(connection: Connection, source: Source, report: Report) -> None:
-    if report.held:
+def _keep_positions(connection: Connection, source: Source, report: Report, began_ms: int) -> None:
+    if report.held or positions.is_decided_since(connection, source.id, began_ms):
         # Not everything that was read is applied, so it is read again.
         return
     if any(isinstance(item, Remove) and not item.at_once for item in report.verdict.safe):

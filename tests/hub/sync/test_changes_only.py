@@ -220,6 +220,29 @@ def test_a_held_removal_of_the_night_survives_reads_of_changes(town: Town) -> No
     assert town.read(delta=True).applied == len(gone)
 
 
+def test_an_approval_while_changes_are_read_is_acted_on_by_the_next_read(town: Town) -> None:
+    gone = [town.service.members.pop(0) for _ in range(20)]
+    assert town.read().held == len(gone)
+
+    def approve(_number: int) -> None:
+        town.service.after_page = lambda _number: None
+        decide(town.store, town.source().id, "person:office", "approved", None)
+
+    town.service.after_page = approve
+    assert town.read(delta=True).feed.is_delta
+    assert town.read(delta=True).applied == len(gone)
+
+
+def test_changes_let_nobody_leave_who_has_been_missing_for_long(town: Town) -> None:
+    claim, source = tables.person_claim, town.source()
+    away = {"state": "missing", "missing_since_ms": 1}
+    with town.store.write() as connection:
+        connection.execute(update(claim).where(claim.c.source == source.id, claim.c.person_key == "0004").values(away))
+    report = town.read(delta=True)
+    assert not report.feed.is_delta, "a whole read looks for them"
+    assert "0004" in town.people()
+
+
 def test_whoever_is_missing_at_night_is_looked_for_in_a_whole_read(town: Town) -> None:
     lost = town.service.members.pop(2)
     assert town.read().plan.counts()["remove"] == 1

@@ -14,6 +14,7 @@ from gateway.mis.base import Checkpoint, Complete, Ended, FeedItem
 from tests.hub.samples import SITE
 from tests.hub.sync.school_reads import Site, row
 
+BOTH_DATABASES = True
 NEWEST = Checkpoint("students", "2026-11-20")
 
 
