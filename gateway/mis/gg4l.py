@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from gateway.mis.base import Notice
 from gateway.mis.http import Refused, Transport, text_of
-from gateway.mis.live import LiveSource, read_card_paths, read_transport
+from gateway.mis.live import LiveSource, live_source, read_card_paths, read_transport
 from gateway.mis.oauth import ClientCredentials, read_client, with_one_more_token
 from gateway.mis.oneroster import OneRoster
 from gateway.mis.options import Options
@@ -110,4 +110,4 @@ def build(options: Options) -> LiveSource:
     district = options.text("district")
     source = Gg4l(service, theirs, ("people",), _NAME, False, {}, partner, ours, district, hosts)
     transports = (partner, ours.transport, theirs.transport, service)
-    return LiveSource(source, options.encoding(), read_card_paths(options), options.capabilities(), transports)
+    return live_source(options, source, read_card_paths(options), transports)

@@ -71,6 +71,9 @@ class Transport:
         ca_file: whom to trust instead of the public authorities.
         patience_seconds: how long one request is tried altogether.
         sleep, clock: of the machine; others in tests.
+
+    Attributes:
+        served: the Date of the newest answer, by the server's clock.
     """
 
     base: str
@@ -80,6 +83,7 @@ class Transport:
     patience_seconds: float = PATIENCE_SECONDS
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    served: str = ""
     _client: Any = None
 
     def get(self, address: str, query: Mapping[str, str | int] | None = None) -> Answer:
@@ -171,7 +175,9 @@ class Transport:
             raise Refused(word, f"{self.name} {text} ({status}).", status, _code(found))
         if found is _NO_JSON:
             raise Refused("format", f"{self.name} answers with something else than its data; it may be a sign-in page.")
-        return Answer(found, {name.lower(): value for name, value in headers.items()}, url)
+        lower = {name.lower(): value for name, value in headers.items()}
+        self.served = lower.get("date", "")
+        return Answer(found, lower, url)
 
 
 _NO_JSON = object()
@@ -237,6 +243,16 @@ def rows_of(answer: Answer, key: str, name: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise Refused("shape", f"{name} answers without the list {key!r}; it may have changed its interface.")
     return found
+
+
+def refuse_short(name: str, found: int, count: int | None) -> None:
+    """Refuse a list of changes with fewer rows than the server counts.
+
+    Raises:
+        Refused: `short`.
+    """
+    if count is not None and found < count:
+        raise Refused("short", f"{name} sends {found} of {count} changes; it is read again next time.")
 
 
 def text_of(value: Any) -> str:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from gateway.mis.base import Notice
+from gateway.mis.changes import WholeOnly
 from gateway.mis.http import Answer, Refused, Transport, rows_of, text_of
-from gateway.mis.live import LiveSource, Person, read_card_paths, read_transport
+from gateway.mis.live import LiveSource, Person, live_source, read_card_paths, read_transport
 from gateway.mis.oauth import ClientCredentials, read_client, with_one_more_token
 from gateway.mis.options import Options
 
@@ -55,6 +57,10 @@ class Isams:
                 raise Refused("short", f"{_NAME} changed its number of people while it was read; it is read again.")
             yield [_pupil(row) if name == "students" else _employee(row) for row in rows]
             number += 1
+
+    def changes(self, name: str, since: datetime) -> Iterator[list[Person]]:
+        del name, since
+        raise WholeOnly(f"{_NAME} does not tell what changed, so it is read whole.")
 
     def expected(self, name: str) -> int | None:
         return self._totals.pop(name, None)
@@ -113,6 +119,4 @@ def build(options: Options) -> LiveSource:
     transport = read_transport(options, "base_url", _NAME, client.headers)
     client.transport.ca_file = transport.ca_file
     both = (transport, client.transport)
-    return LiveSource(
-        Isams(transport, client), options.encoding(), read_card_paths(options), options.capabilities(), both
-    )
+    return live_source(options, Isams(transport, client), read_card_paths(options), both)

@@ -8,8 +8,10 @@ agree with the service's own count; a list that is short refuses the read, so th
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -18,8 +20,10 @@ from gateway.errors import BadRecord, SourceRefused, SourceUnreachable
 from gateway.mis.base import (
     Capabilities,
     CardClaim,
+    Checkpoint,
     CheckResult,
     Complete,
+    Ended,
     FeedItem,
     FieldSeen,
     Gone,
@@ -29,6 +33,8 @@ from gateway.mis.base import (
     Unreadable,
 )
 from gateway.mis.cells import clean_id, clean_text, plain_number, read_date
+from gateway.mis.changes import NEVER, Newest, WholeOnly, read_http_date, read_instant, refuse_unasked
+from gateway.mis.fields import MOST_PATHS, flatten
 from gateway.mis.http import PATIENCE_SECONDS, Refused, Transport, text_of
 from gateway.mis.options import CardReader, Options
 from gateway.mis.paths import Path, find_values, parse_path
@@ -37,7 +43,6 @@ from gateway.mis.table import MAX_CARDS, MAX_EMAIL, MAX_NAME, see_fields
 
 EMPTY = frozenset({"", "null", "none", "n/a"})
 _MOST_DOUBLED = 10
-_MOST_PATHS, _MOST_DEPTH = 400, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Person:
     Attributes:
         gone: why the service says that this person has left, empty where it does not.
         source: the record itself, for the card paths.
+        changed: when the service says that the record changed last.
     """
 
     role: str
@@ -65,11 +71,13 @@ class Person:
     ends_on: str = ""
     groups: tuple[str, ...] | None = None
     gone: str = ""
+    changed: datetime | None = None
 
 
 class Service(Protocol):
     """What a kind brings: its lists, their pages, and how many rows each should have."""
 
+    transport: Transport
     exploring: bool
 
     @property
@@ -83,8 +91,16 @@ class Service(Protocol):
         """Return the people of a list, page by page; ends only where the service says that it ends."""
         ...
 
+    def changes(self, name: str, since: datetime) -> Iterator[list[Person]]:
+        """Return whoever changed since then, page by page, and whoever was deleted as gone.
+
+        Raises:
+            WholeOnly: the service does not tell this.
+        """
+        ...
+
     def expected(self, name: str) -> int | None:
-        """Return the service's own count of a list, None where it has none."""
+        """Return the service's own count of what was read of a list last, None where it has none."""
         ...
 
     def says_cards(self) -> bool:
@@ -99,8 +115,15 @@ class LiveSource:
     service: Service
     cards: CardReader
     paths: list[Path]
-    capabilities: Capabilities
+    settings: Capabilities
     transports: tuple[Transport, ...]
+    takes_changes: bool = True
+    _tells_changes: bool = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what the source can do; whether it tells changes is known once it was asked (check, fetch)."""
+        return replace(self.settings, incremental=self._tells_changes, deletions=self._tells_changes)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
@@ -121,13 +144,16 @@ class LiveSource:
                     first = next(self.service.pages(name), [])
                     for number, person in enumerate(first):
                         items += self._items(person, f"{name} {number + 1}")
+                how = self._ask_for_changes()
             sample = [_shown(item) for item in items if isinstance(item, Record)]
         except (SourceRefused, SourceUnreachable) as error:
             return failed(error)
         detail, warnings = summarise(items)
         if self.paths and not any(item.cards for item in items if isinstance(item, Record)):
             warnings.append(("no_cards", "No card was found under card_paths; mis discover shows the fields."))
-        return CheckResult(None, f"It answers; of the first page: {detail}", tuple(warnings), sample=tuple(sample[:5]))
+        return CheckResult(
+            None, f"It answers; of the first page: {detail} {how}", tuple(warnings), sample=tuple(sample[:5])
+        )
 
     def discover(self) -> Iterator[FieldSeen]:
         """Return the fields of the first page of each list, as they can be written into card_paths."""
@@ -138,25 +164,70 @@ class LiveSource:
             firsts = {name: next(self.service.pages(name), []) for name in self.service.lists}
         for name, first in firsts.items():
             rows = [flatten(person.source) for person in first]
-            paths = sorted({path for row in rows for path in row})[:_MOST_PATHS]
+            paths = sorted({path for row in rows for path in row})[:MOST_PATHS]
             cells = [(f"{name} {number}", [row.get(path, "") for path in paths]) for number, row in enumerate(rows)]
             yield from see_fields(paths, cells, name, self.cards)
 
     def fetch(self, lists: Collection[str], cursors: Mapping[str, str]) -> Iterator[FeedItem]:
-        """Read every list whole."""
-        del cursors
+        """Read the changes of every list that has a position and whose service tells them, the others whole."""
         with self._connected():
             yield from self.service.prepare()
-            for name in self.service.lists:
+            # The earliest position first: what a service says of all lists at once is then asked for once.
+            for name in sorted(self.service.lists, key=lambda name: cursors.get(name, "")):
                 if not lists or name in lists:
-                    yield from self._list(name)
+                    since = read_instant(cursors.get(name)) if self.takes_changes else None
+                    yield from self._list(name) if since is None else self._changes(name, since)
+
+    def _ask_for_changes(self) -> str:
+        """Ask the service what changed in the far future, which is nothing; return what that says in a sentence."""
+        self._tells_changes = False
+        if not self.takes_changes:
+            return "It is read whole each time, as its settings say."
+        try:
+            for name in self.service.lists:
+                for person in itertools.chain.from_iterable(self.service.changes(name, NEVER)):
+                    refuse_unasked(person.changed, NEVER)
+        except WholeOnly as error:
+            return str(error)
+        self._tells_changes = True
+        return "It tells what changed and who was deleted."
+
+    def _changes(self, name: str, since: datetime) -> Iterator[FeedItem]:
+        # Nothing is passed on before the end: until then, the service may turn out to tell something else.
+        newest = Newest()
+        people: dict[str, Person] = {}
+        try:
+            for page in self.service.changes(name, since):
+                newest.begun = newest.begun or read_http_date(self.service.transport.served)
+                for person in page:
+                    refuse_unasked(person.changed, since)
+                    newest.see(person.changed)
+                    key = person.stable_id or f"key {person.person_key}"
+                    before = people.get(key)
+                    if before is None or (before.changed or since) <= (person.changed or since):
+                        people[key] = person
+        except WholeOnly as error:
+            self._tells_changes = False
+            yield Notice(str(error))
+            yield from self._list(name)
+            return
+        self._tells_changes = True
+        for number, person in enumerate(people.values(), 1):
+            yield from self._items(person, f"changed {name} {number}")
+        yield from self._cards_refused(name)
+        if (position := newest.position(since)) is not None:
+            yield Checkpoint(name, position)
+        yield Ended(name)
 
     def _list(self, name: str) -> Iterator[FeedItem]:
         seen: set[str] = set()
+        newest = Newest()
         doubled = number = 0
         for page in self.service.pages(name):
+            newest.begun = newest.begun or read_http_date(self.service.transport.served)
             for person in page:
                 number += 1
+                newest.see(person.changed)
                 key = person.stable_id or person.person_key
                 if key and key in seen:
                     doubled += 1
@@ -171,9 +242,14 @@ class LiveSource:
             )
         if doubled:
             yield Notice(f"{doubled} rows of {name} came twice; each was taken once.")
+        yield from self._cards_refused(name)
+        if self.takes_changes and (position := newest.position()) is not None:
+            yield Checkpoint(name, position)
+        yield Complete(expected, name)
+
+    def _cards_refused(self, name: str) -> Iterator[Notice]:
         if not self.service.says_cards():
             yield Notice(f"The source does not let us read the fields of cards of {name}; cards stay as they are.")
-        yield Complete(expected, name)
 
     def _items(self, person: Person, place: str) -> Iterator[FeedItem]:
         stable_id = clean_id(person.stable_id, EMPTY) or None
@@ -219,6 +295,12 @@ class LiveSource:
         texts = find_values(person.source, self.paths, person.role)[:MAX_CARDS]
         claims = {claim.key: claim for text in texts for claim in [self.cards.claim(plain_number(text))]}
         return tuple(claims[key] for key in sorted(claims))
+
+
+def live_source(options: Options, service: Service, paths: list[Path], transports: tuple[Transport, ...]) -> LiveSource:
+    """Return the source over a service, with the settings that all kinds have."""
+    reads = options.text("frequent_reads", "changes", ("changes", "whole"))
+    return LiveSource(service, options.encoding(), paths, options.capabilities(), transports, reads == "changes")
 
 
 def read_transport(options: Options, key: str, name: str, headers: Callable[[], Mapping[str, str]]) -> Transport:
@@ -289,36 +371,6 @@ def dig(record: Mapping[str, Any], *steps: str) -> str:
     if isinstance(value, Mapping) and "date" in value:
         value = value["date"]
     return text_of(value)
-
-
-def flatten(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return every path of a record that holds a text, and the first text there."""
-    found: dict[str, str] = {}
-    _flatten(record, "", found, 0)
-    return found
-
-
-def _flatten(value: Any, path: str, found: dict[str, str], depth: int) -> None:
-    if len(found) >= _MOST_PATHS or depth > _MOST_DEPTH:
-        return
-    if isinstance(value, Mapping):
-        for name, below in value.items():
-            if isinstance(name, str) and not set(name) & set(".[]{}~"):
-                _flatten(below, f"{path}.{name}" if path else name, found, depth + 1)
-    elif isinstance(value, list):
-        for item in value[:20]:
-            _flatten(item, path + _selector(item), found, depth + 1)
-    elif text := text_of(value):
-        found.setdefault(path, text)
-
-
-def _selector(item: Any) -> str:
-    # What kind of thing an item is tells more than that it is one of many.
-    for name in ("type", "name", "key", "label"):
-        text = item.get(name) if isinstance(item, Mapping) else None
-        if isinstance(text, str) and 0 < len(text) <= 40 and not set(text) & set("{}~") and text.isprintable():
-            return f"{{{name}~{text}}}"
-    return "[*]"
 
 
 def _shown(record: Record) -> dict[str, str]:

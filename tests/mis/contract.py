@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from gateway.errors import SourceRefused, SourceUnreachable
-from gateway.mis.base import Complete, Connector, Gone, Notice, Record, Unreadable
+from gateway.mis.base import Checkpoint, Complete, Connector, Ended, Gone, Notice, Record, Unreadable
+from gateway.mis.changes import Newest, WholeOnly, refuse_unasked
 from gateway.mis.options import Options, build_connector
-from gateway.simulator.mis.school import TOKEN, FakeService, Faults
+from gateway.simulator.mis.school import TOKEN, FakeService, Faults, Member
 
 SITE_KEY = bytes(range(32))
 
@@ -152,3 +154,190 @@ class LiveConnector:
     def test_without_card_paths_nothing_is_said_about_cards(self, service: FakeService, tmp_path: Path) -> None:
         records = [item for item in self.read(service, tmp_path, card_paths=[]) if isinstance(item, Record)]
         assert {item.cards for item in records} == {None}
+
+
+def positions(items: list[Any]) -> dict[str, str]:
+    return {item.list: item.state for item in items if isinstance(item, Checkpoint)}
+
+
+def named(items: list[Any]) -> set[str]:
+    """Return who was named as present, and with a minus who was named as gone."""
+    present = {item.person_key for item in items if isinstance(item, Record)}
+    return present | {f"-{item.person_key}" for item in items if isinstance(item, Gone)}
+
+
+class TellsChanges(LiveConnector):
+    """The contract of those whose service tells what changed."""
+
+    # How a server of this kind says that it does not know the question.
+    refusal: ClassVar[int] = 400
+    # Whether a list of changes has a count of its own, so that one that was cut off is noticed.
+    counts_changes: ClassVar[bool] = True
+    # Requests until the end of a short list is known.
+    requests: ClassVar[int] = 1
+
+    def changes(self, service: FakeService, folder: Path, since: dict[str, str], **more: object) -> list[Any]:
+        service.log.clear()
+        return list(self.source(service, folder, **more).fetch((), since))
+
+    def lists(self, service: FakeService) -> list[str]:
+        """Return the requests for people or deletions."""
+        words = ("/students?", "/employees?", "/users?", "/teachers?", "/deletions?")
+        return [line for line in service.log if any(word in line for word in words)]
+
+    @pytest.mark.parametrize("minutes", [-7, 0, 7], ids=["behind", "right", "ahead"])
+    def test_a_change_a_newcomer_a_leaver_and_a_return_are_told_whatever_the_servers_clock_says(
+        self, service: FakeService, tmp_path: Path, minutes: int
+    ) -> None:
+        service.skew = timedelta(minutes=minutes)
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(hours=1)
+        one, leaver = service.members[3], service.members[4]
+        service.edit(one, card="04A1B2C3FFFFF0")
+        service.join(Member("0999", "student", "New", "Comer"))
+        service.leave(leaver)
+        items = self.changes(service, tmp_path, since)
+        assert named(items) >= {"0004", "0999", "-0005"}
+        assert len(named(items)) < 10
+        assert [item for item in items if isinstance(item, Ended)]
+        assert not [item for item in items if isinstance(item, Complete | Unreadable)]
+        since |= positions(items)
+        service.at += timedelta(hours=1)
+        service.come_back(leaver)
+        items = self.changes(service, tmp_path, since)
+        assert "0005" in named(items)
+        assert "-0005" not in named(items)
+
+    def test_a_position_that_is_now_loses_what_a_server_behind_us_dates_earlier(
+        self, service: FakeService, tmp_path: Path
+    ) -> None:
+        service.skew = timedelta(minutes=-7)
+        since = positions(self.read(service, tmp_path))
+        twin = dict.fromkeys(since, service.at.isoformat())
+        service.at += timedelta(minutes=5)
+        service.edit(service.members[3], given_name="Changed")
+        assert "0004" not in named(self.changes(service, tmp_path, twin)), "the broken twin finds it"
+        assert "0004" in named(self.changes(service, tmp_path, since))
+
+    def test_a_change_that_readers_see_some_minutes_after_its_date_is_found(
+        self, service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service.edit(service.members[5], given_name="Newest")
+        since = positions(self.read(service, tmp_path))
+        with monkeypatch.context() as twin:
+            twin.setattr("gateway.mis.changes.OVERLAP", timedelta(0))
+            without = positions(self.read(service, tmp_path))
+        service.at += timedelta(minutes=2)
+        service.edit_late(service.members[3], 9, given_name="Changed")
+        assert "0004" not in named(self.changes(service, tmp_path, without)), "the broken twin finds it"
+        assert "0004" in named(self.changes(service, tmp_path, since))
+
+    def test_changes_of_an_unchanged_school_cost_one_request_a_list(self, service: FakeService, tmp_path: Path) -> None:
+        service.edit(service.members[0], given_name="Newest")
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(hours=1)
+        items = self.changes(service, tmp_path, since)
+        assert positions(items) == since
+        assert len(named(items)) <= len(since), "only the newest change of each list, again"
+        requests = [
+            line.partition("?")[0] + ("deleted" if "deleted_since" in line else "") for line in self.lists(service)
+        ]
+        assert len(requests) == len(set(requests)) * self.requests
+
+    def test_what_changes_while_pages_are_read_is_in_this_read_or_the_next(
+        self, service: FakeService, tmp_path: Path
+    ) -> None:
+        def change(number: int) -> None:
+            if number == 1:
+                service.after_page = lambda _number: None
+                service.at += timedelta(minutes=30)
+                service.edit(service.members[2], given_name="Meanwhile")
+                service.at += timedelta(minutes=30)
+                service.edit(service.members[70], given_name="Later")
+
+        service.after_page = change
+        since = positions(self.read(service, tmp_path))
+        assert named(self.changes(service, tmp_path, since)) >= {"0003", "0071"}
+        for member in service.members[:80]:
+            service.edit(member, given_name="All")
+        service.after_page = change
+        first = self.changes(service, tmp_path, since)
+        then = self.changes(service, tmp_path, since | positions(first))
+        names = {item.person_key: item.fields.given_name for item in [*first, *then] if isinstance(item, Record)}
+        assert (names["0003"], names["0071"]) == ("Meanwhile", "Later")
+        assert len(names) >= 80
+
+    def test_a_date_in_the_future_does_not_hide_what_changes_before_it(
+        self, service: FakeService, tmp_path: Path
+    ) -> None:
+        service.members[0].changed = service.at + timedelta(days=400)
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(hours=1)
+        service.edit(service.members[3], given_name="Changed")
+        assert "0004" in named(self.changes(service, tmp_path, since))
+
+    @pytest.mark.parametrize("how", ["ignored", "refused"])
+    def test_a_server_that_does_not_tell_changes_is_read_whole_and_that_is_noticed(
+        self, service: FakeService, tmp_path: Path, how: str
+    ) -> None:
+        since = positions(self.read(service, tmp_path))
+        is_refused = how == "refused"
+        service.faults = Faults(page=0, filter_ignored=not is_refused, filter_status=self.refusal if is_refused else 0)
+        items = self.changes(service, tmp_path, since)
+        assert named(items) == {member.key for member in service.members}
+        assert {item.list for item in items if isinstance(item, Complete)} == set(since)
+        assert not [item for item in items if isinstance(item, Ended)]
+        assert [item for item in items if isinstance(item, Notice) and "read whole" in item.text]
+        source = self.source(service, tmp_path)
+        assert "read whole" in source.check().detail
+        assert not source.capabilities.incremental
+
+    def test_what_a_source_tells_is_asked_live(self, service: FakeService, tmp_path: Path) -> None:
+        source = self.source(service, tmp_path)
+        assert not source.capabilities.incremental
+        assert "tells what changed" in source.check().detail
+        assert (source.capabilities.incremental, source.capabilities.deletions) == (True, True)
+
+    def test_a_school_may_have_it_read_whole_each_time(self, service: FakeService, tmp_path: Path) -> None:
+        since = positions(self.read(service, tmp_path))
+        items = self.changes(service, tmp_path, since, frequent_reads="whole")
+        assert named(items) == {member.key for member in service.members}
+        assert positions(items) == {}
+
+    @pytest.mark.parametrize(
+        ("faults", "word"),
+        [
+            (Faults(status=401), "refused"),
+            (Faults(status=500), "server_fault"),
+            (Faults(page=2, status=500), "server_fault"),
+            (Faults(page=2, body=b"<html>Sign in</html>"), "format"),
+            (Faults(page=2, body=b'{"data": ['), "format"),
+            (Faults(page=2, body=b'{"data": null, "users": null, "students": null}'), "shape"),
+            (Faults(cut_off=True), "short"),
+        ],
+        ids=lambda value: str(value)[:60],
+    )
+    def test_changes_that_go_wrong_anywhere_are_refused_and_move_no_position(
+        self, service: FakeService, tmp_path: Path, faults: Faults, word: str
+    ) -> None:
+        if faults.cut_off and not self.counts_changes:
+            return
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(hours=1)
+        for member in service.members:
+            service.edit(member, given_name="Changed")
+        service.faults = faults
+        items: list[Any] = []
+        with pytest.raises(SourceRefused) as found:
+            items.extend(iter(self.source(service, tmp_path).fetch((), since)))
+        assert found.value.failure == word
+        assert items == []
+
+    def test_a_list_with_a_record_that_has_no_date_is_read_whole(self, service: FakeService, tmp_path: Path) -> None:
+        newest = Newest()
+        newest.see(service.at)
+        assert newest.position() is not None
+        newest.see(None)
+        assert newest.position() is None
+        with pytest.raises(WholeOnly):
+            refuse_unasked(None, service.at)

@@ -12,11 +12,12 @@ from gateway.errors import SourceRefused
 from gateway.mis.base import Notice
 from gateway.simulator.mis.gg4l import GUID, PARTNER, FakeGg4l
 from gateway.simulator.mis.school import FakeService, sample_members
-from tests.mis.contract import LiveConnector
+from tests.mis.contract import TellsChanges
 
 
-class TestGg4l(LiveConnector):
+class TestGg4l(TellsChanges):
     kind = "gg4l"
+    requests = 2
 
     def server(self) -> FakeService:
         return FakeGg4l(sample_members(120))

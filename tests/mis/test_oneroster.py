@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import SourceRefused
-from gateway.mis.base import Complete, Gone, Record
+from gateway.mis.base import Complete, Ended, Gone, Record
 from gateway.simulator.mis.oneroster import CLIENT, SECRET, FakeOneRoster
 from gateway.simulator.mis.school import FakeService, sample_members
-from tests.mis.contract import LiveConnector
+from tests.mis.contract import TellsChanges, positions
 
 
-class TestOneRoster(LiveConnector):
+class TestOneRoster(TellsChanges):
     kind = "oneroster"
+    # Without a total, only an empty page ends a list.
+    requests = 2
 
     def server(self) -> FakeService:
         return FakeOneRoster(sample_members(120))
@@ -57,6 +60,24 @@ class TestOneRoster(LiveConnector):
         service.members[0].is_gone = True
         gone = [item for item in self.read(service, tmp_path) if isinstance(item, Gone)]
         assert [(item.person_key, item.stable_id, item.why) for item in gone] == [("0001", "s-0001", "deleted")]
+
+    def test_with_a_total_changes_of_an_unchanged_school_cost_one_request(
+        self, service: FakeOneRoster, tmp_path: Path
+    ) -> None:
+        service.paging = "total"
+        since = positions(self.read(service, tmp_path))
+        items = self.changes(service, tmp_path, since)
+        assert positions(items) == since
+        assert len(self.lists(service)) == 1
+
+    def test_a_tombstone_among_the_changes_of_pupils_is_gone(self, service: FakeOneRoster, tmp_path: Path) -> None:
+        since = positions(self.read(service, tmp_path, collections=["students"]))
+        assert set(since) == {"students"}
+        service.at += timedelta(hours=1)
+        service.leave(service.members[2])
+        items = self.changes(service, tmp_path, since, collections=["students"])
+        assert [(item.person_key, item.why) for item in items if isinstance(item, Gone)] == [("0003", "deleted")]
+        assert [item.list for item in items if isinstance(item, Ended)] == ["students"]
 
     def test_pupils_and_staff_may_be_lists_of_their_own(self, service: FakeOneRoster, tmp_path: Path) -> None:
         items = self.read(service, tmp_path, collections=["students", "teachers"])

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import SourceRefused
-from gateway.mis.base import Complete, Notice, Record
+from gateway.mis.base import Complete, Gone, Notice, Record
 from gateway.mis.live import LiveSource
 from gateway.mis.wonde import Wonde
 from gateway.simulator.mis.school import TOKEN, FakeService, Faults, sample_members
 from gateway.simulator.mis.wonde import SCHOOL, FakeWonde
-from tests.mis.contract import LiveConnector
+from tests.mis.contract import TellsChanges, named, positions
 
 
-class TestWonde(LiveConnector):
+class TestWonde(TellsChanges):
     kind = "wonde"
+    # Its counts are of whole lists, and its pages say themselves whether more follows.
+    counts_changes = False
 
     def server(self) -> FakeService:
         return FakeWonde(sample_members(450))
@@ -92,6 +95,51 @@ class TestWonde(LiveConnector):
             self.test_a_read_that_goes_wrong_anywhere_is_refused_with_its_word_and_completes_no_list(
                 service, tmp_path, Faults(cut_off=True), "short"
             )
+
+    def test_without_the_deletions_lists_are_read_whole_and_the_school_is_named_what_to_grant(
+        self, service: FakeWonde, tmp_path: Path
+    ) -> None:
+        since = positions(self.read(service, tmp_path))
+        service.faults = Faults(page=0, deletions_status=403)
+        service.leave(service.members[2])
+        items = self.changes(service, tmp_path, since)
+        assert [item.list for item in items if isinstance(item, Complete)] == ["students", "staff"]
+        assert named(items) == {member.key for member in service.members} - {"0003"}
+        assert [item for item in items if isinstance(item, Notice) and "grant" in item.text]
+        source = self.source(service, tmp_path)
+        assert "deletions" in source.check().detail
+        assert not source.capabilities.deletions
+
+    def test_whoever_is_back_although_nothing_of_them_changed_is_looked_up(
+        self, service: FakeWonde, tmp_path: Path
+    ) -> None:
+        pupil = service.members[4]
+        service.leave(pupil)
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(days=2)
+        service.come_back(pupil)
+        assert pupil.changed < service.at - timedelta(days=2), "the record has no newer date"
+        items = self.changes(service, tmp_path, since)
+        assert "0005" in named(items)
+        assert "-0005" not in named(items)
+        assert any("only_mis_ids=0005" in line for line in service.log)
+
+    def test_a_question_that_is_refused_costs_no_part_of_a_record(self, service: FakeWonde, tmp_path: Path) -> None:
+        since = positions(self.read(service, tmp_path))
+        service.faults = Faults(page=0, filter_status=400)
+        records = [item for item in self.changes(service, tmp_path, since) if isinstance(item, Record)]
+        assert all(item.cards and item.fields.year != "" for item in records)
+
+    def test_a_pupil_and_a_member_of_staff_with_one_number_are_deleted_each_for_themselves(
+        self, service: FakeWonde, tmp_path: Path
+    ) -> None:
+        staff = next(member for member in service.members if member.role == "staff")
+        service.edit(staff, key="0001")
+        since = positions(self.read(service, tmp_path))
+        service.at += timedelta(hours=1)
+        service.leave(staff)
+        gone = [item for item in self.changes(service, tmp_path, since) if isinstance(item, Gone)]
+        assert [(item.entity, item.person_key) for item in gone] == [("staff", "0001")]
 
     def test_only_get_requests_reach_it(self, service: FakeWonde, tmp_path: Path) -> None:
         source = self.source(service, tmp_path)

@@ -16,6 +16,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import in_slices
+from gateway.hub.sync import positions
 from gateway.hub.sync.operations import Conflict
 
 # What a person may answer to each kind; the others are corrected in the source.
@@ -123,9 +124,9 @@ def solve(store: Store, conflict: int, solution: str, actor: str) -> None:
     """
     table = tables.conflict
     with store.write() as connection:
-        query = select(table.c.kind, table.c.person_key, table.c.person, tables.source.c.site).join_from(
-            table, tables.source
-        )
+        query = select(
+            table.c.source, table.c.kind, table.c.person_key, table.c.person, tables.source.c.site
+        ).join_from(table, tables.source)
         row = connection.execute(query.where(table.c.id == conflict, table.c.state == "open")).one_or_none()
         if row is None:
             raise RefusedError("This conflict is no longer open; reload the page.")
@@ -133,6 +134,7 @@ def solve(store: Store, conflict: int, solution: str, actor: str) -> None:
             raise RefusedError("This conflict is resolved by correcting the source, or by linking a card by hand.")
         solved = {"state": "solved", "solution": solution, "by": actor, "solved_ms": now_ms()}
         connection.execute(update(table).where(table.c.id == conflict).values(solved))
+        positions.forget(connection, row.source)
         audit = Audit(actor, row.site, now_ms())
         audit.note("conflict_solve", row.person or row.person_key, kind=row.kind, solution=solution)
         audit.write(connection)

@@ -44,6 +44,8 @@ class Feed:
 
     Attributes:
         complete: every list was read to its end, and the source's own counts agree.
+        is_delta: of some list only the changes were read: what this read does not name is not over.
+        checkpoints: of the lists that were read to their end.
         complete_roles: whose absence from this read means that they have left.
         read: how many people or faulty rows were read.
         shape: our fields and where the source has them; a field in it that a record leaves empty is empty there too.
@@ -58,6 +60,7 @@ class Feed:
     lists: dict[str, ListRead] = field(default_factory=dict)
     complete_roles: frozenset[str] = frozenset()
     complete: bool = False
+    is_delta: bool = False
     read: int = 0
 
 
@@ -95,6 +98,7 @@ def gather(items: Iterable[FeedItem], progress: Callable[[int], None] = lambda _
                     roles.update(LISTS[item.list])
                 else:
                     short = True
+                    feed.checkpoints.pop(item.list, None)
                     feed.notices.append(
                         f"The source reports {item.expected} rows but sent {len(since)}: nobody is removed."
                     )
@@ -102,7 +106,9 @@ def gather(items: Iterable[FeedItem], progress: Callable[[int], None] = lambda _
             case Ended():
                 ends += 1
                 feed.lists[item.list] = ListRead(len(since))
+                feed.is_delta = True
                 since = set()
+    feed.checkpoints = {name: state for name, state in feed.checkpoints.items() if name in feed.lists}
     feed.read = len(places)
     feed.complete = ends > 0 and not since and not short
     feed.complete_roles = frozenset(roles)

@@ -18,6 +18,7 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.rows import in_slices
+from gateway.hub.sync import positions
 from gateway.hub.sync.guard import Verdict
 from gateway.hub.sync.operations import Operation, op_hash
 
@@ -73,8 +74,20 @@ def stop(verdict: Verdict, refused: Collection[str]) -> int:
     return sum(hashes[id(item)] in refused for item in verdict.held)
 
 
-def keep(connection: Connection, source: int, run: int, verdict: Verdict, applied: Collection[Operation]) -> None:
-    """Record what this run holds, and close what is applied or no longer wanted."""
+def keep(
+    connection: Connection,
+    source: int,
+    run: int,
+    verdict: Verdict,
+    applied: Collection[Operation],
+    *,
+    is_whole: bool = True,
+) -> None:
+    """Record what this run holds, and close what is applied or no longer wanted.
+
+    Args:
+        is_whole: whether the source no longer wants what this run does not name.
+    """
     hold = tables.hold_op
     at_ms = now_ms()
     of_source = hold.c.source == source
@@ -102,7 +115,8 @@ def keep(connection: Connection, source: int, run: int, verdict: Verdict, applie
     # A first read applies hundreds of thousands of operations, and none of them was held.
     done = {op_hash(item) for item in applied} if closed else set()
     _set(connection, source, [number for number in closed if number in done], {"state": "applied"})
-    _set(connection, source, [number for number in closed if number not in done], {"state": "gone"})
+    if is_whole:
+        _set(connection, source, [number for number in closed if number not in done], {"state": "gone"})
 
 
 def _row(source: int, run: int, number: str, item: Operation, why: str, at_ms: int) -> dict[str, Any]:
@@ -153,6 +167,7 @@ def decide(
         if not chosen:
             return 0
         _set(connection, source, sorted(chosen), {"state": decision, "by": actor, "decided_ms": now_ms()})
+        positions.forget(connection, source)
         audit = Audit(actor, rows[0].site, now_ms())
         operation = "hold_approve" if decision == "approved" else "hold_refuse"
         audit.note(operation, f"source:{source}", operations=sorted(chosen)[:100], count=len(chosen))

@@ -1,4 +1,4 @@
-"""The jobs of sources: cards every few minutes, everything once a night, and a run that somebody asks for.
+"""The jobs of sources: changes every few minutes, everything once a night, and a run that somebody asks for.
 
 A failure that only other settings or a new secret can mend stops a source's jobs until its section in hub.toml, or a
 file that it names, has changed; a run that somebody asks for is made all the same.
@@ -49,7 +49,9 @@ def source_work(store: Store, base: Path, read: Callable[[Source, str], str] | N
     """
 
     def read_for(source: Source, kind: str) -> str:
-        return sync(store, source, base, Wish(delta=kind == CARDS)).result
+        # Without a whole read at night, changes alone would never find whom the source forgot to name.
+        has_nightly = source.options.get("nightly", NIGHTLY) is not False
+        return sync(store, source, base, Wish(delta=kind == CARDS and has_nightly)).result
 
     def run(job: Job) -> Outcome:
         source = _source_of(store, job)

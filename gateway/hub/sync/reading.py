@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from gateway.errors import SourceRefused
 from gateway.hub.directory.sites import Source, connect, removed_owners
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.sync.feed import Feed
+from gateway.hub.sync.positions import settings_of
 from gateway.hub.sync.uploads import UploadedSource
 from gateway.mis.agent import AgentSource
 from gateway.mis.base import Capabilities, CheckResult, Complete, Connector, FeedItem, FieldSeen
@@ -49,13 +48,6 @@ def connector_of(store: Store, source: Source, base: Path) -> Connector:
     return UploadedSource(store, source.id, connector) if isinstance(connector, AgentSource) else connector
 
 
-def cursors_of(connection: Connection, source: Source) -> dict[str, str]:
-    """Return the position from which the next read of each list continues."""
-    table = tables.source_cursor
-    rows = connection.execute(select(table.c.list, table.c.state).where(table.c.source == source.id))
-    return {row.list: row.state for row in rows}
-
-
 def refuse_second_owner(connection: Connection, source: Source, named: Collection[str] | None = None) -> None:
     """Refuse the first read of a source while a source that hub.toml dropped still has people.
 
@@ -81,7 +73,7 @@ def refuse_lost_fields(source: Source, feed: Feed) -> None:
 
     Whoever changed the settings of the source since then meant it; what follows from that is the guard's to hold.
     """
-    if source.shape.get(_SETTINGS) != _settings_of(source):
+    if source.shape.get(_SETTINGS) != settings_of(source):
         return
     for name, heading in source.shape.items():
         if name == _SETTINGS:
@@ -98,24 +90,15 @@ def refuse_lost_fields(source: Source, feed: Feed) -> None:
             )
 
 
-def _settings_of(source: Source) -> str:
-    return hashlib.sha256(msgspec.json.encode(source.options, order="sorted")).hexdigest()[:16]
-
-
-def keep_reading(connection: Connection, source: Source, run: int, feed: Feed, *, is_agreed: bool) -> None:
-    """Remember what the next read builds on, in the transaction that applied this one.
+def keep_reading(connection: Connection, source: Source, feed: Feed, *, is_agreed: bool) -> None:
+    """Remember what the next read is compared with, in the transaction that applied this one.
 
     Args:
         is_agreed: somebody has let in everything that the first read of the source found.
     """
-    table = tables.source_cursor
-    for name, state in feed.checkpoints.items():
-        of_list = (table.c.source == source.id, table.c.list == name)
-        if not connection.execute(update(table).where(*of_list).values(state=state, run=run)).rowcount:
-            connection.execute(insert(table).values(source=source.id, list=name, state=state, run=run))
     values: dict[str, Any] = {}
     if feed.complete and feed.shape:
-        values["shape"] = {**feed.shape, _SETTINGS: _settings_of(source)}
+        values["shape"] = {**feed.shape, _SETTINGS: settings_of(source)}
     if is_agreed:
         values["agreed_ms"] = now_ms()
     if values:

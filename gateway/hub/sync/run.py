@@ -26,14 +26,14 @@ from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.engine import Store, now_ms
 from gateway.hub.store.locks import exclusive
-from gateway.hub.sync import conflicts, holds
+from gateway.hub.sync import conflicts, holds, positions
 from gateway.hub.sync.apply import Applier
 from gateway.hub.sync.feed import Feed, gather
 from gateway.hub.sync.guard import Verdict, judge, read_limits
 from gateway.hub.sync.known import load_known, origin_of
-from gateway.hub.sync.operations import Operation, Plan, op_hash
+from gateway.hub.sync.operations import Operation, Plan, Remove, op_hash
 from gateway.hub.sync.plan import Rules, make_plan
-from gateway.hub.sync.reading import connector_of, cursors_of, keep_reading, refuse_lost_fields, refuse_second_owner
+from gateway.hub.sync.reading import connector_of, keep_reading, refuse_lost_fields, refuse_second_owner
 from gateway.mis.base import LISTS, ROLES, Connector
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Report:
         return {
             "run": self.run,
             "complete": self.feed.complete,
+            "delta": self.feed.is_delta,
             "read": self.feed.read,
             "lists": {name: msgspec.to_builtins(one) for name, one in self.feed.lists.items()},
             **self.plan.counts(),
@@ -181,9 +182,10 @@ def _sync_alone(store: Store, source: Source, base: Path, wish: Wish, started_ms
 
 
 def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Report:
+    began_ms = now_ms()
     with store.read() as connection:
         refuse_second_owner(connection, source)
-        cursors = cursors_of(connection, source) if wish.delta else {}
+        cursors = positions.positions_of(connection, source) if wish.delta else {}
     connector = connector_of(store, source, base)
     progress = _Progress(store, run)
     progress("read", 0)
@@ -195,6 +197,12 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
             compared_at = revision_of(connection, source.site)
             plan, verdict, is_first = _compare(connection, source, feed, connector, wish)
             approved, refused = holds.decided(connection, source.id)
+            is_doubtful = bool(cursors) and feed.is_delta and positions.needs_whole_read(connection, source, plan)
+        if is_doubtful:
+            cursors = {}
+            progress("read", 0)
+            feed = gather(connector.fetch((), cursors), lambda count: progress("read", count))
+            continue
         whole = wish.approve is not None and verdict.held and wish.approve == verdict.plan
         if whole:
             approved = {op_hash(item) for item in verdict.held}
@@ -212,12 +220,27 @@ def _run(store: Store, source: Source, base: Path, run: int, wish: Wish) -> Repo
             report.applied = len(verdict.safe)
             if verdict.safe:
                 raise_revision(connection, source.site)
-            holds.keep(connection, source.id, run, verdict, verdict.safe)
-            report.new_conflicts = conflicts.keep(connection, source.id, run, plan.conflicts, is_complete=feed.complete)
+            is_whole = not feed.is_delta
+            holds.keep(connection, source.id, run, verdict, verdict.safe, is_whole=is_whole)
+            report.new_conflicts = conflicts.keep(
+                connection, source.id, run, plan.conflicts, is_complete=feed.complete and is_whole
+            )
             agreed = bool(is_first and report.applied and not report.held)
-            keep_reading(connection, source, run, feed, is_agreed=agreed)
+            keep_reading(connection, source, feed, is_agreed=agreed)
+            _keep_positions(connection, source, report, began_ms)
         return report
     raise Unsettled(f"The directory of {source.site} changes faster than it can be compared; try again.")
+
+
+def _keep_positions(connection: Connection, source: Source, report: Report, began_ms: int) -> None:
+    if report.held or positions.is_decided_since(connection, source.id, began_ms):
+        # Not everything that was read is applied, so it is read again.
+        return
+    if any(isinstance(item, Remove) and not item.at_once for item in report.verdict.safe):
+        # Only a second whole read tells whether they have left.
+        positions.forget(connection, source.id)
+        return
+    positions.keep(connection, source, report.run or 0, report.feed.checkpoints)
 
 
 @dataclass(slots=True)

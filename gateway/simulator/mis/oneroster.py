@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from gateway.simulator.mis.school import FakeService, Member, Reply, slice_of
 
 CLIENT, SECRET = "tapgate", "s3:cr/et"
 _BASE = "/ims/oneroster/v1p1/"
 _PAGE = 50
+_FILTER = re.compile(r"dateLastModified>='([^']+)'")
 
 
 class FakeOneRoster(FakeService):
@@ -21,6 +25,7 @@ class FakeOneRoster(FakeService):
     """
 
     paging = "link"
+    dates_leavers = True
     lives = 0
     _used = 0
 
@@ -55,6 +60,10 @@ class FakeOneRoster(FakeService):
     def _list(self, collection: str, query: dict[str, str]) -> Reply:
         roles = {"users": ("student", "staff"), "students": ("student",), "teachers": ("staff",)}[collection]
         people = [member for member in self.members if member.role in roles]
+        if question := query.get("filter", ""):
+            if status := self.faults.filter_status:
+                return Reply({"imsx_codeMajor": "failure", "imsx_codeMinor": "invalid_filter_field"}, status)
+            people = self.changed_since(people, datetime.fromisoformat(_FILTER.fullmatch(question)[1]))  # type: ignore[index]  # another filter is a fault of ours
         # A page smaller than was asked for, as some do.
         offset = int(query.get("offset", "0"))
         number = offset // _PAGE + 1
@@ -63,6 +72,7 @@ class FakeOneRoster(FakeService):
         rows = [_row(member) for member in slice_of(people, offset, _PAGE, self.faults)]
         links: dict[str, str] = {}
         onward = f"{self.service_url}/{collection}?limit={query.get('limit', '100')}&offset={number * _PAGE}"
+        onward += f"&{urlencode({'filter': question})}" if question else ""
         if self.faults.loop:
             onward = f"{self.service_url}/{collection}?limit=100&offset={(max(number, 2) - 1) * _PAGE}"
         if self.faults.foreign:
@@ -71,6 +81,7 @@ class FakeOneRoster(FakeService):
             links["Link"] = f'<{onward}>; rel="next"' if self.paging == "link" else f"{onward}; rel=next"
         if self.paging == "total" or self.faults.cut_off:
             links["X-Total-Count"] = str(len(people))
+        self.after_page(number)
         return Reply({"users": rows}, headers=links)
 
 
@@ -79,6 +90,7 @@ def _row(member: Member) -> dict[str, Any]:
         "sourcedId": f"s-{member.key}",
         "status": "tobedeleted" if member.is_gone else "active",
         "enabledUser": "true",
+        "dateLastModified": member.changed.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
         "identifier": member.key,
         "givenName": member.given_name,
         "familyName": member.family_name,

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Texts = dict[str, str]
+BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN = "a-token-that-nobody-may-see"  # noqa: S105  # of a fake
 
 
 @dataclass(slots=True)
 class Member:
-    """Somebody at the school; `card` as the MIS writes it."""
+    """Somebody at the school; `card` as the MIS writes it.
+
+    Attributes:
+        changed, left, back: when the server dates the last change of the record, its deletion and its return.
+    """
 
     key: str
     role: str
@@ -26,6 +33,9 @@ class Member:
     card: str = ""
     year: str = "7"
     is_gone: bool = False
+    changed: datetime = BEGINS
+    left: datetime | None = None
+    back: datetime | None = None
 
 
 def sample_members(pupils: int = 120, staff: int = 8) -> list[Member]:
@@ -36,6 +46,7 @@ def sample_members(pupils: int = 120, staff: int = 8) -> list[Member]:
     ]
     for number, member in enumerate(people, 1):
         member.card = f"04A1B2C3{number:06X}"
+        member.changed = BEGINS + timedelta(hours=6 * number)
     return people
 
 
@@ -49,6 +60,8 @@ class Faults:
         body: bytes instead of the page.
         loop, foreign, doubled, cut_off: the next page is the same one; it leads elsewhere; a row comes twice; the last
             row is missing although the count has it.
+        filter_ignored, filter_status: a question for changes is answered with everything; it is refused with a status.
+        deletions_status: the deletions are refused with a status.
     """
 
     page: int = 1
@@ -61,6 +74,9 @@ class Faults:
     doubled: bool = False
     cut_off: bool = False
     refused_includes: frozenset[str] = frozenset()
+    filter_ignored: bool = False
+    filter_status: int = 0
+    deletions_status: int = 0
 
 
 @dataclass(slots=True)
@@ -75,13 +91,22 @@ class FakeService:
 
     Attributes:
         log: method and path of each request.
+        at, skew: the true time, and how far the server's clock is ahead of it.
+        after_page: called with the number of each page of a list that was sent: what changes while somebody reads.
+        dates_leavers, dates_returns: whether a deletion and a return count as changes of the record.
     """
+
+    dates_leavers = False
+    dates_returns = True
 
     def __init__(self, members: list[Member] | None = None) -> None:
         self.members = sample_members() if members is None else members
         self.faults = Faults()
         self.log: list[str] = []
         self.token = TOKEN
+        self.at = BEGINS + timedelta(days=300)
+        self.skew = timedelta(0)
+        self.after_page: Callable[[int], None] = lambda _number: None
         self._failed = 0
         service = self
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": service}))
@@ -94,6 +119,37 @@ class FakeService:
 
     def people(self, role: str) -> list[Member]:
         return [member for member in self.members if member.role == role and not member.is_gone]
+
+    def clock(self) -> datetime:
+        return self.at + self.skew
+
+    def edit(self, member: Member, **values: str) -> None:
+        for name, value in values.items():
+            setattr(member, name, value)
+        member.changed = self.clock()
+
+    def edit_late(self, member: Member, minutes: int, **values: str) -> None:
+        """Change somebody so that readers see it only now, although it is dated some minutes ago."""
+        self.edit(member, **values)
+        member.changed -= timedelta(minutes=minutes)
+
+    def join(self, member: Member) -> None:
+        member.changed = self.clock()
+        self.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        member.is_gone, member.left = True, self.clock()
+        if self.dates_leavers:
+            member.changed = self.clock()
+
+    def come_back(self, member: Member) -> None:
+        member.is_gone, member.back = False, self.clock()
+        if self.dates_returns:
+            member.changed = self.clock()
+
+    def changed_since(self, people: list[Member], since: datetime) -> list[Member]:
+        """Return who changed then or later; everybody where the server does not look at the question."""
+        return people if self.faults.filter_ignored else [one for one in people if one.changed >= since]
 
     def page(self, number: int) -> Reply | None:
         """Return what goes wrong with a page instead of it, None when nothing does."""
@@ -119,7 +175,12 @@ class FakeService:
 
 class _Handler(BaseHTTPRequestHandler):
     service: FakeService
+    begun: datetime = BEGINS
     protocol_version = "HTTP/1.1"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        del timestamp
+        return email.utils.format_datetime(self.begun, usegmt=True)
 
     def do_GET(self) -> None:
         self._serve({})
@@ -129,6 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve(dict(parse_qsl(body)))
 
     def _serve(self, form: dict[str, str]) -> None:
+        # What changes while a page is made is dated after it.
+        self.begun = self.service.clock()
         parts = urlsplit(self.path)
         self.service.log.append(f"{self.command} {self.path}")
         sent = {name.lower(): value for name, value in self.headers.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from gateway.simulator.mis.school import FakeService, Member, Reply, slice_of
 
@@ -26,6 +28,8 @@ class FakeWonde(FakeService):
     state = "approved"
     domain = ""
     counts = True
+    # Published nowhere: so the worse of both, and the return is known from the deletions alone.
+    dates_returns = False
 
     @property
     def base_url(self) -> str:
@@ -48,10 +52,12 @@ class FakeWonde(FakeService):
             case ["schools", school, "counts"] if school == SCHOOL and self.counts:
                 role = "student" if query.get("include") == "students" else "staff"
                 return Reply({"data": {query.get("include", ""): {"data": {"count": len(self.people(role))}}}})
-            case ["schools", school, "students"] if school == SCHOOL and self.state == "approved":
-                return self._list("student", path, query)
-            case ["schools", school, "employees"] if school == SCHOOL and self.state == "approved":
-                return self._list("staff", path, query)
+            case ["schools", school, "deletions"] if school == SCHOOL and self.state == "approved":
+                return self._deletions(query)
+            case ["schools", school, ("students" | "employees") as name] if (
+                school == SCHOOL and self.state == "approved"
+            ):
+                return self._list("student" if name == "students" else "staff", path, query)
         return Reply({"error": "not_found"}, 404)
 
     def _list(self, role: str, path: str, query: dict[str, str]) -> Reply:
@@ -63,18 +69,53 @@ class FakeWonde(FakeService):
         if fault := self.page(number):
             return fault
         people = self.people(role)
+        question = {name: text for name, text in query.items() if name in {"updated_after", "only_mis_ids"}}
+        if "updated_after" in question:
+            if status := self.faults.filter_status:
+                return Reply({"error": "invalid_parameter"}, status)
+            people = self.changed_since(people, _read(question["updated_after"]))
+        if "only_mis_ids" in question:
+            people = [one for one in people if one.key in question["only_mis_ids"].split(",")]
         body: dict[str, Any] = {
             "data": [_row(item, includes) for item in slice_of(people, (number - 1) * size, size, self.faults)]
         }
         if len(people) > 50:
             more = number * size < len(people)
             onward = f"{self.root}{path}?per_page={size}&include={','.join(sorted(includes))}&cursor={number + 1}"
+            onward += f"&{urlencode(question)}" if question else ""
             if self.faults.loop:
                 more, onward = True, f"{self.root}{path}?per_page={size}&include=&cursor={max(number, 2)}"
             if self.faults.foreign:
                 more, onward = True, "http://127.0.0.1:1/v1.0/elsewhere"
             body["meta"] = {"pagination": {"next": onward if more else None, "more": more, "per_page": size}}
+        self.after_page(number)
         return Reply(body)
+
+    def _deletions(self, query: dict[str, str]) -> Reply:
+        if status := self.faults.deletions_status:
+            return Reply({"error": "permission"}, status)
+        since = _read(query.get("updated_after", "2000-01-01 00:00:00"))
+        rows = [
+            {
+                "type": "student" if one.role == "student" else "employee",
+                "id": f"B{one.key}",
+                "mis_id": one.key,
+                "deleted_at": _date(one.left),
+                "restored_at": _date(one.back) if one.back and one.back >= one.left else None,
+            }
+            for one in self.members
+            if one.left and max(one.left, one.back or one.left) >= since
+        ]
+        return Reply({"data": rows})
+
+
+def _read(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _date(at: datetime) -> dict[str, Any]:
+    text = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return {"date": text, "timezone_type": 3, "timezone": "UTC"}
 
 
 def _row(member: Member, includes: set[str]) -> dict[str, Any]:
@@ -86,6 +127,7 @@ def _row(member: Member, includes: set[str]) -> dict[str, Any]:
         "surname": member.family_name,
         "date_of_birth": {"date": "2014-01-02 00:00:00.000000", "timezone_type": 3, "timezone": "UTC"},
         "middle_names": None,
+        "updated_at": _date(member.changed),
     }
     parts: dict[str, Any] = {
         "year": {"data": {"name": member.year}},
