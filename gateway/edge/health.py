@@ -53,6 +53,7 @@ class GatewayView:
 
     Attributes:
         faults: what could not start, as part and sentence.
+        signed_in: how many people are in, as the kiosks here know it; None without a kiosk.
     """
 
     gateway: str
@@ -89,6 +90,7 @@ class GatewayView:
     faults: tuple[tuple[str, str], ...] = ()
     notice: str | None = None
     stopped: bool = False
+    signed_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from gateway.edge.health import GatewayView, ReaderRow, TapRow
 from gateway.edge.relay import RelayStatus
 from gateway.edge.startup import HUB_LINK, StartFaults
 from gateway.points.door import Door
+from gateway.points.kiosk import Kiosk
 from gateway.readers.vital_signs import score
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def take_view(gateway: RunningGateway) -> GatewayView:
     roster, sync = gateway.roster.current, gateway.roster_sync
     now = datetime.now(UTC)
     points = [(name, seat.point) for name, seat in gateway.seats.items()]
+    kiosks = [seat.point for seat in gateway.seats.values() if isinstance(seat.point, Kiosk)]
     return GatewayView(
         gateway=settings.id,
         site=settings.site,
@@ -102,6 +104,7 @@ def take_view(gateway: RunningGateway) -> GatewayView:
         granted=gateway.tapline.stats.granted,
         denied=gateway.tapline.stats.denied,
         faults=gateway.faults.rows,
+        signed_in=max((len(item.signed_in) for item in kiosks), default=None),
     )
 
 

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import select, text
 
+from gateway.hub.directory.groups import follow_groups, typed_groups
 from gateway.hub.store import tables
 from gateway.hub.store.engine import MIGRATIONS, Store, open_store
 from gateway.hub.sync.feed import gather
@@ -113,3 +114,17 @@ def test_the_first_read_after_it_plans_nothing(moved: Store) -> None:
     ]
     plan = make_plan(gather([*read, Complete()]), known, Capabilities(), 10)
     assert (plan.operations, plan.conflicts) == ([], [])
+
+
+def test_whoever_is_here_is_in_the_groups_that_they_had_and_new_ones_can_be_made(moved: Store) -> None:
+    group, member = tables.grouping, tables.membership
+    with moved.read() as connection:
+        query = select(member.c.person, group.c.kind, group.c.name, member.c.since_ms, member.c.until_ms)
+        rows = [tuple(row) for row in connection.execute(query.join_from(member, group))]
+    assert rows == [("p_1", "group", "7B", 5, None)]
+    with moved.write() as connection:
+        fields = PersonFields("student", "Ann", "Smith", ("7B",), form="7C")
+        follow_groups(connection, {"p_1": ("s", typed_groups(fields))}, 9)
+    with moved.read() as connection:
+        rows = [tuple(row) for row in connection.execute(query.join_from(member, group).order_by(member.c.id))]
+    assert rows == [("p_1", "group", "7B", 5, None), ("p_1", "form", "7C", 9, None)]
