@@ -56,6 +56,9 @@ class CardClaim:
     projection: str
 
 
+# Why somebody is gone who belongs to the school and may come back: the source no longer shares them with us.
+HIDDEN = "hidden"
+
 # The fields that are groups as well.
 GROUP_FIELDS = ("year", "form", "house", "department")
 
@@ -120,7 +123,7 @@ class Gone:
 
     Attributes:
         entity: the role under which the id is unique; None when the source does not say.
-        why: what the source says, without its own words: `status`, `leaving date`, `deleted`, `disabled`.
+        why: what the source says, without its own words: `status`, `leaving date`, `deleted`, `disabled`, HIDDEN.
     """
 
     entity: str | None

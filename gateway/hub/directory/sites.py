@@ -35,7 +35,7 @@ _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 # Settings of the sync itself, which every kind of source has in addition to its connector's.
 PERCENT_OPTIONS = {
     f"hold_{what}_percent"
-    for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff")
+    for what in ("removals", "group", "cards", "names", "birth_dates", "emails", "groups", "dates", "staff", "hidden")
 }
 SYNC_OPTIONS = PERCENT_OPTIONS | {
     "new_cards",

@@ -31,7 +31,7 @@ from gateway.hub.sync.operations import (
     Update,
     plan_hash,
 )
-from gateway.mis.base import GROUP_FIELDS
+from gateway.mis.base import GROUP_FIELDS, HIDDEN
 
 _TAKING = (Move, Replace, Revoke)
 _GROUP_LEAST = 10
@@ -53,6 +53,7 @@ class Limits:
         floor: this many are always let through, so that small schools can work, but never more than a third.
         group_percent: of the people of one group, such as a year, who may leave.
         staff_percent: of the staff, who may be new or come back.
+        hidden_percent: whom the source may stop sharing; they do not count among the removals.
     """
 
     removals_percent: float = 5.0
@@ -64,6 +65,7 @@ class Limits:
     groups_percent: float = 25.0
     dates_percent: float = 10.0
     staff_percent: float = 10.0
+    hidden_percent: float = 5.0
     floor: int = 5
 
     def allows(self, count: int, of: int, percent: float) -> bool:
@@ -155,10 +157,14 @@ def _removals(plan: Plan, feed: Feed, known: Known, limits: Limits) -> Iterable[
     # Those who were missing before are not counted again; they were counted when they first were.
     of_role = Counter(claim.entity for claim in present)
     for role in sorted(of_role):
-        some: list[Operation] = [item for item in removals if known.claims[item.person].entity == role]
-        if some and not limits.allows(len(some), of_role[role], limits.removals_percent):
-            noun = {"student": "pupils", "staff": "members of staff"}.get(role, f"{role}s")
-            yield f"{len(some)} of {of_role[role]} {noun} would be removed.", some
+        some = [item for item in removals if known.claims[item.person].entity == role]
+        hidden: list[Operation] = [item for item in some if isinstance(item, Remove) and item.why == HIDDEN]
+        others: list[Operation] = [item for item in some if not isinstance(item, Remove) or item.why != HIDDEN]
+        noun = {"student": "pupils", "staff": "members of staff"}.get(role, f"{role}s")
+        if others and not limits.allows(len(others), of_role[role], limits.removals_percent):
+            yield f"{len(others)} of {of_role[role]} {noun} would be removed.", others
+        if hidden and not limits.allows(len(hidden), of_role[role], limits.hidden_percent):
+            yield f"{len(hidden)} of {of_role[role]} {noun} are no longer shared by the source.", hidden
     losses = Counter(group for item in removals for group in item.groups)
     if not losses:
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.mis.base import PersonFields
+from gateway.mis.base import HIDDEN, PersonFields
 
 
 class _Operation(msgspec.Struct, frozen=True):
@@ -295,6 +295,7 @@ class Plan:
             "create": of(Create),
             "update": len(changed),
             "remove": of(Remove, Exclude),
+            "hidden": sum(isinstance(item, Remove) and item.why == HIDDEN for item in self.operations),
             "cards": {"link": of(Link, Move), "replace": of(Replace), "revoke": of(Revoke)},
             "conflicts": len(self.conflicts),
         }

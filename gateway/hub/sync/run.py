@@ -91,7 +91,6 @@ class Report:
             "held": self.held,
             "refused": self.refused,
             "applied": self.applied,
-            "hidden": 0,
             "plan": self.verdict.plan,
             "result": self.result,
             "first": self.is_first,

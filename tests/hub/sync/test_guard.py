@@ -12,7 +12,7 @@ from gateway.hub.store.engine import Store
 from gateway.hub.sync.guard import Limits, judge
 from gateway.hub.sync.operations import op_hash
 from gateway.hub.sync.plan import make_plan
-from gateway.mis.base import Gone, Record
+from gateway.mis.base import HIDDEN, Gone, Record
 from tests.hub.sync.school_reads import Site, row
 
 
@@ -162,3 +162,16 @@ def test_a_card_waits_with_its_person(site: Site) -> None:
     _, verdict = site.judge(*staff, *fresh)
     assert {item.kind for item in verdict.held} == {"create", "link"}
     assert verdict.safe == []
+
+
+def test_pupils_whom_the_source_no_longer_shares_have_a_limit_of_their_own(site: Site) -> None:
+    people = pupils(100)
+    site.apply(*people)
+    hidden = [Gone("student", person.person_key, person.place, HIDDEN) for person in people]
+    left = [Gone("student", person.person_key, person.place, "status") for person in people]
+    # Five in a hundred of each may go, and neither uses up what the other may.
+    plan, verdict = site.judge(*people[10:], *hidden[:5], *left[5:10])
+    assert (len(verdict.safe), plan.counts()["hidden"], plan.counts()["remove"]) == (10, 5, 10)
+    safe, count, reasons = held(site, *people[16:], *hidden[:12], *left[12:16])
+    assert (safe, count) == (4, 12)
+    assert reasons == ["12 of 100 pupils are no longer shared by the source."]
