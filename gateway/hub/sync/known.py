@@ -33,6 +33,7 @@ class KnownPerson:
     family_name: str
     birth_date: date | None
     state: str
+    email: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +99,7 @@ class Known:
     Attributes:
         origin: how cards of this source are marked.
         claims: by reference.
+        elsewhere: whom another source brings too.
         ids: (entity, namespace, value) -> whose it is.
         other_ids: the same for the other sources of the site, retired ones left out.
         solutions: by (entity, person_key).
@@ -106,6 +108,7 @@ class Known:
     origin: str
     people: dict[str, KnownPerson] = field(default_factory=dict)
     claims: dict[str, KnownClaim] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
     ids: dict[tuple[str, str, str], Id] = field(default_factory=dict)
     other_ids: dict[tuple[str, str, str], str] = field(default_factory=dict)
     cards: dict[str, KnownCard] = field(default_factory=dict)
@@ -140,14 +143,18 @@ def load_known(connection: Connection, site: str, source: int, epoch: int = 1) -
     """Load everything a plan is compared with."""
     known = Known(origin_of(source))
     person, claim = tables.person.c, tables.person_claim.c
-    columns = (person.ref, person.person_key, person.role, person.given_name, person.family_name)
+    names = (person.ref, person.person_key, person.role, person.given_name, person.family_name)
+    people = select(*names, person.birth_date, person.state, person.email).where(person.site == site)
     shared = _Shared()
-    for row in connection.execute(select(*columns, person.birth_date, person.state).where(person.site == site)):
+    for row in connection.execute(people):
         known.people[shared(row.ref)] = KnownPerson(*map(shared, row))
     columns_of_claim = (claim.person, claim.entity, claim.person_key, claim.stable_id, claim.state, claim.data)
     own = select(*columns_of_claim, claim.missing_since_ms).where(claim.source == source, claim.epoch == epoch)
     for one in connection.execute(own):
         known.claims[shared(one.person)] = KnownClaim(*map(shared, one))
+    others = select(claim.person).join_from(tables.person_claim, tables.source, claim.source == tables.source.c.id)
+    others = others.where(tables.source.c.site == site, claim.source != source, claim.state != GONE)
+    known.elsewhere.update(map(shared, connection.scalars(others)))
     _load_ids(connection, known, site, source, epoch, shared)
     card = tables.card.c
     held = (card.key, card.tail, card.person, card.state, card.state_by, card.origin, card.waiting_for, card.projection)

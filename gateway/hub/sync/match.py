@@ -6,7 +6,8 @@ alone and card numbers join nobody. Two records are of the same human when
 - both birth dates are known: when they are equal and one of the names is;
 - else: when the given names are equal, or both names are after accents, spaces, hyphens and their order.
 
-A family name alone proves nothing: brothers and sisters share it.
+A family name alone proves nothing: brothers and sisters share it. A lasting id and a birth date are two independent
+facts, whatever the names: such a person is recognised, and reported.
 """
 
 from __future__ import annotations
@@ -44,12 +45,16 @@ class Matches:
         people: reference -> its record, for people whom this source knows already.
         joined: reference -> its record, for people of other sources or other ids.
         new: records of newcomers.
+        by_birth_date: of `people` and `joined`, those whom a lasting id and the birth date prove under other names.
+        in_other_roles: newcomers with the names and birth date of somebody in another role.
     """
 
     people: dict[str, Record] = field(default_factory=dict)
     joined: dict[str, Record] = field(default_factory=dict)
     new: list[Record] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    by_birth_date: list[Record] = field(default_factory=list)
+    in_other_roles: list[tuple[Record, KnownPerson]] = field(default_factory=list)
 
 
 def is_same(known: KnownPerson | PersonFields, new: PersonFields) -> Same:
@@ -64,6 +69,10 @@ def is_same(known: KnownPerson | PersonFields, new: PersonFields) -> Same:
     one, other = known.birth_date, new.birth_date
     exchanged = one.year == other.year and (one.month, one.day) == (other.day, other.month)
     return Same.MIXED_UP if exchanged and (given or both) else Same.NO
+
+
+def _is_born_alike(known: KnownPerson | PersonFields, new: PersonFields) -> bool:
+    return known.birth_date is not None and known.birth_date == new.birth_date
 
 
 def digest(record: Record) -> str:
@@ -119,6 +128,9 @@ def match_all(records: Mapping[Key, Record], known: Known, *, by_id_only: bool =
         else:
             found.joined[ref] = some[0]
     _newcomers(newcomers, matcher, found, known)
+    taken = {id(record) for some in (found.people, found.joined) for record in some.values()}
+    found.by_birth_date = [record for record in matcher.by_birth_date if id(record) in taken]
+    found.in_other_roles = [(record, other) for record in found.new if (other := matcher.in_other_role(record))]
     return found
 
 
@@ -177,6 +189,7 @@ def conflict_of(kind: str, record: Record, why: str, known: Known, ref: str | No
 class _Matcher:
     def __init__(self, records: Mapping[Key, Record], known: Known) -> None:
         self._records, self._known = records, known
+        self.by_birth_date: list[Record] = []
 
     def who(self, record: Record) -> str | Conflict | None:
         """Return the reference that this source's ids name, None for an id it never used."""
@@ -221,6 +234,9 @@ class _Matcher:
     def _under_new_key(self, record: Record, ref: str) -> str | Conflict:
         described = self._described(ref)
         if is_same(described, record.fields) is Same.YES or self._solved(record) == "same":
+            return ref
+        if _is_born_alike(described, record.fields):
+            self.by_birth_date.append(record)
             return ref
         why = "The lasting id in this row belongs to somebody with another name."
         return conflict_of("id_reused", record, why, self._known, ref)
@@ -305,6 +321,9 @@ class _Matcher:
             # An id and a name, or an id and a birth date: two independent facts.
             if is_same(known.people[ref], record.fields) is Same.YES or solved == "same":
                 return ref
+            if ref == by_stable and _is_born_alike(known.people[ref], record.fields):
+                self.by_birth_date.append(record)
+                return ref
             why = "Another source has this id for somebody with another name."
             return conflict_of("id_reused", record, why, known, ref)
         twins = self._born_alike(record)
@@ -320,10 +339,16 @@ class _Matcher:
         return conflict_of("maybe_same", record, why, known, twins[0])
 
     def _born_alike(self, record: Record) -> list[str]:
-        if record.fields.birth_date is None:
+        return [ref for ref in self._alike(record.fields) if self._known.people[ref].role == record.role]
+
+    def in_other_role(self, record: Record) -> KnownPerson | None:
+        people = [self._known.people[ref] for ref in self._alike(record.fields)]
+        return min((one for one in people if one.role != record.role), key=lambda one: one.ref, default=None)
+
+    def _alike(self, fields: PersonFields) -> list[str]:
+        if fields.birth_date is None:
             return []
-        key = f"{record.fields.birth_date} {name_key(record.fields.given_name, record.fields.family_name)}"
-        return [ref for ref in self._births.get(key, ()) if self._known.people[ref].role == record.role]
+        return self._births.get(f"{fields.birth_date} {name_key(fields.given_name, fields.family_name)}", [])
 
 
 def _named(entity: str, fields: PersonFields) -> str:

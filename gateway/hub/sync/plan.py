@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from gateway.access.people import fold_group
 from gateway.hub.directory.names import fold, name_key
-from gateway.hub.sync.emails import settle_emails
+from gateway.hub.sync.emails import keep_from_others, settle_emails
 from gateway.hub.sync.feed import Feed, by_person
-from gateway.hub.sync.known import GONE, KEY, MISSING, OUT, PRESENT, STABLE, Known, KnownClaim, claim_data, waits_for
+from gateway.hub.sync.known import (
+    GONE,
+    KEY,
+    MISSING,
+    OUT,
+    PRESENT,
+    STABLE,
+    Known,
+    KnownClaim,
+    KnownPerson,
+    claim_data,
+    waits_for,
+)
 from gateway.hub.sync.match import Key, Matches, match_all
 from gateway.hub.sync.operations import (
     Await,
@@ -31,9 +44,11 @@ from gateway.hub.sync.operations import (
 )
 from gateway.hub.sync.plan_cards import CardWish, plan_cards
 from gateway.mis.base import GROUP_FIELDS, ROLES, Capabilities, Gone, PersonFields, Record
+from gateway.mis.text import count_damaged
 
 MISSING_MS = 24 * 3600 * 1000
 _FEW = 10
+_PLACES = 20
 _REKEYED_SHARE = 10
 # A change of these is held or applied together; each group is an operation of its own.
 UPDATE_GROUPS = (
@@ -95,6 +110,10 @@ class _Planner:
             self._await(matches.new)
             matches.new = []
         self._recognise_new_ids(records, matches, removals)
+        gone = {item.person for item in removals if isinstance(item, Leave) or item.at_once}
+        if not self._rules.cards_only:
+            self._keep_emails(matches, gone | outside.keys())
+            self._report(matches)
         for record in matches.new:
             plan.operations.append(Create(record.person_key, record.fields, record.stable_id))
         if not self._rules.cards_only:
@@ -110,7 +129,6 @@ class _Planner:
         ]
         wishes = [CardWish(None, record) for record in matches.new]
         wishes += [CardWish(ref, record) for ref, record in (matches.people | matches.joined).items()]
-        gone = {item.person for item in removals if isinstance(item, Leave) or item.at_once}
         plan_cards(wishes, self._known, plan, gone)
         plan.conflicts.sort(key=lambda item: (not item.is_urgent, item.kind, item.entity, item.person_key, item.place))
         return plan
@@ -128,6 +146,43 @@ class _Planner:
         if left:
             self._plan.notices.append(f"{left} people are not among the lists and years that are taken.")
         return outside
+
+    def _keep_emails(self, matches: Matches, leaving: Collection[str]) -> None:
+        """Let nobody have an address that somebody else in the directory has and keeps."""
+        known = self._known
+
+        def lets_go(person: KnownPerson) -> bool:
+            claim, record = known.claims.get(person.ref), matches.people.get(person.ref)
+            if claim is None or claim.fields.email != person.email or person.ref in known.elsewhere:
+                return False
+            is_changed = record is not None and "email" in self._changes(claim.fields, record.fields)
+            return is_changed or person.ref in leaving
+
+        found = [*matches.people.items(), *matches.joined.items(), *((None, record) for record in matches.new)]
+        addresses = {record.fields.email for _, record in found if record.fields.email}
+        here = (person for person in known.people.values() if person.state in {"active", "missing"})
+        holders = [person for person in here if person.email in addresses and not lets_go(person)]
+        changed, conflicts = keep_from_others(found, holders)
+        self._plan.conflicts += conflicts
+        for some in (matches.people, matches.joined):
+            some |= {ref: changed.get((one.role, one.person_key), one) for ref, one in some.items()}
+        matches.new = [changed.get((one.role, one.person_key), one) for one in matches.new]
+
+    def _report(self, matches: Matches) -> None:
+        """Say what is applied and should be looked at."""
+        notices = self._plan.notices
+        if matches.by_birth_date:
+            places = _places(matches.by_birth_date)
+            notices.append(f"Recognised by lasting id and birth date, under other names than before: {places}.")
+        notices += [
+            f"{record.place}: {other.role} {other.person_key} has the same name and birth date; as {record.role} they "
+            "are a person of their own, with cards of their own."
+            for record, other in matches.in_other_roles
+        ]
+        used = [*matches.people.values(), *matches.joined.values(), *matches.new]
+        damaged = [one for one in used if count_damaged([one.fields.given_name, one.fields.family_name])]
+        if damaged:
+            notices.append(f"Names applied as they are, although they look damaged: {_places(damaged)}.")
 
     def _join(self, ref: str, record: Record) -> Join:
         person = self._known.people[ref]
@@ -201,10 +256,10 @@ class _Planner:
                 if is_long_missing:
                     yield Leave(ref, claim.person_key, person.name)
                 continue
-            if claim.entity == "staff" and not self._can.removes_staff:
+            if why := self._proof_of_absence(claim):
+                yield Remove(ref, claim.person_key, person.name, claim.fields.all_groups, True, why)
+            elif claim.entity == "staff" and not self._can.removes_staff:
                 staff_absent += 1
-            elif self._rules.retires:
-                yield Remove(ref, claim.person_key, person.name, claim.fields.all_groups, True, "the source is retired")
             elif claim.state in {MISSING, OUT}:
                 yield Leave(ref, claim.person_key, person.name)
             else:
@@ -213,6 +268,15 @@ class _Planner:
             self._plan.notices.append(
                 f"{staff_absent} members of staff are no longer in the source; they are not removed."
             )
+
+    def _proof_of_absence(self, claim: KnownClaim) -> str | None:
+        """Return why absence means that somebody has left at once."""
+        if self._rules.retires:
+            return "the source is retired"
+        last_day = claim.fields.ends_on if claim.entity == "staff" else None
+        # A day later, so that the last day is over in every time zone.
+        today = datetime.fromtimestamp(self._now_ms / 1000, UTC).date()
+        return "leaving date" if last_day is not None and today - last_day > timedelta(days=1) else None
 
     def _departures(self, matches: Matches) -> dict[str, Gone]:
         departures: dict[str, Gone] = {}
@@ -294,6 +358,12 @@ class _Planner:
             if len(some) == 1:
                 pairs[some[0]] = record
         return pairs
+
+
+def _places(records: list[Record]) -> str:
+    places = sorted(record.place for record in records)
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return ", ".join(places[:_PLACES]) + more
 
 
 def _names(fields: PersonFields) -> str:

@@ -122,6 +122,12 @@ class Site:
         with self.store.read() as connection:
             return connection.execute(select(tables.person).where(person.person_key == key, person.role == role)).one()
 
+    def emails(self) -> dict[str, str | None]:
+        person = tables.person.c
+        with self.store.read() as connection:
+            rows = connection.execute(select(person.person_key, person.email))
+            return {row.person_key: row.email for row in rows}
+
     def cards(self) -> dict[str, tuple[str | None, str]]:
         card, person = tables.card, tables.person
         query = select(card.c.tail, card.c.state, person.c.person_key)
