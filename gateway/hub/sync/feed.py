@@ -130,8 +130,8 @@ def by_person(feed: Feed, known: Known, plan: Plan) -> dict[Key, Record]:
     records = _without_placeholders(feed.records, plan)
     merged: dict[Key, Record] = {}
     twice: dict[Key, Record] = {}
-    for record in sorted(records, key=lambda item: (item.role, item.person_key, item.place)):
-        key = (record.role, record.person_key)
+    for row in sorted(records, key=lambda item: (item.role, item.person_key, item.place)):
+        key, record = (row.role, row.person_key), _each_card_once(row)
         first = merged.setdefault(key, record)
         if first is record:
             continue
@@ -148,6 +148,14 @@ def by_person(feed: Feed, known: Known, plan: Plan) -> dict[Key, Record]:
     return merged
 
 
+def _each_card_once(record: Record) -> Record:
+    """Return a record without the second mention of a card, as when two columns hold the same number."""
+    claims = {claim.key: claim for claim in record.cards or ()}
+    if record.cards is None or len(claims) == len(record.cards):
+        return record
+    return replace(record, cards=tuple(claims[key] for key in sorted(claims)))
+
+
 def _without_placeholders(records: list[Record], plan: Plan) -> list[Record]:
     """Drop a lasting id that several people of one read share: it is a placeholder, not an id."""
     owners: dict[Key, dict[str, Record]] = defaultdict(dict)
@@ -158,7 +166,8 @@ def _without_placeholders(records: list[Record], plan: Plan) -> list[Record]:
     shared = {key for key, some in owners.items() if len(some) > 1 and _differ(list(some.values()))}
     if not shared:
         return records
-    dropped = [record for record in records if (record.role, record.stable_id or "") in shared]
+    # A page that came twice holds the same rows.
+    dropped = {record.place for record in records if (record.role, record.stable_id or "") in shared}
     plan.notices.append(
         f"{len(dropped)} rows share their lasting id with somebody else; it is taken for a placeholder and ignored."
     )

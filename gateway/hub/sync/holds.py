@@ -48,6 +48,29 @@ def decided(connection: Connection, source: int) -> tuple[set[str], set[str]]:
     return approved, {row.op_hash for row in rows if row.state == "refused"}
 
 
+def hold_again(connection: Connection, source: int, verdict: Verdict) -> None:
+    """Hold what waits although somebody has decided about some that waited with it, whether the guard would or not.
+
+    They looked at the rest too; fewer by now, it must not pass by itself. Where nobody decided anything, as after an
+    export that was cut short, what is few passes again.
+    """
+    hold, other = tables.hold_op, tables.hold_op.alias("other")
+    decided_since = (other.c.source == source, other.c.decided_ms >= hold.c.first_ms)
+    query = select(hold.c.op_hash, hold.c.why).where(hold.c.source == source, hold.c.state == "held")
+    query = query.where(select(other.c.op_hash).where(*decided_since).exists())
+    waiting = {row.op_hash: row.why for row in connection.execute(query)}
+    if not waiting:
+        return
+    safe = []
+    for operation in verdict.safe:
+        if why := waiting.get(op_hash(operation)):
+            verdict.held.append(operation)
+            verdict.why.append(why)
+        else:
+            safe.append(operation)
+    verdict.safe = safe
+
+
 def release(verdict: Verdict, approved: Collection[str]) -> None:
     """Move the approved operations of a verdict to those that may be applied."""
     if not approved:

@@ -270,7 +270,10 @@ def _compare(
     is_first = source.agreed_ms is None and not source.is_removed
     # An empty first read is never meant, and there is nothing in it to hold.
     hold_all = is_first and not wish.first
-    return plan, judge(plan, feed, known, read_limits(source.options), is_first=hold_all), is_first
+    verdict = judge(plan, feed, known, read_limits(source.options), is_first=hold_all)
+    if not is_first:
+        holds.hold_again(connection, source.id, verdict)
+    return plan, verdict, is_first
 
 
 def _rules(source: Source) -> Rules:

@@ -236,4 +236,7 @@ def test_some_of_what_is_held_may_be_approved_in_any_order_and_nothing_else_is_a
     assert school.sync().applied == len(chosen)
     gone = {item.operation["person_key"] for item in chosen}
     assert before.keys() - school.in_directory().keys() == gone
+    # The others are few by now, and wait all the same.
+    assert school.sync().held == 20 - len(chosen)
+    assert before.keys() - school.in_directory().keys() == gone
     school.store.close()
