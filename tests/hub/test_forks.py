@@ -201,3 +201,28 @@ def test_twenty_thousand_forged_epochs_are_bounded(store: Store, caplog: pytest.
     with store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(tables.mark)) == MAX_NEW_EPOCHS + 1
     assert len([record for record in caplog.records if "journals within a day" in record.getMessage()]) == 1
+
+
+def test_a_fork_begins_before_what_has_not_arrived_yet(store: Store) -> None:
+    # Seen with two machines of one id on a busy machine: live taps overtook the backlog, the card that went on last
+    # began a new epoch after 7, and 4 to 6 were in no epoch any more.
+    raws = chain(1, 12)
+    Committer(store).commit([message(*raws[:3], raws[6])])
+    with store.write() as connection:
+        number = connection.scalar(select(tables.gateway.c.id))
+        points = [LinkPoint(seq, link_of(raws[seq - 1])) for seq in (3, 7, 9)]
+        births = [
+            GatewayState("ready", boot=boot, epoch=EPOCH, head=12, witness=str(boot) * 32, before=before, links=points)
+            for boot, before in ((1, []), (2, ["7" * 32]))
+        ]
+        assert number is not None
+        assert judge_birth(connection, number, births[0], 0).word == "go_on"
+        verdict = judge_birth(connection, number, births[1], 1)
+    assert (verdict.word, verdict.at) == ("fork", 3)
+    moved, prev = [], FIRST_PREV
+    for seq, old in enumerate(range(4, 13), 1):
+        at = f"2026-11-22T08:00:{old:02d}.000Z"
+        moved.append(tap(seq, epoch=OTHER, prev=prev, at=at, was=Was(EPOCH, old)))
+        prev = link_of(moved[-1])
+    Committer(store).commit([message(*moved, last="backlog")])
+    assert _counts(store)[0] == 12

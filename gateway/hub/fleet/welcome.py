@@ -109,7 +109,9 @@ def _compare(
     mark = tables.mark
     mine = (mark.c.gateway == gateway, mark.c.epoch == state.epoch)
     connection.execute(update(mark).where(*mine).values(forked=None))
-    return Verdict("fork", at=shared)
+    # Events below it that are not here yet belong to an epoch that ends: they move on with the others, and what is here
+    # already is known by its first number.
+    return Verdict("fork", at=min(shared, held.coverage.upto))
 
 
 def _held(connection: Connection, gateway: int, epoch: str, at_ms: int) -> _Held:
