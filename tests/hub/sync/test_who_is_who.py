@@ -1,8 +1,8 @@
 """Every case of who is who: what a read says, and what becomes of it.
 
-Four rows of the table are not here. Children's contacts do not come in with their relations yet: one parent in a row
+Five rows of the table are not here. Children's contacts do not come in with their relations yet: one parent in a row
 for each child (39), a relation that ends (42) and one that is barred (43). Accounts are not tied to people yet, so an
-address that is in use to sign in changes like any other (34).
+address that is in use to sign in changes like any other (34), and no domain is closed to parents (36).
 """
 
 from __future__ import annotations
