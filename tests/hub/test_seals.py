@@ -58,7 +58,7 @@ def test_the_keys_outlast_a_database_that_is_away(
     sealer(TOPICS, MARK)
     monkeypatch.setattr(seals, "_KEPT_SECONDS", -1.0)
 
-    def away(_store: Store) -> dict[str, bytes]:
+    def away(_store: Store, _sites: list[str]) -> dict[str, bytes]:
         raise StoreUnavailable("The database is away.")
 
     monkeypatch.setattr(seals, "read_site_keys", away)

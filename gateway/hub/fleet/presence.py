@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -53,10 +53,12 @@ class PresencePublisher:
         self._looked_at = now
         at_ms = self._clock()
         with self._store.read() as connection:
-            stamps = _stamps(connection, at_ms)
+            table = tables.site.c
+            zones = {row.id: ZoneInfo(row.timezone) for row in connection.execute(select(table.id, table.timezone))}
+            stamps = _stamps(connection, zones, at_ms)
             due = [site for site, stamp in stamps.items() if self._sent.get(site) != stamp]
-            found = {site: _read(connection, site, stamps[site][0], at_ms) for site in due}
-        keys = read_site_keys(self._store) if found else {}
+            found = {site: _read(connection, site, zones[site], stamps[site][0], at_ms) for site in due}
+        keys = read_site_keys(self._store, found.keys()) if found else {}
         for site, present in found.items():
             if (key := keys.get(site)) is None:
                 continue
@@ -66,7 +68,7 @@ class PresencePublisher:
                 self._sent[site] = stamps[site]
 
 
-def _stamps(connection: Connection, at_ms: int) -> dict[str, tuple[date, int, int, int]]:
+def _stamps(connection: Connection, zones: Mapping[str, ZoneInfo], at_ms: int) -> dict[str, tuple[date, int, int, int]]:
     """Return for each site with movements what tells whether its list may have changed, the local day first."""
     projection, gateway, hand = tables.projection.c, tables.gateway.c, tables.hand_movement.c
     followed = select(gateway.site, func.sum(projection.upto)).join_from(
@@ -76,17 +78,15 @@ def _stamps(connection: Connection, at_ms: int) -> dict[str, tuple[date, int, in
     upto = {site: int(total) for site, total in rows}
     by_hand = select(hand.site, func.max(hand.id), func.count(hand.withdrawn_ms)).group_by(hand.site)
     entered = {site: (newest, withdrawn) for site, newest, withdrawn in connection.execute(by_hand)}
-    zones = connection.execute(select(tables.site.c.id, tables.site.c.timezone)).all()
     return {
-        site: (from_ms(at_ms, ZoneInfo(zone)).date(), upto.get(site, 0), *entered.get(site, (0, 0)))
-        for site, zone in zones
+        site: (from_ms(at_ms, zone).date(), upto.get(site, 0), *entered.get(site, (0, 0)))
+        for site, zone in zones.items()
         if site in upto or site in entered
     }
 
 
-def _read(connection: Connection, site: str, day: date, at_ms: int) -> Present:
-    zone = connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site)) or "UTC"
-    midnight_ms = to_ms(day_bounds(day, ZoneInfo(zone))[0])
+def _read(connection: Connection, site: str, zone: ZoneInfo, day: date, at_ms: int) -> Present:
+    midnight_ms = to_ms(day_bounds(day, zone)[0])
     table = tables.presence.c
     people = select(table.person).where(table.site == site, table.state == "in", table.since_ms >= midnight_ms)
     projection, gateway = tables.projection.c, tables.gateway.c

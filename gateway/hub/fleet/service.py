@@ -175,7 +175,7 @@ class FleetService(Standby):
 
     def _site_key(self, site: str) -> bytes | None:
         # Read anew each time: a site may come, and its key may be changed, while this runs.
-        return read_site_keys(self._store).get(site)
+        return read_site_keys(self._store, [site]).get(site)
 
     def _on_item(self, link: Link, claim: Claim, item: Connected | Disconnected | Arrived | Answered) -> None:
         if isinstance(item, Connected):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -34,28 +34,32 @@ def unsealed(topics: GatewayTopics, mark: Watermark) -> Watermark:
     return mark
 
 
-def read_site_keys(store: Store) -> dict[str, bytes]:
-    """Return the key of each site whose key file can be read.
+def read_site_keys(store: Store, sites: Collection[str] | None = None) -> dict[str, bytes]:
+    """Return the key of each site, or of those named, whose key file can be read.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
+    site = tables.site.c
+    query = select(site.id, site.key_file)
+    if sites is not None:
+        query = query.where(site.id.in_(sites))
     with store.read() as connection:
-        files = connection.execute(select(tables.site.c.id, tables.site.c.key_file)).all()
+        files = connection.execute(query).all()
     return {site: key for site, key_file in files if (key := _read_key(site, key_file)) is not None}
 
 
 class Sealer:
     """Signs watermarks; belongs to one thread.
 
-    The keys are read again every ten seconds: a site may come, and its key may be changed, while this runs. A watermark
-    of a site whose key cannot be read goes unsigned: its gateways keep their taps and ask the hub.
+    A site's key is read again after ten seconds: a site may come, and its key may be changed, while this runs. A
+    watermark of a site whose key cannot be read goes unsigned: its gateways keep their taps and ask the hub.
     """
 
     def __init__(self, store: Store, signer: Signer) -> None:
         self._store, self._signer = store, signer
-        self._keys: dict[str, bytes] = {}
-        self._read_at: float | None = None
+        self._keys: dict[str, bytes | None] = {}
+        self._read_at: dict[str, float] = {}
 
     def __call__(self, topics: GatewayTopics, mark: Watermark) -> Watermark:
         key = self._key(topics.site)
@@ -66,12 +70,12 @@ class Sealer:
 
     def _key(self, site: str) -> bytes | None:
         now = time.monotonic()
-        if self._read_at is None or now - self._read_at > _KEPT_SECONDS:
-            self._read_at = now
+        if now - self._read_at.get(site, float("-inf")) > _KEPT_SECONDS:
+            self._read_at[site] = now
             try:
-                self._keys = read_site_keys(self._store)
+                self._keys[site] = read_site_keys(self._store, [site]).get(site)
             except StoreUnavailable as error:
-                log.debug("the keys of the sites are those of before: %s", error)
+                log.debug("the key of site %s is that of before: %s", site, error)
         return self._keys.get(site)
 
 
