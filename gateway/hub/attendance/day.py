@@ -17,7 +17,7 @@ from gateway.errors import RefusedError
 from gateway.hub.attendance.codes import ENGLAND, Meaning, meaning_of
 from gateway.hub.attendance.derive import Movement, Proposal, derive
 from gateway.hub.attendance.sessions import SchoolDay, school_day
-from gateway.hub.directory.register import load_register
+from gateway.hub.directory.register import load_calendar, load_register
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.times import from_ms, to_ms
@@ -222,10 +222,7 @@ def _load_site(connection: Connection, site: str) -> _Site:
     zone = connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site))
     if zone is None:
         raise RefusedError(f"There is no site {site!r}; choose one of hub.toml.")
-    holiday = tables.holiday.c
-    days = connection.execute(select(holiday.first_day, holiday.last_day).where(holiday.site == site))
-    calendar = Calendar(tuple(sorted((row.first_day, row.last_day) for row in days)))
-    return _Site(site, ZoneInfo(zone), load_register(connection, site), calendar)
+    return _Site(site, ZoneInfo(zone), load_register(connection, site), load_calendar(connection, site))
 
 
 def _load_people(connection: Connection, site: str, within: ColumnElement[bool]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""How a site takes its register, and its types of people: from hub.toml into the database, for every process."""
+"""How a site takes its register, its holidays and its types of people, as hub.toml says: for every process."""
 
 from __future__ import annotations
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
+from gateway.access.schedule import Calendar
 from gateway.config import RegisterSettings, SiteSettings
 from gateway.hub.directory.effective import settle
 from gateway.hub.directory.revision import raise_revision
@@ -30,6 +31,13 @@ def load_register(connection: Connection, site: str) -> RegisterSettings:
     table = tables.register_settings
     stored = connection.scalar(select(table.c.settings).where(table.c.site == site))
     return RegisterSettings() if stored is None else msgspec.convert(stored, RegisterSettings)
+
+
+def load_calendar(connection: Connection, site: str) -> Calendar:
+    """Return the holidays of a site."""
+    holiday = tables.holiday
+    query = select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == site)
+    return Calendar(tuple(sorted((row.first_day, row.last_day) for row in connection.execute(query))))
 
 
 def follow_user_types(connection: Connection, site: SiteSettings) -> None:

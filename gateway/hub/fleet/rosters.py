@@ -32,11 +32,11 @@ from gateway.access.people import (
     UnsetClock,
     fold_group,
 )
-from gateway.access.schedule import Calendar, Schedule, parse_window
+from gateway.access.schedule import Schedule, parse_window
 from gateway.cards.encodings import LOSSY_PROJECTIONS
 from gateway.cards.identity import UID_PROJECTION
 from gateway.config import read_site_key
-from gateway.hub.directory.register import load_register
+from gateway.hub.directory.register import load_calendar, load_register
 from gateway.hub.directory.revision import forget_touched, revision_of, touched_since
 from gateway.hub.store import tables
 from gateway.hub.store.engine import Store, now_ms
@@ -81,7 +81,7 @@ def load_content(connection: Connection, site: str, keys: Collection[str] | None
         0,
         _load_cards(connection, site, keys),
         _load_points(connection, site),
-        _load_calendar(connection, site),
+        load_calendar(connection, site),
         _load_projections(connection, site),
         zone=connection.scalar(select(tables.site.c.timezone).where(tables.site.c.id == site)) or "",
         actions=tuple(
@@ -184,12 +184,6 @@ def _load_points(connection: Connection, site: str) -> dict[str, PointRules]:
             )
         points[point] = own
     return points
-
-
-def _load_calendar(connection: Connection, site: str) -> Calendar:
-    holiday = tables.holiday
-    query = select(holiday.c.first_day, holiday.c.last_day).where(holiday.c.site == site)
-    return Calendar(tuple(sorted((row.first_day, row.last_day) for row in connection.execute(query))))
 
 
 def _load_projections(connection: Connection, site: str) -> tuple[str, ...]:
