@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -39,22 +39,24 @@ class Reporter:
     def roster(self, version: int | None, error: str | None, missing: list[str]) -> None:
         """Publish which roster is in force, why not a newer one, and what is missing for that."""
         error = error[:MAX_TEXT] if error else None
-        self._publish(replace(self._report, roster=version, error=error, missing=missing))
+        with self._lock:
+            self._publish(roster=version, error=error, missing=missing)
 
     def verdict(self, verdict: Verdict) -> None:
         """Publish the verdict of the status page, word for word, if it is another than the last one."""
-        last = self._report
-        is_same = verdict.level == last.level and _bare(verdict.sentence) == _bare(last.sentence)
-        if is_same and (verdict.sentence == last.sentence or self._now() - self._verdict_at < NUMBERS_SECONDS):
-            return
-        self._verdict_at = self._now()
-        sentence, remedy = verdict.sentence[:MAX_TEXT], verdict.remedy[:MAX_TEXT]
-        self._publish(replace(last, level=verdict.level, sentence=sentence, remedy=remedy))
-
-    def _publish(self, report: Reported) -> None:
         with self._lock:
-            self._report = report
-            self._wire.publish(self._topic, encode(report), retain=True)
+            last = self._report
+            is_same = verdict.level == last.level and _bare(verdict.sentence) == _bare(last.sentence)
+            if is_same and (verdict.sentence == last.sentence or self._now() - self._verdict_at < NUMBERS_SECONDS):
+                return
+            self._verdict_at = self._now()
+            sentence, remedy = verdict.sentence[:MAX_TEXT], verdict.remedy[:MAX_TEXT]
+            self._publish(level=verdict.level, sentence=sentence, remedy=remedy)
+
+    def _publish(self, **changed: Any) -> None:
+        # Under the lock: two threads that each start from the same report would lose one's part.
+        self._report = replace(self._report, **changed)
+        self._wire.publish(self._topic, encode(self._report), retain=True)
 
 
 def _bare(sentence: str) -> str:

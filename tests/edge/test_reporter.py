@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from gateway.edge.health import BAD, GOOD, Verdict
 from gateway.edge.reporter import NUMBERS_SECONDS, Reporter
 from gateway.link.messages import MAX_TEXT, Reported, decode
@@ -42,6 +44,22 @@ def test_a_verdict_is_sent_when_it_changes_and_numbers_alone_now_and_then() -> N
     wire.now += NUMBERS_SECONDS
     reporter.verdict(three)
     assert [report.sentence for report in wire.sent[-2:]] == [ALL_GOOD.sentence, three.sentence]
+
+
+def test_a_roster_that_comes_while_a_verdict_is_written_is_not_lost() -> None:
+    wire = Wire()
+
+    def roster_comes() -> float:
+        roster.start()
+        # Not held up by a lock, it would be through by then.
+        roster.join(0.2)
+        return wire.now
+
+    reporter = Reporter(wire, "reported", roster_comes)
+    roster = threading.Thread(target=reporter.roster, args=(7, None, []))
+    reporter.verdict(ALL_GOOD)
+    roster.join()
+    assert (wire.sent[-1].roster, wire.sent[-1].level) == (7, GOOD)
 
 
 def test_a_sentence_of_any_length_can_be_read_by_the_hub() -> None:
