@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from gateway.access.event import decode_event
 from gateway.config import BrokerSettings, GatewaySettings, PointSettings, ReaderSettings
 from gateway.edge.absent import AbsentJournal, AbsentReader
 from gateway.edge.buses import BusThread
 from gateway.edge.checkpoints import Checkpoints
 from gateway.edge.clock import Clock
+from gateway.edge.presence import movements_in
 from gateway.edge.relay import Relay
 from gateway.edge.startup import StartFaults, find_gateway_key, require_link_files
 from gateway.edge.tapline import Point, Seat
@@ -96,12 +96,8 @@ def restore_kiosks(seats: Mapping[str, Seat], journal: Journal | AbsentJournal, 
     if not kiosks:
         return
     today = now.astimezone(zone).date()
-    for _seq, raw in journal.after(max(0, journal.head - _RESTORE_EVENTS), _RESTORE_EVENTS):
-        event = decode_event(raw)
-        if event.kind != "movement" or not isinstance(event.movement, dict) or not isinstance(event.point, str):
-            continue
-        if not isinstance(event.person, str):
-            continue
+    recorded = journal.after(max(0, journal.head - _RESTORE_EVENTS), _RESTORE_EVENTS)
+    for event, person, movement in movements_in(recorded):
         local = datetime.fromisoformat(event.at).astimezone(zone)
-        if local.date() == today and event.point in kiosks:
-            kiosks[event.point].restore(event.person, event.movement)
+        if local.date() == today and isinstance(event.point, str) and event.point in kiosks:
+            kiosks[event.point].restore(person, movement)

@@ -6,13 +6,13 @@ midnight everybody is out: whoever forgot to sign out yesterday signs in again t
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import msgspec
 
-from gateway.access.event import decode_event
+from gateway.access.event import Event, decode_event
 from gateway.edge.tapline import Seat
 from gateway.errors import BadMessage
 from gateway.link import messages
@@ -20,8 +20,6 @@ from gateway.link.client import Arrived
 from gateway.link.messages import PRESENCE_PURPOSE, Present, SealedPresence
 from gateway.points.kiosk import Kiosk
 from gateway.roster.signing import Trust
-
-log = logging.getLogger(__name__)
 
 _MOST_OWN = 20_000
 
@@ -75,14 +73,9 @@ class SitePresence:
         if present.site != self._site or (today is not None and present.day != today.isoformat()):
             # Retained from another day; the hub's next one comes.
             return
-        people = set(present.people)
-        own = self._own_since(present.covered.get(self._gateway, {}).get(self._epoch(), 0))
-        for seat in self._kiosks.values():
-            with seat.lock:
-                assert isinstance(seat.point, Kiosk)
-                seat.point.signed_in = set(people)
-                for person, movement in own:
-                    seat.point.restore(person, movement)
+        upto = present.covered.get(self._gateway, {}).get(self._epoch(), 0)
+        own = [(person, movement) for _, person, movement in movements_in(self._after(upto, _MOST_OWN))]
+        self._begin_from(present.people, own)
 
     def tick(self) -> None:
         """Sign everybody out when a new day begins."""
@@ -90,18 +83,21 @@ class SitePresence:
         if today is None or today == self._day:
             return
         is_new_day, self._day = self._day is not None, today
-        if not is_new_day:
-            return
+        if is_new_day:
+            self._begin_from((), ())
+
+    def _begin_from(self, people: Collection[str], own: Collection[tuple[str, Mapping[str, object]]]) -> None:
         for seat in self._kiosks.values():
             with seat.lock:
                 assert isinstance(seat.point, Kiosk)
-                seat.point.signed_in = set()
+                seat.point.signed_in = set(people)
+                for person, movement in own:
+                    seat.point.restore(person, movement)
 
-    def _own_since(self, upto: int) -> list[tuple[str, Mapping[str, object]]]:
-        """Return this gateway's movements that the hub's list does not hold yet, in their order."""
-        found: list[tuple[str, Mapping[str, object]]] = []
-        for _, raw in self._after(upto, _MOST_OWN):
-            event = decode_event(raw)
-            if event.kind == "movement" and isinstance(event.movement, dict) and isinstance(event.person, str):
-                found.append((event.person, event.movement))
-        return found
+
+def movements_in(recorded: Iterable[tuple[int, bytes]]) -> Iterator[tuple[Event, str, dict[str, Any]]]:
+    """Yield the movements among recorded events, in their order: the event, its person and its content."""
+    for _seq, raw in recorded:
+        event = decode_event(raw)
+        if event.kind == "movement" and isinstance(event.movement, dict) and isinstance(event.person, str):
+            yield event, event.person, event.movement
