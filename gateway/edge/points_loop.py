@@ -11,7 +11,6 @@ from functools import partial
 from typing import Protocol
 
 from gateway.edge.tapline import Seat, Tapline
-from gateway.points.actions import Action, Record
 from gateway.points.door import Cause, Door
 from gateway.service import Beats
 
@@ -80,12 +79,12 @@ class PointsLoop:
             # Each step is isolated: a failing input must not keep this door, or the next, from being secured.
             deadline = seat.point.deadline
             if deadline is not None and now >= deadline:
-                self._guarded(name, partial(self._do, seat, partial(seat.point.tick, now)))
+                self._guarded(name, partial(self._tapline.work, seat, partial(seat.point.tick, now)))
             wiring = self._wirings.get(name)
             if wiring is not None and isinstance(seat.point, Door):
                 self._guarded(name, partial(self._read_wiring, seat, seat.point, wiring, now))
 
-    def _guarded(self, name: str, step: Callable[[], None]) -> None:
+    def _guarded(self, name: str, step: Callable[[], object]) -> None:
         try:
             step()
         except Exception as error:
@@ -101,21 +100,13 @@ class PointsLoop:
                 self._last_open.pop(door.name, None)
             else:
                 if self._last_open.get(door.name) is is_open:
-                    self._do(seat, partial(door.on_contact, is_open, now))
+                    self._tapline.work(seat, partial(door.on_contact, is_open, now))
                 self._last_open[door.name] = is_open
         if wiring.rex is not None:
             pressed = wiring.rex.read() or False
             if pressed and not wiring.rex_was:
-                self._do(seat, partial(door.happen, Cause.REX, now))
+                self._tapline.work(seat, partial(door.happen, Cause.REX, now))
             wiring.rex_was = pressed
-
-    def _do(self, seat: Seat, decide: Callable[[], list[Action]]) -> None:
-        records: list[Record] = []
-        # Outputs are driven under the same lock as the state, so that a relock never overtakes a later unlock.
-        with seat.lock:
-            self._tapline.perform(decide(), records)
-        for record in records:
-            self._tapline.record(record)
 
     def _pause(self) -> float:
         if self._wirings:

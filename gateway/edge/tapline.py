@@ -206,12 +206,19 @@ class Tapline:
         seat = self._seats.get(point)
         if seat is None or not isinstance(seat.point, Chooser):
             return False
+        chooser = seat.point
+        is_chosen = self.work(seat, lambda: chooser.choose(shown, option, time.monotonic()))
+        self._on_change()
+        return is_chosen
+
+    def work(self, seat: Seat, decide: Callable[[], Sequence[Action]]) -> bool:
+        """Perform what a point decides and write what it asks for; return whether it asked for a record."""
         records: list[Record] = []
+        # Outputs are driven under the same lock as the state, so that a relock never overtakes a later unlock.
         with seat.lock:
-            self.perform(seat.point.choose(shown, option, time.monotonic()), records)
+            self.perform(decide(), records)
         for record in records:
             self.record(record)
-        self._on_change()
         return bool(records)
 
     def finish(self) -> None:

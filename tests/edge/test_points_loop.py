@@ -18,13 +18,12 @@ class _Tapline:
         self.secured: list[str] = []
         self.changed = threading.Condition()
 
-    def perform(self, actions: list[Action], _records: list[object]) -> list[str]:
+    def work(self, _seat: Seat, decide: Callable[[], list[Action]]) -> bool:
+        actions = decide()
         with self.changed:
             self.secured += [action.point for action in actions if isinstance(action, Lock)]
             self.changed.notify_all()
-        return []
-
-    def record(self, _record: object) -> None: ...
+        return False
 
 
 class _Contact:
