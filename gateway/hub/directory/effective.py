@@ -42,10 +42,9 @@ class Claim:
     fields: PersonFields
 
 
-def row_of(person_key: str, fields: PersonFields, types: Iterable[UserTypeSettings] = ()) -> dict[str, Any]:
-    """Return the columns of a person that follow from their id and fields, and from the types of their site."""
+def row_of(person_key: str, fields: PersonFields, user_type: str | None = None) -> dict[str, Any]:
+    """Return the columns of a person that follow from their id and fields, and from their type among the site's."""
     names = (fields.family_name, fields.given_name)
-    kind = type_of(types, fields)
     return {
         "person_key": person_key,
         "role": fields.role,
@@ -53,7 +52,7 @@ def row_of(person_key: str, fields: PersonFields, types: Iterable[UserTypeSettin
         "family_name": fields.family_name,
         "sort_name": sort_name(fields.given_name, fields.family_name),
         "search_text": search_text(*names, person_key, fields.form, fields.year),
-        "groups": sorted({*fields.all_groups, *((kind,) if kind else ())}),
+        "groups": sorted({*fields.all_groups, *((user_type,) if user_type else ())}),
         "year": fields.year,
         "form": fields.form,
         "department": fields.department,
@@ -76,20 +75,23 @@ def combine(claims: list[Claim], overrides: Mapping[str, Any]) -> PersonFields:
 
 def settle(connection: Connection, refs: Iterable[str], at_ms: int) -> None:
     """Bring the rows of some people in line with the claims on them; in the transaction that changed the claims."""
+    types: dict[str, tuple[UserTypeSettings, ...]] = {}
     for some in in_slices(sorted(set(refs))):
         claims = claims_of(connection, some)
         overrides = _overrides(connection, some, claims, at_ms)
         site_of = _sites_of(connection, some)
-        types = {site: load_user_types(connection, site) for site in set(site_of.values())}
+        types |= {site: load_user_types(connection, site) for site in {*site_of.values()} - types.keys()}
         rows: list[dict[str, Any]] = []
         groups: dict[str, tuple[str, Typed]] = {}
         for ref, of_person in claims.items():
             state = min((claim.state for claim in of_person), key=_STATES.__getitem__)
             named = next((claim for claim in of_person if claim.state == state), of_person[0])
             fields = combine(of_person, overrides.get(ref, {}))
-            values = row_of(named.person_key, fields, types[site_of[ref]])
+            site = site_of[ref]
+            kind = type_of(types[site], fields)
+            values = row_of(named.person_key, fields, kind)
             values |= {"source": named.source, "state": _PERSON_STATES[state]}
-            groups[ref] = (site_of[ref], typed_groups(fields, types[site_of[ref]]) if state in _HERE else frozenset())
+            groups[ref] = (site, typed_groups(fields, kind) if state in _HERE else frozenset())
             rows.append({"of": ref, "changed": at_ms, **{f"new_{name}": value for name, value in values.items()}})
         if rows:
             _write(connection, rows)

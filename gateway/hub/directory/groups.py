@@ -13,8 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from gateway.access.people import fold_group
-from gateway.config import UserTypeSettings
-from gateway.hub.directory.user_types import type_of
 from gateway.hub.scope import Right, Scope
 from gateway.hub.store import tables
 from gateway.hub.store.rows import in_slices, insert_if_new
@@ -36,11 +34,11 @@ class GroupView:
     people: int
 
 
-def typed_groups(fields: PersonFields, types: Iterable[UserTypeSettings] = ()) -> Typed:
+def typed_groups(fields: PersonFields, user_type: str | None = None) -> Typed:
     """Return the groups that somebody's fields say, each as kind and name, and their type among those of the site."""
     typed = {(kind, value) for kind in GROUP_FIELDS if (value := getattr(fields, kind))}
-    if (name := type_of(types, fields)) is not None:
-        typed.add(("type", name))
+    if user_type is not None:
+        typed.add(("type", user_type))
     named = {fold_group(name) for _, name in typed}
     # A source may repeat a form or a year among its groups.
     return frozenset(typed | {("group", name) for name in fields.groups or () if fold_group(name) not in named})

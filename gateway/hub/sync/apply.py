@@ -17,7 +17,7 @@ from gateway.hub.directory.effective import row_of, settle
 from gateway.hub.directory.groups import Typed, add_members, typed_groups
 from gateway.hub.directory.matching import match_taps
 from gateway.hub.directory.people import new_ref
-from gateway.hub.directory.user_types import load_user_types
+from gateway.hub.directory.user_types import load_user_types, type_of
 from gateway.hub.store import tables
 from gateway.hub.store.audit import Audit
 from gateway.hub.store.rows import in_slices, insert_if_new
@@ -88,9 +88,10 @@ class Applier:
         for item in items:
             ref = new_ref()
             own = {"ref": ref, "site": self.site, "source": self.source, "state": "active"}
-            of_fields = row_of(item.person_key, item.fields, types)
+            kind = type_of(types, item.fields)
+            of_fields = row_of(item.person_key, item.fields, kind)
             people.append({**own, **of_fields, "created_ms": at_ms, "changed_ms": at_ms})
-            groups[ref] = typed_groups(item.fields, types)
+            groups[ref] = typed_groups(item.fields, kind)
             claims.append(self._claim(ref, item))
             ids += self._ids(ref, item.fields.role, item.person_key, item.stable_id)
             self.audit.note("person_create", ref, person_key=item.person_key)
