@@ -86,7 +86,7 @@ def _create(store: Store, settings: HubSettings, arguments: argparse.Namespace) 
         account = people.find_account(connection, email=people.norm_email(arguments.email))
         if account is None or account.state == "ended":
             account = people.create_account(connection, arguments.email, arguments.name, audit)
-        groups = tuple(filter(None, map(str.strip, (arguments.groups or "").split(","))))
+        groups = people.split_groups(arguments.groups or "")
         grant = Grant(arguments.site or EVERYWHERE, Role(arguments.role), groups=groups)
         people.add_grant(connection, account.id, grant, audit)
         token = _make_link(connection, account, audit, telephone_lost=arguments.lost_telephone)

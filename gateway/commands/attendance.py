@@ -113,7 +113,6 @@ def _list(arguments: argparse.Namespace, settings: HubSettings, site: SiteSettin
 
 
 def _mark(arguments: argparse.Namespace, settings: HubSettings, site: SiteSettings, day: date) -> int:
-
     code = arguments.code.strip()
     decision = None if code == "movements" else (None if code in {"", "none"} else code, arguments.minutes)
     store = prepare_store(settings, follow=False)

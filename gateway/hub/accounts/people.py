@@ -57,6 +57,11 @@ class GrantView:
     until_ms: int | None
 
 
+def split_groups(text: str) -> tuple[str, ...]:
+    """Return the names of groups that somebody wrote with commas between them."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def norm_email(email: str) -> str:
     """Return what two spellings of one address have in common.
 

@@ -111,8 +111,8 @@ def _add_invitations(office: Office) -> None:
             account = people.find_account(connection, email=people.norm_email(email))
             if account is None or account.state == "ended":
                 account = people.create_account(connection, email, name, audit)
-            named = tuple(filter(None, map(str.strip, groups.split(","))))
-            people.add_grant(connection, account.id, Grant(site, role, tuple(switch), named), audit)
+            grant = Grant(site, role, tuple(switch), people.split_groups(groups))
+            people.add_grant(connection, account.id, grant, audit)
             shown = _invite(office, request, connection, account, at_ms) if account.state == "invited" else {}
             audit.write(connection)
         return _show(office, request, scope, **shown)
