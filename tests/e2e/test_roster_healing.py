@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -12,21 +11,12 @@ from gateway.link.client import Arrived, Connected, Link, Published
 from gateway.link.topics import roster_chunk, roster_manifest
 from gateway.roster.publication import read_manifest
 from gateway.roster.signing import Trust
-from tests.brokers import needs_mosquitto
 from tests.e2e.daemons import SITE, House, Reader, status
 from tests.edge.small_hub import wait_until
 from tests.link.test_client import wait_for
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(200)]
 Spoil = Callable[[Link, str], None]
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    needs_mosquitto()
-    made = House(tmp_path)
-    yield made
-    made.close()
 
 
 def put(link: Link, topic: str, payload: bytes) -> None:

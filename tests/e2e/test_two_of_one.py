@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.edge.relay import Relay
-from tests.brokers import needs_mosquitto
 from tests.e2e.daemons import GATEWAY, SITE, House, Reader, status
 from tests.edge.small_hub import wait_until
 from tests.journal.journals import small, tap
 
 TAPS = 150
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    needs_mosquitto()
-    made = House(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_copied_card_in_a_second_machine_loses_no_tap_and_both_say_so(house: House) -> None:

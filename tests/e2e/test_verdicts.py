@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.brokers import needs_mosquitto
 from tests.e2e.daemons import House, Reader, status
 from tests.edge.small_hub import wait_until
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(200)]
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    needs_mosquitto()
-    made = House(tmp_path)
-    yield made
-    made.close()
 
 
 def at_the_hub(house: House) -> tuple[str, str, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ PAGES = "https://hub.school.example"
 MAILER = links.Mailer(post, PAGES)
 EMAIL, PASSWORD, NEW = "Zoe@School.example", "four words in a row", "another four words here"
 LINK = re.compile(re.escape(PAGES) + r"/welcome/(\S+)")
-
-
-@pytest.fixture
-def office() -> Iterator[PostOffice]:
-    office = PostOffice()
-    office.open()
-    yield office
-    office.close()
 
 
 @pytest.fixture
